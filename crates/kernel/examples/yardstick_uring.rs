@@ -89,6 +89,8 @@ impl Server<'_> {
                     completion.flags(),
                 );
             }
+            // The kernel does not wait while it believes that completions are still unread.
+            completions.sync();
         }
     }
 
