@@ -1,1 +1,6 @@
 //! Ringway: server.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod limits;

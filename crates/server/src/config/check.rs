@@ -1,0 +1,330 @@
+//! From what is written to what holds: reads every table and checks what one key alone doesn't
+//! show (directories that don't exist, addresses used twice, limits that contradict each other).
+
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use super::keys::{Binding, FILES, LIMITS, LISTEN, LOG, ListenOptions, LogKeys, TOP, Top};
+use super::keys::{Root, SocketOptions};
+use super::node::{Node, Place};
+use super::problem::Problem;
+use super::read::{Document, Section};
+use super::value::{self, Address};
+use super::{AccessLog, Config, Listener, Log};
+use crate::limits::Limits;
+
+/// Where a configuration without a listener listens.
+const DEFAULT_LISTENER: &str = "127.0.0.1:8080";
+
+/// The configuration that `tree` describes, or everything that is wrong with it.
+///
+/// Relative paths that a file gives start at `base`. `problems` are those of the syntax.
+pub(super) fn check(
+    tree: &Node,
+    base: &Path,
+    problems: Vec<Problem>,
+) -> Result<Config, Vec<Problem>> {
+    // After a syntax error what seems to be missing may only be unreadable.
+    let complete = problems.is_empty();
+    let mut document = Document::new(tree, problems);
+    document.check_names();
+
+    let top = Top::read(&mut document.section(&TOP));
+    let workers = top.workers.unwrap_or_else(cpus_allowed);
+    let limits = read_limits(&mut document.section(&LIMITS), workers);
+    let log = read_log(&mut document.section(&LOG), base);
+    let roots = read_roots(&mut document, base, complete);
+    let listeners = read_listeners(&mut document, &roots, complete);
+
+    match document.problems.is_empty() {
+        false => Err(document.problems),
+        true => Ok(Config {
+            workers,
+            io: top.io,
+            pin: top.pin,
+            shutdown_timeout: top.shutdown_timeout,
+            listeners,
+            roots,
+            limits,
+            log,
+            #[cfg(any(debug_assertions, feature = "fault-injection"))]
+            panic_path: None,
+        }),
+    }
+}
+
+/// How many CPUs the process may use, by its affinity mask and its control group.
+fn cpus_allowed() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get().min(1024))
+}
+
+fn read_limits(section: &mut Section<'_>, workers: usize) -> Limits {
+    let limits = Limits::read(section);
+    if let Some(place) = section.place("target_bytes").or_else(|| section.place("head_bytes"))
+        && limits.target_bytes > limits.head_bytes
+    {
+        let message = "target_bytes is larger than head_bytes, which the target is part of";
+        let hint = format!("head_bytes is {}", value::show_size(limits.head_bytes as u64));
+        section.report(Problem::new(place, message).hint(hint));
+    }
+    if let (Some(_), Some(place)) =
+        (section.place("connections"), section.place("connections_per_address"))
+        && limits.connections > 0
+        && limits.connections_per_address > limits.connections
+    {
+        let message = "connections_per_address is larger than connections";
+        let hint = format!("connections is {}", limits.connections);
+        section.report(Problem::new(place, message).hint(hint));
+    }
+    let cache_share = limits.cache_bytes / workers as u64;
+    if let Some(place) = section.place("cache_file_bytes").or_else(|| section.place("cache_bytes"))
+        && limits.cache_bytes > 0
+        && limits.cache_file_bytes > cache_share
+    {
+        let message = "the largest cached file doesn't fit a worker's share of the cache";
+        let hint = format!(
+            "cache_file_bytes is {}, cache_bytes / {workers} workers is {cache_share}B",
+            value::show_size(limits.cache_file_bytes),
+        );
+        section.report(Problem::new(place, message).hint(hint));
+    }
+    check_rings(section, &limits);
+    limits
+}
+
+fn check_rings(section: &mut Section<'_>, limits: &Limits) {
+    for (name, count) in [
+        ("receive_buffers", limits.receive_buffers),
+        ("ring_entries", limits.ring_entries),
+        ("completion_entries", limits.completion_entries),
+    ] {
+        if let Some(place) = section.place(name)
+            && !count.is_power_of_two()
+        {
+            let message = format!("{name} has to be a power of two");
+            let hint = format!("such as {}", count.next_power_of_two());
+            section.report(Problem::new(place, message).hint(hint));
+        }
+    }
+    let written = section.place("completion_entries").or_else(|| section.place("ring_entries"));
+    if let Some(place) = written
+        && limits.completion_entries < limits.ring_entries
+    {
+        let message = "completion_entries is smaller than ring_entries";
+        let hint = format!("at least {}", limits.ring_entries);
+        section.report(Problem::new(place, message).hint(hint));
+    }
+}
+
+fn read_log(section: &mut Section<'_>, base: &Path) -> Log {
+    let keys = LogKeys::read(section);
+    let access = match keys.access.as_str() {
+        "off" => AccessLog::Off,
+        "-" => AccessLog::Stdout,
+        path => AccessLog::File(match section.place("access") {
+            Some(place) => resolve(path.as_ref(), &place, base),
+            None => path.into(),
+        }),
+    };
+    if let (AccessLog::File(path), Some(place)) = (&access, section.place("access")) {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if path.is_dir() {
+            let message = format!("{} is a directory", path.display());
+            section.report(Problem::new(place, message).hint("name the file in it"));
+        } else if let Some(parent) = parent
+            && !parent.is_dir()
+        {
+            let message = format!("the directory {} doesn't exist", parent.display());
+            let hint = "create it, or choose another place for the access log";
+            section.report(Problem::new(place, message).hint(hint));
+        }
+    }
+    Log { access, access_format: keys.access_format, events: keys.format }
+}
+
+/// A path of a file is relative to that file's directory, one of a flag to the current one.
+fn resolve(path: &Path, place: &Place, base: &Path) -> PathBuf {
+    match place {
+        Place::Text(_) => base.join(path),
+        Place::Flag(_) => path.to_owned(),
+    }
+}
+
+fn read_roots(document: &mut Document<'_>, base: &Path, complete: bool) -> Vec<Root> {
+    let mut roots = Vec::new();
+    for entry in document.named(&FILES) {
+        let mut section = document.named_section(&FILES, entry);
+        let mut root = Root::read(&mut section);
+        if let Some(place) = section.place("root") {
+            root.root = resolve(&root.root, &place, base);
+            if let Some(problem) = directory_problem(&root.root, place) {
+                section.report(problem);
+            }
+        }
+        for (name, place) in root.index.iter().zip(section.places("index")) {
+            if name.contains('/') || name == "." || name == ".." {
+                let problem = Problem::new(place, format!("{name:?} isn't the name of a file"));
+                section.report(problem.hint("a name within the directory, such as \"index.html\""));
+            }
+        }
+        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if let Some(place) = section.place("charset")
+            && !root.charset.bytes().all(token)
+        {
+            let problem = Problem::new(place, format!("{:?} isn't a charset", root.charset));
+            section.report(problem.hint("such as \"utf-8\", or \"\" for none"));
+        }
+        roots.push(root);
+    }
+    if roots.is_empty() && complete && document.problems.is_empty() {
+        let problem = Problem::new(Place::Text(0..0), "nothing to serve");
+        let hint = "add a directory: [files.site] with root = \"/var/www\"";
+        document.problems.push(problem.hint(hint));
+    }
+    roots
+}
+
+fn directory_problem(path: &Path, place: Place) -> Option<Problem> {
+    let shown = path.display();
+    let (message, hint) = match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => return None,
+        Ok(_) => (format!("{shown} isn't a directory"), "name the directory that it is in"),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound => {
+                (format!("{shown} doesn't exist"), "create it, or name a directory that does")
+            }
+            ErrorKind::NotADirectory => {
+                (format!("{shown} leads through a file"), "name a directory that exists")
+            }
+            ErrorKind::PermissionDenied => (
+                format!("{shown} can't be looked at by this user"),
+                "permit it (execute on every directory above), or run as another user",
+            ),
+            _ => (format!("{shown}: {error}"), "name a directory that can be read"),
+        },
+    };
+    Some(Problem::new(place, message).hint(hint))
+}
+
+fn read_listeners(
+    document: &mut Document<'_>,
+    roots: &[Root],
+    complete: bool,
+) -> Vec<Listener> {
+    let mut listeners: Vec<Listener> = Vec::new();
+    let mut bound: Vec<Bound> = Vec::new();
+    for entry in document.named(&LISTEN) {
+        let mut section = document.named_section(&LISTEN, entry);
+        let binding = Binding::read(&mut section);
+        let options = ListenOptions::read(&mut section);
+        let socket = SocketOptions::read(&mut section);
+        check_keepalive(&mut section, &socket);
+        for (address, place) in binding.address.iter().zip(section.places("address")) {
+            let new = Bound::new(*address, &options, section.name());
+            if let Some(old) = bound.iter().find(|old| old.overlaps(&new)) {
+                let problem = Problem::new(place, format!("{address} is already listened on"));
+                section.report(problem.hint(format!("by [listen.{}], as {}", old.name, old.address)));
+            }
+            bound.push(new);
+        }
+        let root = served_root(&mut section, binding.files.as_deref(), roots, complete);
+        let name = entry.key.clone();
+        listeners.push(Listener { name, addresses: binding.address, root, options, socket });
+    }
+    if listeners.is_empty() && document.problems.is_empty() {
+        listeners.push(default_listener(document, roots));
+    }
+    listeners
+}
+
+/// The listener of a configuration that names none.
+fn default_listener(document: &mut Document<'_>, roots: &[Root]) -> Listener {
+    let text = Node::from_flag("", DEFAULT_LISTENER);
+    let table = |key: &str, node: Node| {
+        let mut tree = Node::empty();
+        tree.set(&[key], node);
+        tree
+    };
+    let tree = table("listen", table("main", table("address", text)));
+    let mut own = Document::new(&tree, Vec::new());
+    let listener = read_listeners(&mut own, roots, true).remove(0);
+    document.problems.append(&mut own.problems);
+    listener
+}
+
+fn check_keepalive(section: &mut Section<'_>, socket: &SocketOptions) {
+    for name in ["keepalive_idle", "keepalive_interval", "keepalive_count"] {
+        if let Some(place) = section.place(name)
+            && !socket.keepalive
+        {
+            let message = format!("{name} has no effect while keepalive is off");
+            section.report(Problem::new(place, message).hint("add keepalive = true"));
+        }
+    }
+}
+
+/// The index of the root that a listener serves.
+fn served_root(
+    section: &mut Section<'_>,
+    name: Option<&str>,
+    roots: &[Root],
+    complete: bool,
+) -> usize {
+    let names = || roots.iter().map(|root| root.name.as_str());
+    let list = || names().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    let Some(name) = name else {
+        if roots.len() > 1 && complete && section.place("files").is_none() {
+            let message = format!("[listen.{}] needs \"files\"", section.name());
+            let hint = format!("there are several to choose from: {}", list());
+            section.report(Problem::new(section.header(), message).hint(hint));
+        }
+        return 0;
+    };
+    if let Some(index) = names().position(|root| root == name) {
+        return index;
+    }
+    if let Some(place) = section.place("files")
+        && complete
+    {
+        let problem = Problem::new(place, format!("there is no [files.{name}]"));
+        section.report(match (value::nearest(name, names()), roots) {
+            (Some(near), _) => problem.hint(format!("did you mean {near:?}?")),
+            (None, []) => problem.hint("add it, with root = \"/var/www\""),
+            (None, _) => problem.hint(format!("there are {}", list())),
+        });
+    }
+    0
+}
+
+/// An address that is listened on, for finding those that exclude each other.
+struct Bound {
+    address: Address,
+    ipv6_only: bool,
+    name: String,
+}
+
+impl Bound {
+    fn new(address: Address, options: &ListenOptions, name: &str) -> Bound {
+        Bound { address, ipv6_only: options.ipv6_only, name: name.to_owned() }
+    }
+
+    /// Whether the kernel would refuse the second of the two, or leave it without connections.
+    fn overlaps(&self, other: &Bound) -> bool {
+        let port = self.address.socket.port();
+        port != 0
+            && port == other.address.socket.port()
+            && (self.address.socket.ip() == other.address.socket.ip()
+                || self.covers(other.address.socket.ip())
+                || other.covers(self.address.socket.ip()))
+    }
+
+    fn covers(&self, ip: IpAddr) -> bool {
+        match (self.address.socket.ip(), ip) {
+            (IpAddr::V4(own), IpAddr::V4(_)) => own.is_unspecified(),
+            (IpAddr::V6(own), IpAddr::V6(_)) => own.is_unspecified(),
+            (IpAddr::V6(own), IpAddr::V4(_)) => own.is_unspecified() && !self.ipv6_only,
+            (IpAddr::V4(_), IpAddr::V6(_)) => false,
+        }
+    }
+}

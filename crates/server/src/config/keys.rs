@@ -1,0 +1,245 @@
+//! The keys of every table but `[limits]`, one row each (`limits.rs` has those).
+//!
+//! Add a row, and reading, hints, the reference page, the schema and (if it names one) the flag
+//! follow. A table of a later feature (`[upstream.NAME]`, `[[route]]`) is one more entry in
+//! [`TABLES`] and one more reader in `check.rs`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::key::{Table, choices, settings};
+use super::value::Address;
+use crate::limits::Limits;
+
+/// Every table of the file, the top level first.
+pub(super) const TABLES: &[Table] = &[TOP, LISTEN, FILES, LIMITS, LOG];
+
+pub(super) const TOP: Table = Table {
+    name: "",
+    named: false,
+    doc: "How the process runs. These keys stand above the first table.",
+    groups: &[Top::KEYS],
+};
+
+pub(super) const LISTEN: Table = Table {
+    name: "listen",
+    named: true,
+    doc: "A listener: addresses, what is served there, and the options of its sockets. Without \
+          any, Ringway listens on `127.0.0.1:8080`.",
+    groups: &[Binding::KEYS, ListenOptions::KEYS, SocketOptions::KEYS],
+};
+
+pub(super) const FILES: Table = Table {
+    name: "files",
+    named: true,
+    doc: "A directory that is served.",
+    groups: &[Root::KEYS],
+};
+
+pub(super) const LIMITS: Table = Table {
+    name: "limits",
+    named: false,
+    doc: "Bounds and deadlines: nothing that a peer can make grow is without one.",
+    groups: &[Limits::KEYS],
+};
+
+pub(super) const LOG: Table = Table {
+    name: "log",
+    named: false,
+    doc: "The access log (a line for each request) and the event log (start, stop, faults; on \
+          standard error).",
+    groups: &[LogKeys::KEYS],
+};
+
+const NO_TIME: Duration = Duration::ZERO;
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+/// The kernel counts `TCP_KEEPIDLE` and `TCP_KEEPINTVL` in seconds up to 32,767.
+const PROBE_MAX: Duration = Duration::from_secs(9 * 3600);
+
+/// What the kernel allows a socket to be given; its own maximum (`net.core.wmem_max`) still
+/// applies.
+const SOCKET_BYTES: (u64, u64) = (4 << 10, 1 << 30);
+
+choices! {
+    /// Which of the two drivers does the input and output.
+    pub enum Io {
+        /// io_uring when the kernel has and allows what is needed, else epoll.
+        Auto = "auto",
+        /// io_uring, or a refusal to start that says why.
+        Uring = "uring",
+        /// epoll, whatever the kernel has.
+        Epoll = "epoll",
+    }
+}
+
+choices! {
+    /// What happens to a symbolic link below a root.
+    pub enum Symlinks {
+        /// Followed as long as the kernel resolves it beneath the root.
+        Beneath = "beneath",
+        /// Not followed: a path with one in it doesn't exist.
+        Deny = "deny",
+    }
+}
+
+choices! {
+    /// The shape of the access log's lines.
+    pub enum AccessFormat {
+        /// The "combined" format that Apache, nginx and every log reader know.
+        Combined = "combined",
+    }
+}
+
+choices! {
+    /// The shape of the event log's lines.
+    pub enum EventFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line, for log collectors.
+        Json = "json",
+    }
+}
+
+settings! {
+    /// The top level as it is written; [`super::Config`] holds it resolved.
+    pub(crate) struct Top {
+        /// Worker threads: each has its own ring, listeners, connections and cache.
+        ///
+        /// More than the CPUs that the process may use only adds switching.
+        workers: Option<usize> = Integer { min: 1, max: 1024 },
+            Means("one for each CPU the process may use"), Shown("workers");
+        /// The driver that does the input and output.
+        io: Io = Choice(Io::WORDS), Is("auto"), Shown("io");
+        /// Whether each worker is bound to one CPU.
+        ///
+        /// It keeps a connection's memory in one core's caches. Turn it off where something else
+        /// places threads, or where several busy processes share the CPUs.
+        pin: bool = Switch, Is("true"), Shown("pin");
+        /// How long requests under way may take to end after SIGTERM or SIGINT, before they are
+        /// cut. `"0s"` cuts at once.
+        ///
+        /// Below the 30 s after which Kubernetes, and the 90 s after which systemd, would kill.
+        shutdown_timeout: Duration = Duration { min: NO_TIME, max: HOUR },
+            Is("25s"), Shown("shutdown-timeout");
+    }
+}
+
+settings! {
+    /// What a listener binds and serves, as it is written.
+    pub(crate) struct Binding {
+        /// Where to listen: `"127.0.0.1:8080"`, `"[::1]:8080"`, or `":8080"` for every address
+        /// of the machine, IPv4 and IPv6. Port 0 asks the kernel for a free port.
+        address: Vec<Address> = List { of: &Address, min_count: 1 }, Required, Shown("listen");
+        /// The name of the `[files.NAME]` table that is served here.
+        files: Option<String> = Text { min_length: 1, example: "site" },
+            Means("the only `[files.NAME]` table"), None;
+    }
+}
+
+settings! {
+    /// Options of a listening socket.
+    pub struct ListenOptions {
+        /// Connections the kernel queues for a worker that hasn't accepted them yet.
+        ///
+        /// The kernel lowers it to `net.core.somaxconn`, 4096 since Linux 5.4.
+        backlog: u32 = Integer { min: 1, max: 65_535 }, Is("4096"), None;
+        /// Whether an IPv6 address is for IPv6 only; otherwise `[::]` takes IPv4 as well.
+        ipv6_only: bool = Switch, Is("false"), None;
+        /// TCP Fast Open: how many connections may be pending with data in their first packet.
+        ///
+        /// Off by default: middleboxes drop such packets, and `net.ipv4.tcp_fastopen` must
+        /// allow it.
+        fast_open: Option<u32> = Integer { min: 1, max: 65_535 }, Means("off"), None;
+        /// Wake a worker only when a new connection's first bytes are there, waiting this long
+        /// for them.
+        ///
+        /// The kernel rounds it up to its retransmission times.
+        defer_accept: Option<Duration> = Duration { min: SECOND, max: HOUR }, Means("off"), None;
+    }
+}
+
+settings! {
+    /// Options of a connection's socket.
+    pub struct SocketOptions {
+        /// Send at once (`TCP_NODELAY`), without waiting for earlier packets' acknowledgement.
+        nodelay: bool = Switch, Is("true"), None;
+        /// Report a socket as writable only while fewer unsent bytes than this are queued in the
+        /// kernel (`TCP_NOTSENT_LOWAT`).
+        ///
+        /// A small value keeps memory and the delay of what is written later low; too small a
+        /// one costs throughput.
+        notsent_lowat: Option<u32> = Size { min: 4 << 10, max: 1 << 30 },
+            Means("the kernel's own"), None;
+        /// Probe silent connections (`SO_KEEPALIVE`).
+        ///
+        /// Off by default: every wait of a connection has a deadline of its own, which finds a
+        /// vanished peer sooner.
+        keepalive: bool = Switch, Is("false"), None;
+        /// Silence before the first probe; needs `keepalive = true`.
+        keepalive_idle: Duration = Duration { min: SECOND, max: PROBE_MAX }, Is("60s"), None;
+        /// Time between probes; needs `keepalive = true`.
+        keepalive_interval: Duration = Duration { min: SECOND, max: PROBE_MAX }, Is("10s"), None;
+        /// Unanswered probes after which the connection is dead; needs `keepalive = true`.
+        keepalive_count: u32 = Integer { min: 1, max: 127 }, Is("6"), None;
+        /// How long sent bytes may stay unacknowledged before the connection is dead
+        /// (`TCP_USER_TIMEOUT`).
+        user_timeout: Option<Duration> = Duration { min: SECOND, max: HOUR },
+            Means("the kernel's retransmission limit, about 15 minutes"), None;
+        /// Congestion control by the kernel's name for it, such as `"bbr"`.
+        ///
+        /// `sysctl net.ipv4.tcp_available_congestion_control` lists what there is.
+        congestion: Option<String> = Text { min_length: 1, example: "bbr" },
+            Means("the kernel's own"), None;
+        /// A fixed send buffer (`SO_SNDBUF`).
+        ///
+        /// Setting it turns off the kernel's autotuning, which is nearly always better.
+        send_buffer: Option<u32> = Size { min: SOCKET_BYTES.0, max: SOCKET_BYTES.1 },
+            Means("autotuned by the kernel"), None;
+        /// A fixed receive buffer (`SO_RCVBUF`).
+        ///
+        /// Setting it turns off the kernel's autotuning, which is nearly always better.
+        receive_buffer: Option<u32> = Size { min: SOCKET_BYTES.0, max: SOCKET_BYTES.1 },
+            Means("autotuned by the kernel"), None;
+    }
+}
+
+settings! {
+    /// A directory that is served, as `[files.NAME]` describes it.
+    pub struct Root named name {
+        /// The directory. A relative one is looked up from the configuration file's directory.
+        root: PathBuf = Text { min_length: 1, example: "/var/www" }, Required, None;
+        /// Names of the files that stand for their directory, the first that exists.
+        ///
+        /// With an empty list no file does.
+        index: Vec<String> =
+            List { of: &Text { min_length: 1, example: "index.html" }, min_count: 0 },
+            Is("index.html"), Shown("index");
+        /// What happens to symbolic links. No setting lets one lead out of the root.
+        symlinks: Symlinks = Choice(Symlinks::WORDS), Is("beneath"), Shown("symlinks");
+        /// Whether names that begin with a dot are served.
+        show_dotfiles: bool = Switch, Is("false"), Shown("show-dotfiles");
+        /// The charset that text types are sent with; empty for none.
+        charset: String = Text { min_length: 0, example: "utf-8" }, Is("utf-8"), None;
+        /// Whether small files are kept in memory, within the cache bounds of `[limits]`.
+        cache: bool = Switch, Is("true"), None;
+        /// For how long a cached file is answered from memory before the file is looked at again.
+        ///
+        /// `"0s"` looks at every request; a changed file is never served longer than this.
+        revalidate_interval: Duration = Duration { min: NO_TIME, max: HOUR },
+            Is("1s"), None;
+    }
+}
+
+settings! {
+    /// The logs as they are written.
+    pub(crate) struct LogKeys {
+        /// The access log: a file, `"-"` for standard output, or `"off"`.
+        access: String = Text { min_length: 1, example: "/var/log/ringway/access.log" },
+            Is("off"), Shown("access-log");
+        /// The shape of the access log's lines.
+        access_format: AccessFormat = Choice(AccessFormat::WORDS), Is("combined"), None;
+        /// The shape of the event log's lines.
+        format: EventFormat = Choice(EventFormat::WORDS), Is("text"), Shown("log-format");
+    }
+}

@@ -1,0 +1,114 @@
+//! The configuration: one checked, immutable structure, [`Config`].
+//!
+//! A file (TOML or JSON of the same schema) and the command line's flags both become one tree of
+//! nodes that know where they were written (`node.rs`). Tables of keys (`keys.rs`, and
+//! [`crate::limits`]) say what may stand where; `read.rs` walks the tree by them, `value.rs` reads
+//! the values, and `check.rs` looks at what only shows when everything is known. All problems are
+//! reported at once (`problem.rs`). `reference.rs` writes the reference page and the JSON Schema
+//! from the same tables.
+//!
+//! It reads the file and looks at the directories that it names; it opens nothing else.
+
+mod check;
+pub(crate) mod key;
+mod keys;
+mod load;
+mod node;
+mod problem;
+pub(crate) mod read;
+mod reference;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use key::{Absent, Flag, Key, Table};
+pub use keys::{AccessFormat, EventFormat, Io, ListenOptions, Root, SocketOptions, Symlinks};
+pub use load::{ConfigError, Flags, Format};
+pub use problem::Problems;
+pub use reference::{reference, schema};
+pub use value::Address;
+
+use crate::limits::Limits;
+
+/// Everything the server is told, checked and complete: where an option is left, it means that
+/// something is off or stays as the kernel has it, never "the default".
+///
+/// It comes from [`Config::load`], [`Config::from_flags`] or [`Config::from_toml`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// Worker threads, 1 to 1024.
+    pub workers: usize,
+    /// The driver that does the input and output.
+    pub io: Io,
+    /// Whether each worker is bound to one CPU.
+    pub pin: bool,
+    /// How long requests under way may take to end at a shutdown; zero cuts at once.
+    pub shutdown_timeout: Duration,
+    /// What is listened on; at least one.
+    pub listeners: Vec<Listener>,
+    /// The directories that are served; at least one.
+    pub roots: Vec<Root>,
+    /// Bounds and deadlines.
+    pub limits: Limits,
+    /// The logs.
+    pub log: Log,
+    /// A request for this path panics in its worker. For tests of what happens then: it exists in
+    /// debug builds and with the feature `fault-injection` only.
+    #[cfg(any(debug_assertions, feature = "fault-injection"))]
+    pub panic_path: Option<String>,
+}
+
+/// A listener: `[listen.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listener {
+    /// The NAME of its table.
+    pub name: String,
+    /// Where to listen; at least one address, none twice.
+    pub addresses: Vec<Address>,
+    /// Which of [`Config::roots`] is served, by index.
+    pub root: usize,
+    /// Options of the listening sockets.
+    pub options: ListenOptions,
+    /// Options of the connections' sockets.
+    pub socket: SocketOptions,
+}
+
+/// The logs: `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Log {
+    /// Where the access log goes.
+    pub access: AccessLog,
+    /// The shape of its lines.
+    pub access_format: AccessFormat,
+    /// The shape of the event log's lines; it goes to standard error.
+    pub events: EventFormat,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Nowhere: no line is made.
+    Off,
+    /// To standard output.
+    Stdout,
+    /// To the end of this file, which is created if need be; its directory exists.
+    File(PathBuf),
+}
+
+/// Every table of the configuration with its keys, the top level first: what the command line
+/// makes its flags of.
+pub fn tables() -> &'static [Table] {
+    keys::TABLES
+}
+
+/// The key at a dotted path such as `limits.head_bytes`, `listen.address` or `workers`.
+pub fn key(path: &str) -> Option<&'static Key> {
+    let (table, name) = path.split_once('.').unwrap_or(("", path));
+    keys::TABLES.iter().find(|known| known.name == table)?.key(name)
+}

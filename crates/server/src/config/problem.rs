@@ -1,0 +1,182 @@
+//! Problems of a configuration: what is wrong, where, and what to write instead.
+//!
+//! A problem only knows its place; [`Problems`] holds the file's text and shows the line with a
+//! caret under the place.
+
+use std::fmt::{self, Write as _};
+use std::ops::Range;
+
+use super::node::Place;
+
+/// How much of a long line (a minified JSON file is one) is shown around a problem, in
+/// characters.
+const SHOWN_WIDTH: usize = 96;
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) place: Place,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Problem {
+    pub(crate) fn new(place: Place, message: impl Into<String>) -> Problem {
+        Problem { place, message: message.into(), hint: None }
+    }
+
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Problem {
+        Problem { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// Everything that is wrong with a configuration; there is at least one problem.
+///
+/// Its `Display` is what a terminal shows: for each problem of a file
+/// `FILE:LINE:COLUMN: what is wrong`, the line, a caret, a hint; for each problem of a flag one
+/// line. No newline at the end.
+#[derive(Debug, Clone)]
+pub struct Problems {
+    name: String,
+    text: String,
+    list: Vec<Problem>,
+}
+
+impl Problems {
+    /// `list` in the order of the file, each place and message once.
+    pub(crate) fn new(name: &str, text: &str, mut list: Vec<Problem>) -> Problems {
+        list.sort_by_key(|problem| match &problem.place {
+            Place::Text(span) => (1, span.start),
+            Place::Flag(_) => (0, 0),
+        });
+        list.dedup();
+        Problems { name: name.to_owned(), text: text.to_owned(), list }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether any of them is in a file, so that the report has source lines in it; otherwise
+    /// each is one line about a flag.
+    pub fn in_file(&self) -> bool {
+        self.list.iter().any(|problem| matches!(problem.place, Place::Text(_)))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for problem in &self.list {
+            out.write_str(separator)?;
+            match &problem.place {
+                Place::Flag(flag) => write_flag_problem(out, flag, problem)?,
+                Place::Text(span) => {
+                    write_file_problem(out, &self.name, &self.text, span.clone(), problem)?;
+                }
+            }
+            separator = "\n";
+        }
+        Ok(())
+    }
+}
+
+fn write_flag_problem(out: &mut fmt::Formatter<'_>, flag: &str, problem: &Problem) -> fmt::Result {
+    if !flag.is_empty() {
+        write!(out, "{flag}: ")?;
+    }
+    write!(out, "{}", problem.message)?;
+    match &problem.hint {
+        Some(hint) => write!(out, ": {hint}"),
+        None => Ok(()),
+    }
+}
+
+fn write_file_problem(
+    out: &mut fmt::Formatter<'_>,
+    name: &str,
+    text: &str,
+    span: Range<usize>,
+    problem: &Problem,
+) -> fmt::Result {
+    let excerpt = Excerpt::new(text, span);
+    let Excerpt { line, column, .. } = excerpt;
+    writeln!(out, "{name}:{line}:{column}: {}", problem.message)?;
+    let number = line.to_string();
+    let margin = " ".repeat(number.len());
+    writeln!(out, "  {number} | {}", excerpt.source.trim_end())?;
+    let caret = format!("{}{}", " ".repeat(excerpt.indent), "^".repeat(excerpt.width));
+    write!(out, "  {margin} | {caret}")?;
+    match &problem.hint {
+        Some(hint) => write!(out, "\n  {margin} = {hint}"),
+        None => Ok(()),
+    }
+}
+
+/// The line of a problem, cut to what fits, and where the caret goes.
+struct Excerpt {
+    /// Line, from 1.
+    line: usize,
+    /// Column in characters, from 1.
+    column: usize,
+    source: String,
+    indent: usize,
+    width: usize,
+}
+
+impl Excerpt {
+    fn new(text: &str, span: Range<usize>) -> Excerpt {
+        let start = text.floor_char_boundary(span.start);
+        let end = text.floor_char_boundary(span.end).max(start);
+        let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+        let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
+        let line = text[..line_start].matches('\n').count() + 1;
+        let before = text[line_start..start].chars().count();
+        let marked = text[start..end.min(line_end)].trim_end().chars().count().max(1);
+
+        // A window on the line that has the place in it.
+        let skipped = if before + marked <= SHOWN_WIDTH { 0 } else { before.saturating_sub(24) };
+        let mut source = String::new();
+        let mut indent = 0;
+        let mut width = 0;
+        if skipped > 0 {
+            source.push('…');
+            indent += 1;
+        }
+        let shown = text[line_start..line_end].chars().enumerate().skip(skipped);
+        for (index, character) in shown.take(SHOWN_WIDTH) {
+            let cells = push_visible(&mut source, character);
+            if index < before {
+                indent += cells;
+            } else if index < before + marked {
+                width += cells;
+            }
+        }
+        Excerpt { line, column: before + 1, source, indent, width: width.max(1) }
+    }
+}
+
+/// Appends `character` as a terminal may show it, and says how many cells that took: a
+/// configuration file must not be able to send escape sequences to whoever checks it.
+fn push_visible(source: &mut String, character: char) -> usize {
+    match character {
+        '\t' => {
+            source.push_str("    ");
+            4
+        }
+        '\r' => 0,
+        _ if character.is_control() => {
+            let before = source.len();
+            // Writing to a String doesn't fail.
+            let _ = write!(source, "{}", character.escape_default());
+            source.len() - before
+        }
+        _ => {
+            source.push(character);
+            1
+        }
+    }
+}
