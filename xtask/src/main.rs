@@ -1,2 +1,54 @@
-//! Stub.
-fn main() {}
+//! Every developer command: `cargo xtask COMMAND`.
+//!
+//! One file a command. None of them is part of the product, and none needs anything but this
+//! repository and the Debian packages that `cargo xtask test --install` installs.
+
+#![forbid(unsafe_code)]
+
+mod bench_serve;
+mod build;
+mod contestants;
+mod icount;
+mod process;
+mod sim;
+mod skip;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Ringway's developer commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Test(test::Options),
+    /// Check what ARCHITECTURE.md and CONTRIBUTING.md promise about the sources
+    Tidy,
+    Icount(icount::Options),
+    BenchServe(bench_serve::Options),
+    Sim(sim::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match CommandLine::parse().command {
+        Command::Test(options) => test::run(&options),
+        Command::Tidy => tidy::run(),
+        Command::Icount(options) => icount::run(&options),
+        Command::BenchServe(options) => bench_serve::run(&options),
+        Command::Sim(options) => sim::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("error: {problem:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Memory for each idle keep-alive connection, as a slope between two counts of them.
+//!
+//! A slope, because what a server takes at its start is no property of its connections. Each
+//! connection has had one answer before it counts as idle: until then a server has not done what
+//! it might keep memory for.
+
+use super::Setting;
+use crate::contestants::{BODIES, Contestant};
+use crate::process::{Server, allowed_cpus};
+use anyhow::{Context, Result, ensure};
+use rustix::net::{AddressFamily, SocketType};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// The lower end of the slope.
+const FIRST_COUNT: usize = 1_000;
+/// Descriptors for everything but the connections.
+const SPARE_DESCRIPTORS: u64 = 1_000;
+/// An answer that takes longer is an error.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// What all connections of one contestant may take to open.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(300);
+/// For a server to put away what the last requests used.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Measures each server and prints a line for each.
+pub(super) fn run(setting: &Setting<'_>) -> Result<()> {
+    let wanted = setting.options.idle_connections as usize;
+    let allowed = raise_descriptor_limit(wanted as u64 + SPARE_DESCRIPTORS)?;
+    let count = wanted.min(allowed.saturating_sub(SPARE_DESCRIPTORS) as usize);
+    ensure!(
+        count > FIRST_COUNT,
+        "a descriptor limit of {allowed} is too low for this"
+    );
+    if count < wanted {
+        println!("the descriptor limit of {allowed} allows {count} connections, not {wanted}");
+    }
+    let body = BODIES[0];
+    body.write(setting.site)?;
+    println!(
+        "idle connections, from {FIRST_COUNT} to {count}, {} from each address",
+        setting.options.per_address
+    );
+    println!(
+        "{:20}{:>16}{:>16}{:>16}",
+        "bytes a connection", "anonymous", "resident", "MiB at the end"
+    );
+    for one in setting.servers(body, count)? {
+        measure(setting, &one, count).with_context(|| one.name.clone())?;
+    }
+    Ok(())
+}
+
+fn measure(setting: &Setting<'_>, one: &Contestant, count: usize) -> Result<()> {
+    let cpus = allowed_cpus()?;
+    let log = setting.scratch.join("server.log");
+    let server = Server::start(
+        &one.command,
+        one.port,
+        *cpus.first().context("no CPU")?,
+        &log,
+    )?;
+    let end = Instant::now() + OPEN_TIMEOUT;
+    let mut connections = Vec::with_capacity(count);
+    let mut open_until = |wanted: usize| -> Result<()> {
+        while connections.len() < wanted {
+            ensure!(
+                Instant::now() < end,
+                "{wanted} connections take too long to open"
+            );
+            let source = source(connections.len(), setting.options.per_address as usize);
+            let connection = open(source, one)
+                .with_context(|| format!("connection {} from {source}", connections.len() + 1))?;
+            connections.push(connection);
+        }
+        sleep(SETTLE);
+        Ok(())
+    };
+    open_until(FIRST_COUNT)?;
+    let (anonymous, resident) = (server.anonymous_bytes()?, server.resident_bytes()?);
+    open_until(count)?;
+    let last = server.anonymous_bytes()?;
+    let slope = |now: u64, before: u64| (now as f64 - before as f64) / (count - FIRST_COUNT) as f64;
+    println!(
+        "{:20}{:>16.0}{:>16.0}{:>16.1}",
+        one.name,
+        slope(last, anonymous),
+        slope(server.resident_bytes()?, resident),
+        last as f64 / f64::from(1 << 20),
+    );
+    // A connection that the server had closed would make it look better than it is.
+    for (index, connection) in connections.iter().enumerate() {
+        let open = is_open(connection).with_context(|| format!("connection {}", index + 1))?;
+        ensure!(
+            open,
+            "the server closed connection {} of {count}",
+            index + 1
+        );
+    }
+    drop(connections);
+    server.stop()
+}
+
+/// The address that the connection with this index comes from: 127.0.0.2 and onwards, for the ports
+/// of one address would not do, and a server may bound what one address gets.
+fn source(index: usize, per_address: usize) -> Ipv4Addr {
+    let number = 2 + (index / per_address) as u32;
+    Ipv4Addr::from_bits(Ipv4Addr::new(127, 0, 0, 0).to_bits() + number)
+}
+
+/// Connects from `source` and has one request answered.
+fn open(source: Ipv4Addr, one: &Contestant) -> Result<TcpStream> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    rustix::net::bind(&socket, &SocketAddr::from((source, 0)))?;
+    rustix::net::connect(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, one.port)))?;
+    let mut connection = TcpStream::from(socket);
+    connection.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    let request = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", one.path);
+    connection.write_all(request.as_bytes())?;
+    read_answer(&mut connection, BODIES[0].bytes)?;
+    Ok(connection)
+}
+
+/// Reads a head and a body of `body_bytes`.
+fn read_answer(connection: &mut impl Read, body_bytes: usize) -> Result<()> {
+    let mut answer = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        let count = connection.read(&mut piece).context("no answer")?;
+        ensure!(count > 0, "closed before its answer was complete");
+        answer.extend_from_slice(&piece[..count]);
+        let head_end = answer.windows(4).position(|window| window == b"\r\n\r\n");
+        if head_end.is_some_and(|end| answer.len() >= end + 4 + body_bytes) {
+            let line = answer
+                .split(|&byte| byte == b'\r')
+                .next()
+                .unwrap_or_default();
+            let line = String::from_utf8_lossy(line);
+            ensure!(line.starts_with("HTTP/1.1 200"), "answered {line}");
+            return Ok(());
+        }
+    }
+}
+
+fn is_open(connection: &TcpStream) -> Result<bool> {
+    connection.set_nonblocking(true)?;
+    match connection.peek(&mut [0]) {
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(true),
+        Ok(_) | Err(_) => Ok(false),
+    }
+}
+
+/// Raises the soft limit, and the hard one where that is allowed; says what it is now.
+fn raise_descriptor_limit(wanted: u64) -> Result<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let maximum = limit.maximum.map_or(wanted, |maximum| maximum.max(wanted));
+    let raised = Rlimit {
+        current: Some(wanted),
+        maximum: Some(maximum),
+    };
+    if setrlimit(Resource::Nofile, raised).is_ok() {
+        return Ok(wanted);
+    }
+    let within = limit.maximum.unwrap_or(wanted).min(wanted);
+    let raised = Rlimit {
+        current: Some(within),
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).context("setrlimit")?;
+    Ok(within)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{read_answer, source};
+
+    #[test]
+    fn addresses_change_after_as_many_connections_as_one_may_have() {
+        assert_eq!(source(0, 1000).to_string(), "127.0.0.2");
+        assert_eq!(source(999, 1000).to_string(), "127.0.0.2");
+        assert_eq!(source(1000, 1000).to_string(), "127.0.0.3");
+        assert_eq!(source(99_999, 100).to_string(), "127.0.3.233");
+    }
+
+    #[test]
+    fn an_answer_is_read_to_its_end() {
+        let answer = b"HTTP/1.1 200 OK\r\nA: b\r\n\r\nxyz";
+        assert!(read_answer(&mut &answer[..], 3).is_ok());
+        assert!(read_answer(&mut &answer[..], 4).is_err());
+        assert!(read_answer(&mut &b"HTTP/1.1 503 No\r\n\r\n"[..], 0).is_err());
+    }
+}

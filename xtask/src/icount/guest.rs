@@ -1,0 +1,148 @@
+//! The emulated machine: its kernel, its memory disk, and one run of it.
+
+use super::initramfs::Archive;
+use crate::build::metadata;
+use anyhow::{Context, Result, bail};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// Tried in this order: the same kernel everywhere where it can be had.
+const KERNEL_PACKAGES: [&str; 2] = ["linux-image-6.12-cloud-amd64", "linux-image-cloud-amd64"];
+
+/// A kernel image from Debian's packages, kept among the build products.
+pub(super) fn kernel() -> Result<PathBuf> {
+    let cache = metadata()?.target_directory.join("icount-cache");
+    if let Some(image) = cached_image(&cache) {
+        return Ok(image);
+    }
+    std::fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
+    for package in KERNEL_PACKAGES {
+        // The package is empty and depends on the one of the moment.
+        let output = Command::new("apt-cache")
+            .args(["depends", package])
+            .output();
+        let text = output
+            .context("no apt-cache: the guest's kernel comes from Debian")?
+            .stdout;
+        let text = String::from_utf8_lossy(&text);
+        let depends = |line: &str| line.trim().strip_prefix("Depends: ").map(str::to_owned);
+        let Some(real) = text
+            .lines()
+            .filter_map(depends)
+            .find(|to| to.starts_with("linux-image-"))
+        else {
+            continue;
+        };
+        eprintln!("fetching {real}, once");
+        let download = Command::new("apt-get")
+            .args(["download", "--quiet", &real])
+            .current_dir(&cache)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .context("cannot run apt-get")?;
+        if !download.success() {
+            bail!("apt-get download {real} failed");
+        }
+        unpack(&cache)?;
+        return cached_image(&cache).context("the kernel package holds no image");
+    }
+    bail!(
+        "apt knows no package {}: run apt-get update",
+        KERNEL_PACKAGES.join(" or ")
+    );
+}
+
+fn unpack(cache: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(cache)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            let mut unpack = Command::new("dpkg-deb");
+            unpack.arg("--extract").arg(&path).arg(cache.join("kernel"));
+            if !unpack.status().context("cannot run dpkg-deb")?.success() {
+                bail!("dpkg-deb cannot unpack {}", path.display());
+            }
+            std::fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn cached_image(cache: &Path) -> Option<PathBuf> {
+    let boot = std::fs::read_dir(cache.join("kernel/boot")).ok()?;
+    let mut images = boot.filter_map(|entry| Some(entry.ok()?.path()));
+    images.find(|path| path.to_string_lossy().contains("/vmlinuz-"))
+}
+
+/// Boots the archive and hands each line that it prints to `each`, until it powers off.
+///
+/// One instruction is one nanosecond of the guest's clock (`shift=0`), and time in which its CPU is
+/// idle is skipped (`sleep=off`): so what its scheduler accounts as run time is an exact count.
+pub(super) fn boot(
+    kernel: &Path,
+    archive: &Archive,
+    memory_mib: u32,
+    deadline: Duration,
+    mut each: impl FnMut(&str),
+) -> Result<()> {
+    let disk = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
+    std::fs::write(disk.path(), archive.bytes()).context("cannot write the guest's disk")?;
+    let mut guest = Command::new("qemu-system-x86_64")
+        .args([
+            "-accel",
+            "tcg,thread=single",
+            "-icount",
+            "shift=0,sleep=off",
+        ])
+        .args(["-cpu", "max", "-smp", "1", "-m", &memory_mib.to_string()])
+        .args(["-nographic", "-no-reboot", "-nic", "none"])
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(disk.path())
+        .args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("cannot start qemu-system-x86_64")?;
+    let output = guest.stdout.take().context("the guest has no console")?;
+    let (to_us, lines) = channel();
+    let reader = std::thread::spawn(move || {
+        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+            if to_us
+                .send(String::from_utf8_lossy(&line).trim_end().to_owned())
+                .is_err()
+            {
+                return;
+            }
+        }
+    });
+    let end = Instant::now() + deadline;
+    let finished = loop {
+        match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(line) => each(&line),
+            Err(RecvTimeoutError::Disconnected) => break true,
+            Err(RecvTimeoutError::Timeout) => break false,
+        }
+    };
+    if !finished {
+        guest.kill().context("cannot stop the guest")?;
+    }
+    guest.wait().context("cannot wait for the guest")?;
+    drop(lines);
+    reader
+        .join()
+        .ok()
+        .context("the console's reader panicked")?;
+    if !finished {
+        bail!(
+            "the guest was not done after {} s: allow more with --timeout",
+            deadline.as_secs()
+        );
+    }
+    Ok(())
+}
