@@ -242,8 +242,8 @@ mod tests {
         check_blank("a // b\nc", "a     \nc");
         check_blank("a /* b /* c */ d */ e", "a                   e");
         check_blank(r#"f("x\"{", b"}", 2)"#, "f(      ,     , 2)");
-        check_blank("r#\"a\"b\"# + 1", "          + 1");
-        check_blank(r"'{' '\'' '\u{7d}' 'é'", "                    ");
+        check_blank("r#\"a\"b\"# + 1", "         + 1");
+        check_blank(r"'{' '\'' '\u{7d}' 'é'", &" ".repeat(21));
     }
 
     #[test]
