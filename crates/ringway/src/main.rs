@@ -1,2 +1,39 @@
-//! Stub.
-fn main() {}
+//! The program `ringway`: its commands, one function each.
+//!
+//! This file is a table of contents. What the flags are is in `cli.rs` and `flags.rs`, what the
+//! commands do in `commands.rs`; everything a command asks for is done by the library crates.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod commands;
+mod flags;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+
+/// Thread-local heaps: workers share no allocator lock.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return cli::answer_usage(&error),
+    };
+    let done = match cli.command {
+        Command::Serve(flags) => commands::serve(&flags),
+        Command::Run(flags) => commands::run(&flags),
+        Command::Check(flags) => commands::check(&flags),
+        Command::Completions(flags) => commands::completions(&flags),
+        Command::Man(flags) => commands::man(&flags),
+        Command::Version(flags) => commands::version(&flags),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => cli::answer_failure(&error),
+    }
+}

@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use crate::config::key::settings;
+use crate::config::key::{default_from_keys, settings};
+use crate::config::keys;
 
 const NO_TIME: Duration = Duration::ZERO;
 /// The shortest deadline: tests need short ones, and zero would refuse everybody.
@@ -33,7 +34,7 @@ settings! {
         header_count: usize = Integer { min: 1, max: 1024 }, Is("64"), Shown("header-count");
         /// The longest request target. Beyond it: 414.
         ///
-        /// RFC 9110, section 4.1 asks for at least 8,000 bytes.
+        /// RFC 9110, section 4.1 asks for at least 8,000 bytes. Never more than `head_bytes`.
         target_bytes: usize = Size { min: 16, max: MIB }, Is("8KiB"), Shown("target-bytes");
         /// The largest request body. Beyond it: 413.
         ///
@@ -158,3 +159,5 @@ settings! {
             Hidden("completion-entries");
     }
 }
+
+default_from_keys!(Limits in &keys::LIMITS);

@@ -2,7 +2,7 @@
 //! show (directories that don't exist, addresses used twice, limits that contradict each other).
 
 use std::io::ErrorKind;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::keys::{Binding, FILES, LIMITS, LISTEN, LOG, ListenOptions, LogKeys, TOP, Top};
@@ -15,7 +15,10 @@ use super::{AccessLog, Config, Listener, Log};
 use crate::limits::Limits;
 
 /// Where a configuration without a listener listens.
-const DEFAULT_LISTENER: &str = "127.0.0.1:8080";
+const DEFAULT_ADDRESS: Address = Address {
+    socket: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
+    every_family: false,
+};
 
 /// The configuration that `tree` describes, or everything that is wrong with it.
 ///
@@ -59,61 +62,69 @@ fn cpus_allowed() -> usize {
     std::thread::available_parallelism().map_or(1, |count| count.get().min(1024))
 }
 
+/// Reads the limits. Where two contradict each other, a default gives way to what is written;
+/// two that are written are a problem.
 fn read_limits(section: &mut Section<'_>, workers: usize) -> Limits {
-    let limits = Limits::read(section);
-    if let Some(place) = section.place("target_bytes").or_else(|| section.place("head_bytes"))
-        && limits.target_bytes > limits.head_bytes
-    {
+    let mut limits = Limits::read(section);
+    if limits.target_bytes > limits.head_bytes {
         let message = "target_bytes is larger than head_bytes, which the target is part of";
-        let hint = format!("head_bytes is {}", value::show_size(limits.head_bytes as u64));
-        section.report(Problem::new(place, message).hint(hint));
+        let head_bytes = value::show_size(limits.head_bytes as u64);
+        if !report_written(
+            section,
+            "target_bytes",
+            message,
+            &format!("head_bytes is {head_bytes}"),
+        ) {
+            limits.target_bytes = limits.head_bytes;
+        }
     }
-    if let (Some(_), Some(place)) =
-        (section.place("connections"), section.place("connections_per_address"))
-        && limits.connections > 0
-        && limits.connections_per_address > limits.connections
-    {
+    if limits.connections > 0 && limits.connections_per_address > limits.connections {
         let message = "connections_per_address is larger than connections";
         let hint = format!("connections is {}", limits.connections);
-        section.report(Problem::new(place, message).hint(hint));
+        if !report_written(section, "connections_per_address", message, &hint) {
+            limits.connections_per_address = limits.connections;
+        }
     }
     let cache_share = limits.cache_bytes / workers as u64;
-    if let Some(place) = section.place("cache_file_bytes").or_else(|| section.place("cache_bytes"))
-        && limits.cache_bytes > 0
-        && limits.cache_file_bytes > cache_share
-    {
+    if limits.cache_bytes > 0 && limits.cache_file_bytes > cache_share {
         let message = "the largest cached file doesn't fit a worker's share of the cache";
-        let hint = format!(
-            "cache_file_bytes is {}, cache_bytes / {workers} workers is {cache_share}B",
-            value::show_size(limits.cache_file_bytes),
-        );
-        section.report(Problem::new(place, message).hint(hint));
+        let cache_bytes = value::show_size(limits.cache_bytes);
+        let hint = format!("cache_bytes is {cache_bytes}, for {workers} workers");
+        if !report_written(section, "cache_file_bytes", message, &hint) {
+            limits.cache_file_bytes = cache_share;
+        }
     }
-    check_rings(section, &limits);
+    if limits.completion_entries < limits.ring_entries {
+        let message = "completion_entries is smaller than ring_entries";
+        let hint = format!("at least {}", limits.ring_entries);
+        if !report_written(section, "completion_entries", message, &hint) {
+            limits.completion_entries = limits.ring_entries * 2;
+        }
+    }
+    check_powers_of_two(section, &limits);
     limits
 }
 
-fn check_rings(section: &mut Section<'_>, limits: &Limits) {
+/// Reports a problem of the key `name` if the key is written, and says whether it is.
+fn report_written(section: &mut Section<'_>, name: &str, message: &str, hint: &str) -> bool {
+    let Some(place) = section.place(name) else {
+        return false;
+    };
+    section.report(Problem::new(place, message).hint(hint));
+    true
+}
+
+fn check_powers_of_two(section: &mut Section<'_>, limits: &Limits) {
     for (name, count) in [
         ("receive_buffers", limits.receive_buffers),
         ("ring_entries", limits.ring_entries),
         ("completion_entries", limits.completion_entries),
     ] {
-        if let Some(place) = section.place(name)
-            && !count.is_power_of_two()
-        {
+        if !count.is_power_of_two() {
             let message = format!("{name} has to be a power of two");
             let hint = format!("such as {}", count.next_power_of_two());
-            section.report(Problem::new(place, message).hint(hint));
+            report_written(section, name, &message, &hint);
         }
-    }
-    let written = section.place("completion_entries").or_else(|| section.place("ring_entries"));
-    if let Some(place) = written
-        && limits.completion_entries < limits.ring_entries
-    {
-        let message = "completion_entries is smaller than ring_entries";
-        let hint = format!("at least {}", limits.ring_entries);
-        section.report(Problem::new(place, message).hint(hint));
     }
 }
 
@@ -128,7 +139,9 @@ fn read_log(section: &mut Section<'_>, base: &Path) -> Log {
         }),
     };
     if let (AccessLog::File(path), Some(place)) = (&access, section.place("access")) {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
         if path.is_dir() {
             let message = format!("{} is a directory", path.display());
             section.report(Problem::new(place, message).hint("name the file in it"));
@@ -140,7 +153,11 @@ fn read_log(section: &mut Section<'_>, base: &Path) -> Log {
             section.report(Problem::new(place, message).hint(hint));
         }
     }
-    Log { access, access_format: keys.access_format, events: keys.format }
+    Log {
+        access,
+        access_format: keys.access_format,
+        events: keys.format,
+    }
 }
 
 /// A path of a file is relative to that file's directory, one of a flag to the current one.
@@ -189,29 +206,33 @@ fn directory_problem(path: &Path, place: Place) -> Option<Problem> {
     let shown = path.display();
     let (message, hint) = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => return None,
-        Ok(_) => (format!("{shown} isn't a directory"), "name the directory that it is in"),
+        Ok(_) => (
+            format!("{shown} isn't a directory"),
+            "name the directory that it is in",
+        ),
         Err(error) => match error.kind() {
-            ErrorKind::NotFound => {
-                (format!("{shown} doesn't exist"), "create it, or name a directory that does")
-            }
-            ErrorKind::NotADirectory => {
-                (format!("{shown} leads through a file"), "name a directory that exists")
-            }
+            ErrorKind::NotFound => (
+                format!("{shown} doesn't exist"),
+                "create it, or name a directory that does",
+            ),
+            ErrorKind::NotADirectory => (
+                format!("{shown} leads through a file"),
+                "name a directory that exists",
+            ),
             ErrorKind::PermissionDenied => (
                 format!("{shown} can't be looked at by this user"),
                 "permit it (execute on every directory above), or run as another user",
             ),
-            _ => (format!("{shown}: {error}"), "name a directory that can be read"),
+            _ => (
+                format!("{shown}: {error}"),
+                "name a directory that can be read",
+            ),
         },
     };
     Some(Problem::new(place, message).hint(hint))
 }
 
-fn read_listeners(
-    document: &mut Document<'_>,
-    roots: &[Root],
-    complete: bool,
-) -> Vec<Listener> {
+fn read_listeners(document: &mut Document<'_>, roots: &[Root], complete: bool) -> Vec<Listener> {
     let mut listeners: Vec<Listener> = Vec::new();
     let mut bound: Vec<Bound> = Vec::new();
     for entry in document.named(&LISTEN) {
@@ -224,33 +245,44 @@ fn read_listeners(
             let new = Bound::new(*address, &options, section.name());
             if let Some(old) = bound.iter().find(|old| old.overlaps(&new)) {
                 let problem = Problem::new(place, format!("{address} is already listened on"));
-                section.report(problem.hint(format!("by [listen.{}], as {}", old.name, old.address)));
+                section.report(problem.hint(format!("[listen.{}] has {}", old.name, old.address)));
             }
             bound.push(new);
         }
         let root = served_root(&mut section, binding.files.as_deref(), roots, complete);
         let name = entry.key.clone();
-        listeners.push(Listener { name, addresses: binding.address, root, options, socket });
+        listeners.push(Listener {
+            name,
+            addresses: binding.address,
+            root,
+            options,
+            socket,
+        });
     }
     if listeners.is_empty() && document.problems.is_empty() {
-        listeners.push(default_listener(document, roots));
+        match roots {
+            [_] => listeners.push(default_listener()),
+            _ => {
+                let message = "several [files.NAME] tables, and no listener to say which is served";
+                let hint = "add a table: [listen.main] with address and files";
+                document
+                    .problems
+                    .push(Problem::new(Place::Text(0..0), message).hint(hint));
+            }
+        }
     }
     listeners
 }
 
-/// The listener of a configuration that names none.
-fn default_listener(document: &mut Document<'_>, roots: &[Root]) -> Listener {
-    let text = Node::from_flag("", DEFAULT_LISTENER);
-    let table = |key: &str, node: Node| {
-        let mut tree = Node::empty();
-        tree.set(&[key], node);
-        tree
-    };
-    let tree = table("listen", table("main", table("address", text)));
-    let mut own = Document::new(&tree, Vec::new());
-    let listener = read_listeners(&mut own, roots, true).remove(0);
-    document.problems.append(&mut own.problems);
-    listener
+/// The listener of a configuration that names none; it serves the only root.
+fn default_listener() -> Listener {
+    Listener {
+        name: "main".to_owned(),
+        addresses: vec![DEFAULT_ADDRESS],
+        root: 0,
+        options: ListenOptions::default(),
+        socket: SocketOptions::default(),
+    }
 }
 
 fn check_keepalive(section: &mut Section<'_>, socket: &SocketOptions) {
@@ -272,7 +304,12 @@ fn served_root(
     complete: bool,
 ) -> usize {
     let names = || roots.iter().map(|root| root.name.as_str());
-    let list = || names().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    let list = || {
+        names()
+            .map(|name| format!("{name:?}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let Some(name) = name else {
         if roots.len() > 1 && complete && section.place("files").is_none() {
             let message = format!("[listen.{}] needs \"files\"", section.name());
@@ -306,7 +343,11 @@ struct Bound {
 
 impl Bound {
     fn new(address: Address, options: &ListenOptions, name: &str) -> Bound {
-        Bound { address, ipv6_only: options.ipv6_only, name: name.to_owned() }
+        Bound {
+            address,
+            ipv6_only: options.ipv6_only,
+            name: name.to_owned(),
+        }
     }
 
     /// Whether the kernel would refuse the second of the two, or leave it without connections.

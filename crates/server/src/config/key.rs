@@ -61,7 +61,10 @@ pub(crate) enum Kind {
     /// One of a few words, each with its explanation.
     Choice(&'static [(&'static str, &'static str)]),
     /// Any text without control characters, at least this many characters long.
-    Text { min_length: usize, example: &'static str },
+    Text {
+        min_length: usize,
+        example: &'static str,
+    },
     /// An address to listen on: `"127.0.0.1:8080"`, `"[::1]:8080"`, `":8080"`.
     Address,
     /// One value or an array of them.
@@ -113,7 +116,11 @@ impl Key {
         value::read(&self.kind, &node, &mut problems);
         match problems.into_iter().next() {
             None => Ok(()),
-            Some(Problem { message, hint: Some(hint), .. }) => Err(format!("{message}: {hint}")),
+            Some(Problem {
+                message,
+                hint: Some(hint),
+                ..
+            }) => Err(format!("{message}: {hint}")),
             Some(Problem { message, .. }) => Err(message),
         }
     }
@@ -134,9 +141,22 @@ impl Key {
         }
     }
 
+    /// Whether the value is `true` or `false`.
+    pub fn is_switch(&self) -> bool {
+        matches!(self.kind, Kind::Switch)
+    }
+
+    /// Whether the value is a list, so that its flag may be repeated.
+    pub fn is_list(&self) -> bool {
+        matches!(self.kind, Kind::List { .. })
+    }
+
     /// What stands for the value in a help text: `BYTES`, `TIME`, `N`.
     pub fn placeholder(&self) -> &'static str {
         match &self.kind {
+            Kind::List {
+                of: Kind::Address, ..
+            } => "ADDR",
             Kind::Switch => "true|false",
             Kind::Integer { .. } => "N",
             Kind::Size { .. } => "SIZE",
@@ -144,7 +164,7 @@ impl Key {
             Kind::Choice(_) => "WORD",
             Kind::Text { .. } => "TEXT",
             Kind::Address => "ADDR",
-            Kind::List { .. } => "LIST",
+            Kind::List { .. } => "TEXT",
         }
     }
 
@@ -217,6 +237,19 @@ macro_rules! settings {
     };
 }
 pub(crate) use settings;
+
+/// Gives a settings structure whose keys all have defaults a `Default` that reads them.
+macro_rules! default_from_keys {
+    ($name:ident in $table:expr) => {
+        impl Default for $name {
+            /// What holds when nothing is written.
+            fn default() -> $name {
+                $crate::config::read::defaults($table, $name::read)
+            }
+        }
+    };
+}
+pub(crate) use default_from_keys;
 
 /// Declares an enum whose variants are the words of a [`Kind::Choice`].
 macro_rules! choices {

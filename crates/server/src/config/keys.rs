@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::key::{Table, choices, settings};
+use super::key::{Table, choices, default_from_keys, settings};
 use super::value::Address;
 use crate::limits::Limits;
 
@@ -36,7 +36,7 @@ pub(super) const FILES: Table = Table {
     groups: &[Root::KEYS],
 };
 
-pub(super) const LIMITS: Table = Table {
+pub(crate) const LIMITS: Table = Table {
     name: "limits",
     named: false,
     doc: "Bounds and deadlines: nothing that a peer can make grow is without one.",
@@ -243,3 +243,6 @@ settings! {
         format: EventFormat = Choice(EventFormat::WORDS), Is("text"), Shown("log-format");
     }
 }
+
+default_from_keys!(ListenOptions in &LISTEN);
+default_from_keys!(SocketOptions in &LISTEN);

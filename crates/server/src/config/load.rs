@@ -59,7 +59,10 @@ impl Default for Flags {
 impl Flags {
     /// No flags.
     pub fn new() -> Flags {
-        Flags { values: Vec::new(), panic_path: None }
+        Flags {
+            values: Vec::new(),
+            panic_path: None,
+        }
     }
 
     /// Sets the key at `path`, such as `limits.head_bytes` or `files.site.root`, to `text`.
@@ -67,16 +70,27 @@ impl Flags {
     /// itself.
     #[must_use]
     pub fn set(mut self, path: &str, flag: &str, text: &str) -> Flags {
-        self.values.push((path.to_owned(), Node::from_flag(flag, text)));
+        self.values
+            .push((path.to_owned(), Node::from_flag(flag, text)));
         self
     }
 
-    /// As [`Flags::set`], for a flag that was given several times.
+    /// As [`Flags::set`], for a flag that was given several times, or with values between commas.
     #[must_use]
     pub fn set_list(mut self, path: &str, flag: &str, texts: &[String]) -> Flags {
-        let nodes: Vec<Node> = texts.iter().map(|text| Node::from_flag(flag, text)).collect();
+        let nodes: Vec<Node> = texts
+            .iter()
+            .flat_map(|text| text.split(','))
+            .map(|text| Node::from_flag(flag, text))
+            .collect();
         let place = Node::from_flag(flag, "").place;
-        self.values.push((path.to_owned(), Node { place, item: Item::Array(nodes) }));
+        self.values.push((
+            path.to_owned(),
+            Node {
+                place,
+                item: Item::Array(nodes),
+            },
+        ));
         self
     }
 
@@ -155,11 +169,15 @@ impl Config {
             Format::Toml => node::parse_toml(text, &mut problems),
             Format::Json => node::parse_json(text, &mut problems),
         };
+        let syntax_count = problems.len();
         flags.apply(&mut tree);
         let config = check::check(&tree, base, problems)
-            .map_err(|problems| Problems::new(name, text, problems))?;
+            .map_err(|problems| Problems::new(name, text, syntax_count, problems))?;
         #[cfg(any(debug_assertions, feature = "fault-injection"))]
-        let config = Config { panic_path: flags.panic_path.clone(), ..config };
+        let config = Config {
+            panic_path: flags.panic_path.clone(),
+            ..config
+        };
         Ok(config)
     }
 }
@@ -171,7 +189,9 @@ fn read_file(path: &Path) -> Result<String, String> {
         ErrorKind::PermissionDenied => "this user isn't permitted to read it".to_owned(),
         _ => format!("can't be opened: {error}"),
     })?;
-    let metadata = file.metadata().map_err(|error| format!("can't be looked at: {error}"))?;
+    let metadata = file
+        .metadata()
+        .map_err(|error| format!("can't be looked at: {error}"))?;
     if metadata.is_dir() {
         return Err("is a directory; name the configuration file in it".to_owned());
     }
@@ -184,7 +204,11 @@ fn read_file(path: &Path) -> Result<String, String> {
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = error.as_bytes()[..valid]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count()
+            + 1;
         format!("isn't UTF-8 text: the first wrong byte is on line {line}, at offset {valid}")
     })
 }

@@ -11,7 +11,7 @@
 
 mod check;
 pub(crate) mod key;
-mod keys;
+pub(crate) mod keys;
 mod load;
 mod node;
 mod problem;
@@ -110,5 +110,8 @@ pub fn tables() -> &'static [Table] {
 /// The key at a dotted path such as `limits.head_bytes`, `listen.address` or `workers`.
 pub fn key(path: &str) -> Option<&'static Key> {
     let (table, name) = path.split_once('.').unwrap_or(("", path));
-    keys::TABLES.iter().find(|known| known.name == table)?.key(name)
+    keys::TABLES
+        .iter()
+        .find(|known| known.name == table)?
+        .key(name)
 }

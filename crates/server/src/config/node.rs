@@ -15,7 +15,7 @@ use super::problem::Problem;
 pub(crate) enum Place {
     /// Bytes of the file.
     Text(Range<usize>),
-    /// A flag, such as `--workers`, and its value.
+    /// A flag and its value, such as `--workers 3`; empty where the message says it all.
     Flag(String),
 }
 
@@ -51,13 +51,23 @@ pub(crate) struct Entry {
 impl Node {
     /// An empty tree, before any flag is set.
     pub(crate) fn empty() -> Node {
-        Node { place: Place::Text(0..0), item: Item::Table(Vec::new()) }
+        Node {
+            place: Place::Text(0..0),
+            item: Item::Table(Vec::new()),
+        }
     }
 
-    /// The value of a flag; `flag` carries its dashes.
+    /// The value of a flag; `flag` carries its dashes, or is empty where the value speaks for
+    /// itself.
     pub(crate) fn from_flag(flag: &str, text: &str) -> Node {
-        let place = Place::Flag(format!("{flag} {text}").trim().to_owned());
-        Node { place, item: Item::Bare(text.to_owned()) }
+        let place = match flag {
+            "" => String::new(),
+            _ => format!("{flag} {text}").trim().to_owned(),
+        };
+        Node {
+            place: Place::Flag(place),
+            item: Item::Bare(text.to_owned()),
+        }
     }
 
     /// What a message calls this value.
@@ -87,11 +97,21 @@ impl Node {
             return;
         };
         let place = node.place.clone();
-        let index = entries.iter().position(|entry| entry.key == *first).unwrap_or_else(|| {
-            let node = Node { place: place.clone(), item: Item::Table(Vec::new()) };
-            entries.push(Entry { key: (*first).to_owned(), place, node });
-            entries.len() - 1
-        });
+        let index = entries
+            .iter()
+            .position(|entry| entry.key == *first)
+            .unwrap_or_else(|| {
+                let node = Node {
+                    place: place.clone(),
+                    item: Item::Table(Vec::new()),
+                };
+                entries.push(Entry {
+                    key: (*first).to_owned(),
+                    place,
+                    node,
+                });
+                entries.len() - 1
+            });
         entries[index].node.set(rest, node);
     }
 
@@ -111,7 +131,10 @@ pub(crate) fn parse_toml(text: &str, problems: &mut Vec<Problem>) -> Node {
         let span = error.span().unwrap_or(text.len()..text.len());
         problems.push(Problem::new(Place::Text(span), one_line(error.message())));
     }
-    Node { place: Place::Text(table.span()), item: toml_table(table.get_ref()) }
+    Node {
+        place: Place::Text(table.span()),
+        item: toml_table(table.get_ref()),
+    }
 }
 
 fn toml_table(table: &DeTable<'_>) -> Item {
@@ -120,7 +143,10 @@ fn toml_table(table: &DeTable<'_>) -> Item {
         .map(|(key, value)| Entry {
             key: key.get_ref().to_string(),
             place: Place::Text(key.span()),
-            node: Node { place: Place::Text(value.span()), item: toml_item(value.get_ref()) },
+            node: Node {
+                place: Place::Text(value.span()),
+                item: toml_item(value.get_ref()),
+            },
         })
         .collect();
     // The parser sorts by name; people expect the order of the file.
@@ -192,12 +218,19 @@ fn json_node(value: &ast::Value<'_>, problems: &mut Vec<Problem>) -> Node {
         ast::Value::NullKeyword(null) => (null.range, Item::Other("null")),
         ast::Value::NumberLit(number) => (number.range, json_number(number.value)),
         ast::Value::Array(array) => {
-            let nodes = array.elements.iter().map(|value| json_node(value, problems)).collect();
+            let nodes = array
+                .elements
+                .iter()
+                .map(|value| json_node(value, problems))
+                .collect();
             (array.range, Item::Array(nodes))
         }
         ast::Value::Object(object) => (object.range, json_table(object, problems)),
     };
-    Node { place: Place::Text(range.start..range.end), item }
+    Node {
+        place: Place::Text(range.start..range.end),
+        item,
+    }
 }
 
 fn json_number(text: &str) -> Item {
@@ -229,7 +262,11 @@ fn json_table(object: &ast::Object<'_>, problems: &mut Vec<Problem>) -> Item {
 
 /// A parser's message as the beginning of one of ours: one line, no capital.
 fn one_line(message: &str) -> String {
-    let mut line = message.lines().map(str::trim).collect::<Vec<_>>().join(", ");
+    let mut line = message
+        .lines()
+        .map(str::trim)
+        .collect::<Vec<_>>()
+        .join(", ");
     if let Some(first) = line.get_mut(..1) {
         first.make_ascii_lowercase();
     }

@@ -22,11 +22,26 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub(crate) fn new(place: Place, message: impl Into<String>) -> Problem {
-        Problem { place, message: message.into(), hint: None }
+        Problem {
+            place,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     pub(crate) fn hint(self, hint: impl Into<String>) -> Problem {
-        Problem { hint: Some(hint.into()), ..self }
+        Problem {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+
+    /// The line of the file it is on, from 1.
+    fn line(&self, text: &str) -> Option<usize> {
+        match &self.place {
+            Place::Text(span) => Some(line_of(text, text.floor_char_boundary(span.start))),
+            Place::Flag(_) => None,
+        }
     }
 }
 
@@ -43,14 +58,34 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// `list` in the order of the file, each place and message once.
-    pub(crate) fn new(name: &str, text: &str, mut list: Vec<Problem>) -> Problems {
+    /// `list` in the order of the file, each place and message once. The first `syntax_count`
+    /// are those of the syntax: what else is said about their lines is only their echo.
+    pub(super) fn new(
+        name: &str,
+        text: &str,
+        syntax_count: usize,
+        mut list: Vec<Problem>,
+    ) -> Problems {
+        let meaning = list.split_off(syntax_count);
+        let lines: Vec<usize> = list
+            .iter()
+            .filter_map(|problem| problem.line(text))
+            .collect();
+        list.extend(
+            meaning
+                .into_iter()
+                .filter(|problem| problem.line(text).is_none_or(|line| !lines.contains(&line))),
+        );
         list.sort_by_key(|problem| match &problem.place {
             Place::Text(span) => (1, span.start),
             Place::Flag(_) => (0, 0),
         });
         list.dedup();
-        Problems { name: name.to_owned(), text: text.to_owned(), list }
+        Problems {
+            name: name.to_owned(),
+            text: text.to_owned(),
+            list,
+        }
     }
 
     /// How many there are.
@@ -61,7 +96,9 @@ impl Problems {
     /// Whether any of them is in a file, so that the report has source lines in it; otherwise
     /// each is one line about a flag.
     pub fn in_file(&self) -> bool {
-        self.list.iter().any(|problem| matches!(problem.place, Place::Text(_)))
+        self.list
+            .iter()
+            .any(|problem| matches!(problem.place, Place::Text(_)))
     }
 }
 
@@ -107,12 +144,29 @@ fn write_file_problem(
     writeln!(out, "{name}:{line}:{column}: {}", problem.message)?;
     let number = line.to_string();
     let margin = " ".repeat(number.len());
-    writeln!(out, "  {number} | {}", excerpt.source.trim_end())?;
-    let caret = format!("{}{}", " ".repeat(excerpt.indent), "^".repeat(excerpt.width));
+    writeln!(
+        out,
+        "{}",
+        format!("  {number} | {}", excerpt.source).trim_end()
+    )?;
+    let caret = format!(
+        "{}{}",
+        " ".repeat(excerpt.indent),
+        "^".repeat(excerpt.width)
+    );
     write!(out, "  {margin} | {caret}")?;
     match &problem.hint {
         Some(hint) => write!(out, "\n  {margin} = {hint}"),
         None => Ok(()),
+    }
+}
+
+/// What someone wrote, as a message repeats it: in quotes, escaped, and not at length.
+pub(super) fn quote(text: &str) -> String {
+    const SHOWN_LENGTH: usize = 48;
+    match text.char_indices().nth(SHOWN_LENGTH) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
     }
 }
 
@@ -132,13 +186,23 @@ impl Excerpt {
         let start = text.floor_char_boundary(span.start);
         let end = text.floor_char_boundary(span.end).max(start);
         let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
-        let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
-        let line = text[..line_start].matches('\n').count() + 1;
+        let line_end = text[start..]
+            .find('\n')
+            .map_or(text.len(), |newline| start + newline);
+        let line = line_of(text, start);
         let before = text[line_start..start].chars().count();
-        let marked = text[start..end.min(line_end)].trim_end().chars().count().max(1);
+        let marked = text[start..end.min(line_end)]
+            .trim_end()
+            .chars()
+            .count()
+            .max(1);
 
         // A window on the line that has the place in it.
-        let skipped = if before + marked <= SHOWN_WIDTH { 0 } else { before.saturating_sub(24) };
+        let skipped = if before + marked <= SHOWN_WIDTH {
+            0
+        } else {
+            before.saturating_sub(24)
+        };
         let mut source = String::new();
         let mut indent = 0;
         let mut width = 0;
@@ -155,8 +219,18 @@ impl Excerpt {
                 width += cells;
             }
         }
-        Excerpt { line, column: before + 1, source, indent, width: width.max(1) }
+        Excerpt {
+            line,
+            column: before + 1,
+            source,
+            indent,
+            width: width.max(1),
+        }
     }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text[..offset].matches('\n').count() + 1
 }
 
 /// Appends `character` as a terminal may show it, and says how many cells that took: a

@@ -4,7 +4,7 @@
 use super::key::{Absent, FromValue, Key, Kind, Table};
 use super::keys::{TABLES, TOP};
 use super::node::{Entry, Item, Node, Place};
-use super::problem::Problem;
+use super::problem::{Problem, quote};
 use super::value::{self, Value};
 
 /// The longest NAME of a table.
@@ -31,7 +31,10 @@ impl<'a> Section<'a> {
     /// The value of the key `name`: what is written, or what its absence stands for. After a
     /// problem it is a value that only lets the reading go on.
     pub(crate) fn take<T: FromValue>(&mut self, name: &'static str) -> T {
-        let key = self.table.key(name).expect("a field and its key are one row");
+        let key = self
+            .table
+            .key(name)
+            .expect("a field and its key are one row");
         if let Some(entry) = self.entry(name) {
             let before = self.problems.len();
             let value = value::read(&key.kind, &entry.node, self.problems);
@@ -83,9 +86,12 @@ impl<'a> Section<'a> {
     /// As [`Section::place`], for each element of a list.
     pub(super) fn places(&self, name: &str) -> Vec<Place> {
         match (self.faulty.contains(&name), self.entry(name)) {
-            (false, Some(entry)) => {
-                entry.node.elements().iter().map(|node| node.place.clone()).collect()
-            }
+            (false, Some(entry)) => entry
+                .node
+                .elements()
+                .iter()
+                .map(|node| node.place.clone())
+                .collect(),
             _ => Vec::new(),
         }
     }
@@ -98,6 +104,18 @@ impl<'a> Section<'a> {
     pub(super) fn report(&mut self, problem: Problem) {
         self.problems.push(problem);
     }
+}
+
+/// What `read` makes of a table in which nothing is written.
+pub(crate) fn defaults<T>(table: &'static Table, read: fn(&mut Section<'_>) -> T) -> T {
+    read(&mut Section {
+        table,
+        name: "",
+        place: Place::Text(0..0),
+        node: None,
+        faulty: Vec::new(),
+        problems: &mut Vec::new(),
+    })
 }
 
 /// The value of a default; a test reads every one.
@@ -129,19 +147,35 @@ impl<'a> Document<'a> {
 
     /// The one section of a table without names.
     pub(super) fn section(&mut self, table: &'static Table) -> Section<'_> {
-        let entry = self.tree.entries().iter().find(|entry| entry.key == table.name);
+        let entry = self
+            .tree
+            .entries()
+            .iter()
+            .find(|entry| entry.key == table.name);
         let node = match table.name {
             "" => Some(self.tree),
             _ => entry.map(|entry| &entry.node),
         };
         let place = entry.map_or(Place::Text(0..0), |entry| entry.place.clone());
-        Section { table, name: "", place, node, faulty: Vec::new(), problems: &mut self.problems }
+        Section {
+            table,
+            name: "",
+            place,
+            node,
+            faulty: Vec::new(),
+            problems: &mut self.problems,
+        }
     }
 
     /// The NAMEs of a table with names, in the order of the file, with their nodes.
     pub(super) fn named(&self, table: &'static Table) -> Vec<&'a Entry> {
-        let entry = self.tree.entries().iter().find(|entry| entry.key == table.name);
-        entry.map_or(&[][..], |entry| entry.node.entries())
+        let entry = self
+            .tree
+            .entries()
+            .iter()
+            .find(|entry| entry.key == table.name);
+        entry
+            .map_or(&[][..], |entry| entry.node.entries())
             .iter()
             .filter(|entry| matches!(entry.node.item, Item::Table(_)))
             .collect()
@@ -167,7 +201,8 @@ impl<'a> Document<'a> {
     pub(super) fn check_names(&mut self) {
         if !matches!(self.tree.item, Item::Table(_)) {
             let message = format!("expected an object, found {}", self.tree.noun());
-            self.problems.push(Problem::new(self.tree.place.clone(), message));
+            self.problems
+                .push(Problem::new(self.tree.place.clone(), message));
         }
         for entry in self.tree.entries() {
             match TABLES.iter().find(|table| table.name == entry.key) {
@@ -182,7 +217,8 @@ impl<'a> Document<'a> {
         if !matches!(entry.node.item, Item::Table(_)) {
             let found = entry.node.noun();
             let message = format!("expected the table {}, found {found}", table.header());
-            self.problems.push(Problem::new(entry.node.place.clone(), message));
+            self.problems
+                .push(Problem::new(entry.node.place.clone(), message));
             return;
         }
         if !table.named {
@@ -191,16 +227,21 @@ impl<'a> Document<'a> {
         }
         for named in entry.node.entries() {
             if !matches!(named.node.item, Item::Table(_)) {
-                let message = format!("{:?} stands where a table with a name is expected", named.key);
+                let message = format!(
+                    "{} stands where a table with a name is expected",
+                    quote(&named.key)
+                );
                 let header = format!("[{}.main]", table.name);
                 let hint = format!("give the table a name of your choice: {header}");
-                self.problems.push(Problem::new(named.place.clone(), message).hint(hint));
+                self.problems
+                    .push(Problem::new(named.place.clone(), message).hint(hint));
                 continue;
             }
             if !is_name(&named.key) {
-                let message = format!("{:?} isn't a name", named.key);
+                let message = format!("{} isn't a name", quote(&named.key));
                 let hint = format!("letters, digits, `-` and `_`, at most {NAME_LENGTH}");
-                self.problems.push(Problem::new(named.place.clone(), message).hint(hint));
+                self.problems
+                    .push(Problem::new(named.place.clone(), message).hint(hint));
             }
             self.check_keys(table, &named.node);
         }
@@ -225,9 +266,10 @@ impl<'a> Document<'a> {
         };
         let problem = Problem::new(
             entry.place.clone(),
-            format!("unknown {noun} {:?}{place}", entry.key),
+            format!("unknown {noun} {}{place}", quote(&entry.key)),
         );
-        self.problems.push(problem.hint(unknown_hint(table, &entry.key)));
+        self.problems
+            .push(problem.hint(unknown_hint(table, &entry.key)));
     }
 }
 
@@ -240,7 +282,11 @@ fn is_name(name: &str) -> bool {
 fn unknown_hint(table: &'static Table, written: &str) -> String {
     let own: Vec<&str> = table.keys().map(|key| key.name).collect();
     let tables: Vec<&str> = match table.name {
-        "" => TABLES.iter().map(|table| table.name).filter(|name| !name.is_empty()).collect(),
+        "" => TABLES
+            .iter()
+            .map(|table| table.name)
+            .filter(|name| !name.is_empty())
+            .collect(),
         _ => Vec::new(),
     };
     let here = own.iter().chain(&tables).copied();

@@ -74,14 +74,22 @@ fn write_key(page: &mut String, key: &Key) {
     if !key.choices().is_empty() {
         page.push('\n');
         for (word, doc) in key.choices() {
-            let _ = writeln!(page, "  - `\"{word}\"`: {}", unindent(doc).replace('\n', " "));
+            let _ = writeln!(
+                page,
+                "  - `\"{word}\"`: {}",
+                unindent(doc).replace('\n', " ")
+            );
         }
     }
 }
 
 /// Doc comments carry a space at the start of each line.
 fn unindent(doc: &str) -> String {
-    doc.trim().lines().map(str::trim).collect::<Vec<_>>().join("\n")
+    doc.trim()
+        .lines()
+        .map(str::trim)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 impl Kind {
@@ -91,7 +99,11 @@ impl Kind {
             Kind::Switch => "`true` or `false`".to_owned(),
             Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Kind::Size { min, max } => {
-                format!("a size from `\"{}\"` to `\"{}\"`", show_size(*min), show_size(*max))
+                format!(
+                    "a size from `\"{}\"` to `\"{}\"`",
+                    show_size(*min),
+                    show_size(*max)
+                )
             }
             Kind::Duration { min, max } => {
                 let (min, max) = (show_duration(*min), show_duration(*max));
@@ -163,7 +175,10 @@ fn table_schema(table: &Table) -> Json {
 }
 
 fn properties(table: &Table) -> Map<String, Json> {
-    table.keys().map(|key| (key.name.to_owned(), key_schema(key))).collect()
+    table
+        .keys()
+        .map(|key| (key.name.to_owned(), key_schema(key)))
+        .collect()
 }
 
 fn key_schema(key: &Key) -> Json {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::key::{FromValue, Kind};
 use super::node::{Item, Node};
-use super::problem::Problem;
+use super::problem::{Problem, quote};
 
 /// A value that its kind has let through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +88,10 @@ fn read_list(
             let place = node.place.clone();
             from_flag = text
                 .split(',')
-                .map(|part| Node { place: place.clone(), item: Item::Bare(part.to_owned()) })
+                .map(|part| Node {
+                    place: place.clone(),
+                    item: Item::Bare(part.to_owned()),
+                })
                 .collect::<Vec<_>>();
             &from_flag
         }
@@ -99,8 +102,10 @@ fn read_list(
         problems.push(problem.hint(format!("at least {min_count}, such as {}", of.example())));
         return None;
     }
-    let values: Vec<Value> =
-        elements.iter().filter_map(|element| read(of, element, problems)).collect();
+    let values: Vec<Value> = elements
+        .iter()
+        .filter_map(|element| read(of, element, problems))
+        .collect();
     (values.len() == elements.len()).then_some(Value::List(values))
 }
 
@@ -110,12 +115,18 @@ fn read_one(kind: &Kind, item: &Item) -> Result<Value, Refusal> {
         (Kind::Switch, Item::Bare(text)) => match text.as_str() {
             "true" => Ok(Value::Switch(true)),
             "false" => Ok(Value::Switch(false)),
-            _ => refuse(format!("{text:?} is neither true nor false"), "write true or false"),
+            _ => refuse(
+                format!("{} is neither true nor false", quote(text)),
+                "write true or false",
+            ),
         },
         (Kind::Integer { min, max }, Item::Integer(number)) => in_range(*number, *min, *max),
         (Kind::Integer { min, max }, Item::Bare(text)) => match text.parse() {
             Ok(number) => in_range(number, *min, *max),
-            Err(_) => refuse(format!("{text:?} isn't a whole number"), range_hint(*min, *max)),
+            Err(_) => refuse(
+                format!("{} isn't a whole number", quote(text)),
+                range_hint(*min, *max),
+            ),
         },
         (Kind::Size { min, max }, Item::Integer(number)) => {
             size_in_range(u64::try_from(*number).ok(), &number.to_string(), *min, *max)
@@ -127,7 +138,13 @@ fn read_one(kind: &Kind, item: &Item) -> Result<Value, Refusal> {
             duration_in_range(parse_duration(text)?, text, *min, *max)
         }
         (Kind::Choice(choices), Item::Text(text) | Item::Bare(text)) => choose(choices, text),
-        (Kind::Text { min_length, example }, Item::Text(text) | Item::Bare(text)) => {
+        (
+            Kind::Text {
+                min_length,
+                example,
+            },
+            Item::Text(text) | Item::Bare(text),
+        ) => {
             if text.chars().any(char::is_control) {
                 return refuse("control characters aren't allowed here", such_as(example));
             }
@@ -162,7 +179,7 @@ fn size_in_range(bytes: Option<u64>, text: &str, min: u64, max: u64) -> Result<V
     match bytes {
         Some(bytes) if (min..=max).contains(&bytes) => Ok(Value::Integer(bytes)),
         _ => refuse(
-            format!("{text} is out of range"),
+            format!("{} is out of range", quote(text)),
             format!("from {} to {}", show_size(min), show_size(max)),
         ),
     }
@@ -177,7 +194,7 @@ fn duration_in_range(
     match (min..=max).contains(&time) {
         true => Ok(Value::Duration(time)),
         false => refuse(
-            format!("{text} is out of range"),
+            format!("{} is out of range", quote(text)),
             format!("from {} to {}", show_duration(min), show_duration(max)),
         ),
     }
@@ -189,10 +206,16 @@ fn choose(choices: &[(&str, &str)], text: &str) -> Result<Value, Refusal> {
     }
     let words = choices.iter().map(|(word, _)| *word);
     match nearest(text, words.clone()) {
-        Some(word) => refuse(format!("unknown word {text:?}"), format!("did you mean {word:?}?")),
+        Some(word) => refuse(
+            format!("unknown word {}", quote(text)),
+            format!("did you mean {word:?}?"),
+        ),
         None => {
             let words: Vec<String> = words.map(|word| format!("{word:?}")).collect();
-            refuse(format!("unknown word {text:?}"), format!("one of {}", words.join(", ")))
+            refuse(
+                format!("unknown word {}", quote(text)),
+                format!("one of {}", words.join(", ")),
+            )
         }
     }
 }
@@ -203,7 +226,15 @@ pub(crate) fn nearest<'a>(
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
     let written = written.to_lowercase().replace('-', "_");
+    let candidates = candidates.collect::<Vec<_>>();
+    if let Some(word) = candidates
+        .iter()
+        .find(|word| word.len() > 3 && written.contains(*word))
+    {
+        return Some(word);
+    }
     candidates
+        .into_iter()
         .map(|word| (strsim::damerau_levenshtein(&written, word), word))
         // A third of the letters wrong is another word, not a slip.
         .filter(|(distance, word)| *distance <= (word.chars().count() / 3).max(1))
@@ -213,15 +244,25 @@ pub(crate) fn nearest<'a>(
 
 /// The number at the start of `text`, and the unit after it.
 fn split_unit(text: &str) -> Option<(u64, &str)> {
-    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|character: char| !character.is_ascii_digit())
+        .unwrap_or(text.len());
     Some((text[..digits].parse().ok()?, text[digits..].trim_start()))
 }
 
-const SIZE_UNITS: &[(&str, u64)] = &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+const SIZE_UNITS: &[(&str, u64)] = &[
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+];
 
 fn parse_size(text: &str) -> Result<u64, Refusal> {
     let Some((number, unit)) = split_unit(text) else {
-        return refuse(format!("{text:?} isn't a size"), "such as \"512B\", \"16KiB\", \"64MiB\"");
+        return refuse(
+            format!("{} isn't a size", quote(text)),
+            "such as \"512B\", \"16KiB\", \"64MiB\"",
+        );
     };
     if unit.is_empty() {
         return Ok(number);
@@ -234,28 +275,45 @@ fn parse_size(text: &str) -> Result<u64, Refusal> {
                 b'k' => "KiB",
                 b'm' => "MiB",
                 b'g' => "GiB",
-                _ => return refuse(format!("unknown unit {unit:?}"), "B, KiB, MiB or GiB"),
+                _ => {
+                    return refuse(
+                        format!("unknown unit {}", quote(unit)),
+                        "B, KiB, MiB or GiB",
+                    );
+                }
             };
             let hint = format!("\"{number}{meant}\" (units are powers of 1024)");
-            refuse(format!("unknown unit {unit:?}"), hint)
+            refuse(format!("unknown unit {}", quote(unit)), hint)
         }
     }
 }
 
 /// Units of time in milliseconds.
-const TIME_UNITS: &[(&str, u64)] =
-    &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const TIME_UNITS: &[(&str, u64)] = &[
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
 
 fn parse_duration(text: &str) -> Result<Duration, Refusal> {
     let Some((number, unit)) = split_unit(text) else {
-        return refuse(format!("{text:?} isn't a duration"), "such as \"500ms\", \"30s\", \"5m\"");
+        return refuse(
+            format!("{} isn't a duration", quote(text)),
+            "such as \"500ms\", \"30s\", \"5m\"",
+        );
     };
     match TIME_UNITS.iter().find(|(name, _)| *name == unit) {
         Some((_, factor)) => Ok(Duration::from_millis(number.saturating_mul(*factor))),
-        None if unit.is_empty() => {
-            refuse(format!("{text:?} has no unit"), format!("such as \"{number}s\""))
-        }
-        None => refuse(format!("unknown unit {unit:?}"), "ms, s, m, h or d, such as \"30s\""),
+        None if unit.is_empty() => refuse(
+            format!("{} has no unit", quote(text)),
+            format!("such as \"{number}s\""),
+        ),
+        None => refuse(
+            format!("unknown unit {}", quote(unit)),
+            "ms, s, m, h or d, such as \"30s\"",
+        ),
     }
 }
 
@@ -263,23 +321,32 @@ fn parse_address(text: &str) -> Result<Address, Refusal> {
     const EXAMPLES: &str = "such as \"127.0.0.1:8080\", \"[::1]:8080\", or \":8080\" for every \
                             address of the machine";
     if let Ok(socket) = text.parse::<SocketAddr>() {
-        return Ok(Address { socket, every_family: false });
+        return Ok(Address {
+            socket,
+            every_family: false,
+        });
     }
     if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
         let socket = SocketAddr::new(ip, 8080);
-        return refuse(format!("{text:?} has no port"), format!("such as \"{socket}\""));
+        return refuse(
+            format!("{} has no port", quote(text)),
+            format!("such as \"{socket}\""),
+        );
     }
     let Some((host, port)) = text.rsplit_once(':') else {
         return match text.parse::<u16>() {
             Ok(port) => refuse(
-                format!("{text:?} is a port, not an address"),
+                format!("{} is a port, not an address", quote(text)),
                 format!("\"127.0.0.1:{port}\", or \":{port}\" for every address of the machine"),
             ),
-            Err(_) => refuse(format!("{text:?} isn't an address"), EXAMPLES),
+            Err(_) => refuse(format!("{} isn't an address", quote(text)), EXAMPLES),
         };
     };
     let Ok(port) = port.parse::<u16>() else {
-        return refuse(format!("{port:?} isn't a port"), "a port is a number from 0 to 65535");
+        return refuse(
+            format!("{} isn't a port", quote(port)),
+            "a port is a number from 0 to 65535",
+        );
     };
     match host {
         "" | "*" => Ok(Address {
@@ -290,13 +357,16 @@ fn parse_address(text: &str) -> Result<Address, Refusal> {
             socket: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port),
             every_family: false,
         }),
-        _ => refuse(format!("{host:?} isn't an IP address"), EXAMPLES),
+        _ => refuse(format!("{} isn't an IP address", quote(host)), EXAMPLES),
     }
 }
 
 /// `bytes` in the largest unit that divides it, as the configuration writes it.
 pub(crate) fn show_size(bytes: u64) -> String {
-    let unit = SIZE_UNITS.iter().rev().find(|(_, factor)| bytes.is_multiple_of(*factor));
+    let unit = SIZE_UNITS
+        .iter()
+        .rev()
+        .find(|(_, factor)| bytes.is_multiple_of(*factor));
     match unit {
         Some((name, factor)) if bytes > 0 => format!("{}{name}", bytes / factor),
         _ => format!("{bytes}B"),
@@ -306,7 +376,10 @@ pub(crate) fn show_size(bytes: u64) -> String {
 /// `time` in the largest unit that divides it, as the configuration writes it.
 pub(crate) fn show_duration(time: Duration) -> String {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let unit = TIME_UNITS.iter().rev().find(|(_, factor)| millis.is_multiple_of(*factor));
+    let unit = TIME_UNITS
+        .iter()
+        .rev()
+        .find(|(_, factor)| millis.is_multiple_of(*factor));
     match unit {
         Some((name, factor)) if millis > 0 => format!("{}{name}", millis / factor),
         _ => "0s".to_owned(),

@@ -1,0 +1,259 @@
+//! The commands and their help, and what the program says when it can't do what it was asked.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
+
+use crate::flags::{ServeKeys, SharedKeys};
+
+/// The exit code for wrong usage, as in `sysexits.h`; 1 is for everything that failed.
+const WRONG_USAGE: u8 = 64;
+
+const EXAMPLES: &str = "\
+Examples:
+  ringway serve                                    Serve this directory on http://127.0.0.1:8080/
+  ringway serve public --listen :80                Serve ./public to everybody on port 80
+  ringway check --config site.toml                 Find out what is wrong with a configuration
+  ringway run --config site.toml                   Run with it
+
+`ringway help COMMAND` has examples of each command.";
+
+/// What `-h` leaves out.
+const MORE: &str =
+    "--help has examples, the limits (--idle-timeout, --head-bytes, ...) and reasons.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  ringway serve
+      Serve this directory on http://127.0.0.1:8080/, to this machine only.
+  ringway serve public --listen :8080
+      Serve ./public on every address of the machine, IPv4 and IPv6.
+  ringway serve -p 3000 --access-log -
+      On port 3000, with a line for each request on standard output.
+  ringway serve --listen 127.0.0.1:80 --listen '[::1]:80'
+      On two addresses. A port below 1024 needs the right to bind it:
+      sudo setcap cap_net_bind_service=+ep $(command -v ringway)
+  ringway serve /srv/site --workers 2 --io epoll --log-format json
+      With two workers, without io_uring, with events as JSON on standard error.
+  ringway serve --idle-timeout 20s --connections-per-address 100
+      With tighter limits than the defaults.
+
+Stop it with Ctrl-C: requests under way may finish. A second Ctrl-C stops it at once.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  ringway run --config site.toml
+      Run with what site.toml says. This is a whole one:
+          [listen.main]
+          address = \":8080\"
+          [files.site]
+          root = \"public\"
+  ringway run --config site.json --workers 1 --access-log -
+      The same in JSON; flags go before the file.
+
+docs/configuration.md lists every key.";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  ringway check --config site.toml
+      Say \"site.toml: ok\" and what would be served, or every problem with its line.
+  ringway check --config site.toml && sudo systemctl restart ringway
+      Restart only with a configuration that is right: the exit code is 1 when it isn't.";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  ringway completions bash > ~/.local/share/bash-completion/completions/ringway
+  ringway completions zsh > \"${fpath[1]}/_ringway\"
+  ringway completions fish > ~/.config/fish/completions/ringway.fish";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  ringway man | man -l -
+      Read the manual page.
+  ringway man serve > ~/.local/share/man/man1/ringway-serve.1
+      Install the page of a command.";
+
+const VERSION_EXAMPLES: &str = "\
+Examples:
+  ringway version
+      One line, for scripts.
+  ringway version --verbose
+      What to put into a bug report.";
+
+/// A thread-per-core, io_uring-first web server.
+#[derive(Debug, Parser)]
+#[command(name = "ringway", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(disable_help_subcommand = false, infer_long_args = false)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve a directory of files
+    #[command(after_help = MORE, after_long_help = SERVE_EXAMPLES)]
+    Serve(Box<Serve>),
+    /// Run with a configuration file
+    #[command(after_help = MORE, after_long_help = RUN_EXAMPLES)]
+    Run(Box<Run>),
+    /// Check a configuration file and say everything that is wrong with it
+    #[command(after_long_help = CHECK_EXAMPLES)]
+    Check(Check),
+    /// Print the completions of a shell
+    #[command(after_long_help = COMPLETIONS_EXAMPLES)]
+    Completions(Completions),
+    /// Print a manual page
+    #[command(after_long_help = MAN_EXAMPLES)]
+    Man(Man),
+    /// Print the version
+    #[command(after_long_help = VERSION_EXAMPLES)]
+    Version(Version),
+}
+
+/// Flags of `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The directory to serve
+    #[arg(value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
+    pub(crate) directory: String,
+    /// Listen on this port of 127.0.0.1: short for --listen 127.0.0.1:PORT
+    #[arg(short, long, conflicts_with = "listen")]
+    pub(crate) port: Option<u16>,
+    #[command(flatten)]
+    pub(crate) keys: ServeKeys,
+    #[command(flatten)]
+    pub(crate) shared: SharedKeys,
+    #[command(flatten)]
+    pub(crate) faults: Faults,
+}
+
+/// Flags of `run`.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The configuration, in TOML (.toml) or JSON (.json)
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: PathBuf,
+    #[command(flatten)]
+    pub(crate) shared: SharedKeys,
+    #[command(flatten)]
+    pub(crate) faults: Faults,
+}
+
+/// Faults on request; release builds have no such flag.
+#[derive(Debug, Args)]
+pub(crate) struct Faults {
+    /// Panic in the worker that is asked for this path
+    #[cfg(any(debug_assertions, feature = "fault-injection"))]
+    #[arg(long, value_name = "PATH", hide = true)]
+    pub(crate) inject_panic: Option<String>,
+}
+
+/// Flags of `check`.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The configuration, in TOML (.toml) or JSON (.json)
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: PathBuf,
+}
+
+/// Flags of `completions`.
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// Which shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Flags of `man`.
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// The command whose page it is; without one, the page of the program
+    #[arg(value_parser = ["serve", "run", "check", "completions", "man", "version"])]
+    pub(crate) command: Option<String>,
+}
+
+/// Flags of `version`.
+#[derive(Debug, Args)]
+pub(crate) struct Version {
+    /// Also print what it was built for and what it runs on
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+/// Prints the help or version that was asked for, or says in one line what is wrong with the
+/// command line.
+pub(crate) fn answer_usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A reader that has gone (`| head`) has what it wanted.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(WRONG_USAGE)
+        }
+        _ => {
+            complain(&one_line(&error.to_string(), command_given()));
+            ExitCode::from(WRONG_USAGE)
+        }
+    }
+}
+
+/// Says what failed.
+pub(crate) fn answer_failure(error: &anyhow::Error) -> ExitCode {
+    let closed = error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe);
+    if closed {
+        return ExitCode::SUCCESS;
+    }
+    complain(&format!("{error:#}"));
+    ExitCode::FAILURE
+}
+
+fn complain(message: &str) {
+    // With standard error gone there is nobody to tell; the exit code still says it.
+    let _ = writeln!(std::io::stderr(), "ringway: {message}");
+}
+
+/// The command on the command line, for pointing at its help.
+fn command_given() -> Option<String> {
+    let name = std::env::args_os().nth(1)?.into_string().ok()?;
+    Cli::command()
+        .find_subcommand(&name)
+        .map(|command| command.get_name().to_owned())
+}
+
+/// Clap's message (a paragraph, tips, usage) as one line: the paragraph, the tips, and where to
+/// read on.
+fn one_line(message: &str, command: Option<String>) -> String {
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    let mut paragraphs = message.split("\n\n").map(join_lines);
+    let mut line = paragraphs.next().unwrap_or_default();
+    for paragraph in paragraphs {
+        if let Some(tip) = paragraph.strip_prefix("tip: ") {
+            line = format!("{line}; {}", tip.replace(" tip: ", "; "));
+        }
+    }
+    match command {
+        Some(command) => format!("{line}; see ringway {command} --help"),
+        None => format!("{line}; see ringway --help"),
+    }
+}
+
+fn join_lines(paragraph: &str) -> String {
+    paragraph
+        .lines()
+        .map(str::trim)
+        .collect::<Vec<_>>()
+        .join(" ")
+        .trim()
+        .to_owned()
+}

@@ -1,0 +1,138 @@
+//! What each command does: asks the libraries, prints the answer.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use clap::CommandFactory as _;
+use ringway_server::config::{Config, ConfigError, Flags};
+
+use crate::cli;
+
+/// `ringway serve [DIR]`: the flags are the configuration.
+pub(crate) fn serve(flags: &cli::Serve) -> Result<()> {
+    let keys = flags.keys.apply(Flags::new(), &flags.directory, flags.port);
+    let keys = inject_faults(flags.shared.apply(keys), &flags.faults);
+    start(Config::from_flags(&keys)?)
+}
+
+/// `ringway run --config FILE`
+pub(crate) fn run(flags: &cli::Run) -> Result<()> {
+    let keys = inject_faults(flags.shared.apply(Flags::new()), &flags.faults);
+    start(load(&flags.config, &keys)?)
+}
+
+/// Runs the server until it is told to stop.
+fn start(config: Config) -> Result<()> {
+    writeln!(io::stdout(), "{config:#?}")?;
+    bail!("the server isn't linked into this build yet")
+}
+
+/// `ringway check --config FILE`
+pub(crate) fn check(flags: &cli::Check) -> Result<()> {
+    let config = load(&flags.config, &Flags::new())?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}: ok", flags.config.display())?;
+    for listener in &config.listeners {
+        let addresses: Vec<String> = listener.addresses.iter().map(ToString::to_string).collect();
+        let root = &config.roots[listener.root];
+        let addresses = addresses.join(", ");
+        writeln!(
+            out,
+            "  listen.{}: {addresses} serves files.{}",
+            listener.name, root.name
+        )?;
+    }
+    for root in &config.roots {
+        writeln!(out, "  files.{}: {}", root.name, root.root.display())?;
+    }
+    Ok(())
+}
+
+/// `ringway completions SHELL`
+pub(crate) fn completions(flags: &cli::Completions) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(
+        flags.shell,
+        &mut cli::Cli::command(),
+        "ringway",
+        &mut script,
+    );
+    Ok(io::stdout().write_all(&script)?)
+}
+
+/// `ringway man [COMMAND]`
+pub(crate) fn man(flags: &cli::Man) -> Result<()> {
+    let mut program = cli::Cli::command();
+    // Gives every command its full name, "ringway serve".
+    program.build();
+    let page_of = match &flags.command {
+        None => clap_mangen::Man::new(program),
+        Some(name) => {
+            let command = program.find_subcommand(name).cloned();
+            let command = command.with_context(|| format!("there is no command {name:?}"))?;
+            clap_mangen::Man::new(command).title(format!("ringway-{name}"))
+        }
+    };
+    let mut page = Vec::new();
+    page_of
+        .source(concat!("ringway ", env!("CARGO_PKG_VERSION")))
+        .render(&mut page)?;
+    Ok(io::stdout().write_all(&page)?)
+}
+
+/// `ringway version`
+pub(crate) fn version(flags: &cli::Version) -> Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "ringway {}", env!("CARGO_PKG_VERSION"))?;
+    if flags.verbose {
+        use std::env::consts::{ARCH, OS};
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")
+            .unwrap_or_else(|error| format!("unknown ({error})"));
+        writeln!(out, "target: {ARCH}-{OS}")?;
+        writeln!(
+            out,
+            "build: {}",
+            if cfg!(debug_assertions) {
+                "debug"
+            } else {
+                "release"
+            }
+        )?;
+        writeln!(
+            out,
+            "fault injection: {}",
+            on_off(cfg!(feature = "fault-injection"))
+        )?;
+        writeln!(out, "kernel: {}", kernel.trim())?;
+    }
+    Ok(())
+}
+
+fn on_off(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
+/// The configuration in `file`, or an error that is ready to be shown.
+fn load(file: &Path, flags: &Flags) -> Result<Config> {
+    Config::load(file, flags).map_err(|error| match error {
+        ConfigError::Invalid(problems) if problems.in_file() => {
+            let count = match problems.count() {
+                1 => "a problem".to_owned(),
+                count => format!("{count} problems"),
+            };
+            anyhow!("{count} in the configuration:\n{problems}")
+        }
+        error => error.into(),
+    })
+}
+
+#[cfg(any(debug_assertions, feature = "fault-injection"))]
+fn inject_faults(flags: Flags, faults: &cli::Faults) -> Flags {
+    flags.panic_path(faults.inject_panic.clone())
+}
+
+#[cfg(not(any(debug_assertions, feature = "fault-injection")))]
+fn inject_faults(flags: Flags, _faults: &cli::Faults) -> Flags {
+    flags
+}

@@ -1,0 +1,228 @@
+//! Flags made from the configuration's keys: a key that names a flag has one here, with its
+//! explanation, default and check. Nothing about a key is written twice.
+
+use clap::builder::PossibleValue;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
+use ringway_server::config::{self, Absent, Flag, Flags, Key, Table};
+
+/// The NAMEs that `serve` gives its only listener and its only directory.
+const LISTENER: &str = "main";
+const ROOT: &str = "site";
+
+/// Keys that any configuration has once: the top level, `[limits]`, `[log]`.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedKeys(Vec<Given>);
+
+/// Keys of the listener and the directory of `serve`.
+#[derive(Debug, Clone)]
+pub(crate) struct ServeKeys(Vec<Given>);
+
+/// A flag that was given.
+#[derive(Debug, Clone)]
+struct Given {
+    path: String,
+    flag: String,
+    values: Vec<String>,
+}
+
+impl SharedKeys {
+    /// `flags` with these.
+    pub(crate) fn apply(&self, flags: Flags) -> Flags {
+        apply(&self.0, flags)
+    }
+}
+
+impl ServeKeys {
+    /// `flags` with these; `directory` and `port` are what `serve` has beside them.
+    pub(crate) fn apply(&self, flags: Flags, directory: &str, port: Option<u16>) -> Flags {
+        let flags = apply(
+            &self.0,
+            flags.set(&format!("files.{ROOT}.root"), "", directory),
+        );
+        match port {
+            None => flags,
+            Some(port) => {
+                let path = format!("listen.{LISTENER}.address");
+                flags.set(&path, "--listen", &format!("127.0.0.1:{port}"))
+            }
+        }
+    }
+}
+
+fn apply(given: &[Given], flags: Flags) -> Flags {
+    given
+        .iter()
+        .fold(flags, |flags, Given { path, flag, values }| {
+            match &values[..] {
+                [value] => flags.set(path, flag, value),
+                values => flags.set_list(path, flag, values),
+            }
+        })
+}
+
+/// Keys with a flag, each with the path it sets.
+fn keys(named: bool) -> impl Iterator<Item = (&'static Table, &'static Key, &'static str)> {
+    config::tables()
+        .iter()
+        .filter(move |table| table.named == named)
+        .flat_map(|table| {
+            table.keys().filter_map(move |key| match key.flag {
+                Flag::Shown(flag) | Flag::Hidden(flag) => Some((table, key, flag)),
+                Flag::None => None,
+            })
+        })
+}
+
+fn path(table: &Table, key: &Key) -> String {
+    match table.name {
+        "" => key.name.to_owned(),
+        "listen" => format!("listen.{LISTENER}.{}", key.name),
+        "files" => format!("files.{ROOT}.{}", key.name),
+        name => format!("{name}.{}", key.name),
+    }
+}
+
+fn heading(table: &Table) -> &'static str {
+    match table.name {
+        "limits" => "Limits",
+        "log" => "Logs",
+        "listen" | "files" => "Site",
+        _ => "Process",
+    }
+}
+
+fn arg(table: &'static Table, key: &'static Key, flag: &'static str) -> Arg {
+    let default = match (table.name, key.absent) {
+        ("listen", Absent::Required) => "127.0.0.1:8080",
+        (_, Absent::Is(text)) => text,
+        (_, Absent::Means(text)) => text,
+        (_, Absent::Required) => "none",
+    };
+    let summary = format!("{} [default: {default}]", plain(&key.summary()));
+    let place = match table.header() {
+        header if header.is_empty() => "above the first table".to_owned(),
+        header => format!("in {header}"),
+    };
+    let doc = paragraphs(key.doc);
+    let long = format!(
+        "{doc}\n\n[default: {default}; in a file: {} {place}]",
+        key.name
+    );
+    let arg = Arg::new(flag)
+        .long(flag)
+        .help(summary)
+        .long_help(long)
+        .help_heading(heading(table))
+        .value_name(key.placeholder())
+        // `-h` is for a glance; there are many limits, and few ever need to be set.
+        .hide_short_help(table.name == "limits")
+        .hide(matches!(key.flag, Flag::Hidden(_)));
+    if key.is_switch() && matches!(key.absent, Absent::Is("false")) {
+        return arg.action(ArgAction::SetTrue);
+    }
+    let arg = match key.is_list() {
+        true => arg.action(ArgAction::Append),
+        false => arg,
+    };
+    match key.choices() {
+        [] => arg.value_parser(move |text: &str| key.validate(text).map(|()| text.to_owned())),
+        choices => {
+            let values: Vec<PossibleValue> = choices
+                .iter()
+                .map(|(word, doc)| PossibleValue::new(*word).help(plain(&join(doc))))
+                .collect();
+            arg.value_parser(values)
+        }
+    }
+}
+
+fn join(doc: &str) -> String {
+    doc.lines()
+        .map(str::trim)
+        .collect::<Vec<_>>()
+        .join(" ")
+        .trim()
+        .to_owned()
+}
+
+fn paragraphs(doc: &str) -> String {
+    let lines = doc
+        .trim()
+        .lines()
+        .map(str::trim)
+        .collect::<Vec<_>>()
+        .join("\n");
+    plain(
+        &lines
+            .split("\n\n")
+            .map(join)
+            .collect::<Vec<_>>()
+            .join("\n\n"),
+    )
+}
+
+/// Markdown's marks say nothing in a terminal.
+fn plain(text: &str) -> String {
+    text.replace('`', "")
+}
+
+fn augment(command: Command, named: bool) -> Command {
+    keys(named).fold(command, |command, (table, key, flag)| {
+        command.arg(arg(table, key, flag))
+    })
+}
+
+fn given(matches: &ArgMatches, named: bool) -> Vec<Given> {
+    let mut list = Vec::new();
+    for (table, key, flag) in keys(named) {
+        let values: Vec<String> = if key.is_switch() && matches!(key.absent, Absent::Is("false")) {
+            matches
+                .get_flag(flag)
+                .then(|| "true".to_owned())
+                .into_iter()
+                .collect()
+        } else {
+            matches
+                .get_many::<String>(flag)
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect()
+        };
+        if !values.is_empty() {
+            list.push(Given {
+                path: path(table, key),
+                flag: format!("--{flag}"),
+                values,
+            });
+        }
+    }
+    list
+}
+
+macro_rules! args_from_keys {
+    ($type:ident, named: $named:literal) => {
+        impl Args for $type {
+            fn augment_args(command: Command) -> Command {
+                augment(command, $named)
+            }
+
+            fn augment_args_for_update(command: Command) -> Command {
+                augment(command, $named)
+            }
+        }
+
+        impl FromArgMatches for $type {
+            fn from_arg_matches(matches: &ArgMatches) -> Result<$type, Error> {
+                Ok($type(given(matches, $named)))
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+                self.0 = given(matches, $named);
+                Ok(())
+            }
+        }
+    };
+}
+args_from_keys!(SharedKeys, named: false);
+args_from_keys!(ServeKeys, named: true);
