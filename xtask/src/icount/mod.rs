@@ -272,7 +272,8 @@ struct Results {
 
 impl Results {
     fn add(&mut self, line: &str) {
-        let mut words = line.split_whitespace();
+        // What the firmware prints last does not end its line.
+        let mut words = line[line.find('@').unwrap_or(line.len())..].split_whitespace();
         match (words.next(), words.next()) {
             (Some("@count"), Some(name)) => {
                 let mut number = || words.next()?.parse::<f64>().ok();
@@ -304,21 +305,22 @@ impl Results {
     }
 
     fn print(&self, contestants: &[Contestant]) {
-        let yardstick = contestants.iter().find_map(|one| self.count(&one.name));
+        let yardstick = contestants.first().and_then(|one| self.count(&one.name));
         println!(
             "{:24}{:>14}{:>9}{:>9}",
             "", "instructions", "ratio", "spread"
         );
         for one in contestants {
-            let (Some(count), Some(yardstick)) = (self.count(&one.name), yardstick) else {
+            let Some(count) = self.count(&one.name) else {
                 println!("{:24}{:>14}", one.name, "-");
                 continue;
             };
             let runs = self.of(&one.name);
             let least = runs.iter().copied().fold(f64::INFINITY, f64::min);
             let most = runs.iter().copied().fold(0.0, f64::max);
-            let (ratio, spread) = (count / yardstick, (most - least) / count);
-            println!("{:24}{count:>14.0}{ratio:>9.3}{spread:>9.4}", one.name);
+            let ratio = yardstick.map_or_else(|| "-".to_owned(), |of| format!("{:.3}", count / of));
+            let spread = (most - least) / count;
+            println!("{:24}{count:>14.0}{ratio:>9}{spread:>9.4}", one.name);
         }
     }
 }
