@@ -76,10 +76,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Programs::build()?;
         enter_network_namespace()?;
     } else {
-        let control = "/proc/sys/net/ipv4/tcp_congestion_control";
-        if std::fs::write(control, "cubic").is_err() {
-            println!("cannot choose cubic here: the host's congestion control it is");
-        }
+        choose_congestion_control();
     }
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let site = scratch.path().join("site");
@@ -114,6 +111,20 @@ fn missing(options: &Options) -> Result<Option<String>> {
     }
     let cpus = allowed_cpus()?.len();
     Ok((cpus < 2).then(|| "server and load need a CPU each".to_owned()))
+}
+
+/// Leaves a host's BBR behind, which paces even on loopback and so measures its own timers.
+///
+/// A network namespace may only choose what the host's `tcp_allowed_congestion_control` lists.
+fn choose_congestion_control() {
+    let control = "/proc/sys/net/ipv4/tcp_congestion_control";
+    let chosen = ["cubic", "reno"]
+        .into_iter()
+        .find(|name| std::fs::write(control, name).is_ok());
+    match chosen {
+        Some(name) => println!("a network namespace of its own, congestion control {name}"),
+        None => println!("neither cubic nor reno may be chosen here: it is the host's"),
+    }
 }
 
 /// Starts this program again in a network namespace of its own; without the right to, goes on.
