@@ -396,48 +396,61 @@ pub fn encode_path(path: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// What a byte of an authority can mean.
-static HOST_BYTE: [bool; 256] = {
-    let mut map = [false; 256];
+/// What a byte of an authority can be, as bits: in a host nothing, a colon, what can't stand there.
+static HOST_BYTE: [u8; 256] = {
+    let mut map = [REFUSED; 256];
     let mut byte = 0;
     while byte < 256 {
         let b = byte as u8;
         // RFC 3986 §3.2.2: unreserved and sub-delimiters. Percent-encoded names exist in the
         // grammar but in no resolver: refused, so that hosts compare as they are.
-        map[byte] = b.is_ascii_alphanumeric()
+        if b.is_ascii_alphanumeric()
             || matches!(b, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'')
-            || matches!(b, b'(' | b')' | b'*' | b'+' | b';' | b'=');
+            || matches!(b, b'(' | b')' | b'*' | b'+' | b';' | b'=')
+        {
+            map[byte] = 0;
+        }
         byte += 1;
     }
+    map[b':' as usize] = COLON;
     map
 };
+const COLON: u8 = 1;
+const REFUSED: u8 = 2;
+
+/// Which kinds of bytes there are, as bits of [`HOST_BYTE`].
+#[inline(always)]
+fn host_bytes(bytes: &[u8]) -> u8 {
+    bytes
+        .iter()
+        .fold(0, |kinds, &byte| kinds | HOST_BYTE[usize::from(byte)])
+}
 
 /// Whether `authority` is `host [":" port]` with a non-empty host (RFC 9112 §3.2, RFC 3986
 /// §3.2.2). No userinfo, no comma (a list of hosts is no host), no percent-encoding.
 #[inline]
 pub(crate) fn is_authority(authority: &[u8]) -> bool {
-    if let [b'[', ..] = authority {
-        return is_bracketed(authority);
-    }
-    let host = authority
-        .iter()
-        .position(|&byte| !HOST_BYTE[usize::from(byte)]);
-    match host {
-        None => !authority.is_empty(),
-        Some(0) => false,
-        Some(at) => is_port(&authority[at..]),
+    match host_bytes(authority) {
+        0 => !authority.is_empty(),
+        COLON => {
+            let host_bytes = authority.iter().take_while(|&&byte| byte != b':').count();
+            host_bytes != 0 && is_port(&authority[host_bytes..])
+        }
+        _ => is_bracketed(authority),
     }
 }
 
 /// An IP literal in brackets; the address itself is left to whoever needs it.
 #[cold]
 fn is_bracketed(authority: &[u8]) -> bool {
-    let Some(end) = memchr::memchr(b']', authority) else {
+    let Some(inner) = authority.strip_prefix(b"[") else {
         return false;
     };
-    let (address, port) = (&authority[1..end], &authority[end + 1..]);
-    let is_literal_byte = |byte: &u8| HOST_BYTE[usize::from(*byte)] || *byte == b':';
-    !address.is_empty() && address.iter().all(is_literal_byte) && (port.is_empty() || is_port(port))
+    let Some(end) = memchr::memchr(b']', inner) else {
+        return false;
+    };
+    let (address, port) = (&inner[..end], &inner[end + 1..]);
+    !address.is_empty() && host_bytes(address) <= COLON && (port.is_empty() || is_port(port))
 }
 
 /// `":" port`: digits that fit in 16 bits. RFC 3986 §3.2.3 allows an empty port.

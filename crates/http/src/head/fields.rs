@@ -1,122 +1,66 @@
-//! The one walk over the fields of a head: the checks that `httparse` leaves to us, and the
-//! meaning of the fields that decide about framing, persistence and the answer.
+//! The meaning of the fields that decide about framing, persistence and the answer.
 
-use super::error::{bare_line_feed, too_long};
-use super::{Framing, HeadError, HeadLimits, MAX_METHOD_BYTES, Method, RequestHead, Version};
+use super::{Framing, HeadError, RequestHead, Version};
 use crate::field::{decimal, elements, name_is};
 use crate::target;
 
-/// Turns what `httparse` found in `head`, which ends where the head ends, into a request head.
-#[inline]
-pub(super) fn read<'a>(
-    head: &'a [u8],
-    request: httparse::Request<'a, 'a>,
-    limits: &HeadLimits,
-) -> Result<RequestHead<'a>, HeadError> {
-    let (Some(method), Some(target), Some(version)) =
-        (request.method, request.path, request.version)
-    else {
-        return Err(HeadError::RequestLine);
-    };
-    if method.len() > MAX_METHOD_BYTES || target.len() > limits.target_bytes {
-        return Err(too_long(head, limits).unwrap_or(HeadError::RequestLine));
-    }
-    let version = if version == 0 {
-        Version::Http10
-    } else {
-        Version::Http11
-    };
-    let mut result = RequestHead {
-        method: Method::from_token(method),
-        target: target.as_bytes(),
-        version,
-        framing: Framing::None,
-        // RFC 9112 §9.3: HTTP/1.1 persists unless told otherwise, HTTP/1.0 only when told so.
-        keep_alive: version == Version::Http11,
-        expect_continue: false,
-        host: None,
-        if_match: None,
-        if_none_match: None,
-        if_modified_since: None,
-        if_unmodified_since: None,
-        if_range: None,
-        range: None,
-        accept_encoding: None,
-        authorization: None,
-        user_agent: None,
-        referer: None,
-        headers: request.headers,
-    };
-    match walk(head, &mut result) {
-        Ok(()) => Ok(result),
-        Err(error) => Err(first_fault(head, error)),
-    }
+/// What has to be remembered from field to field until all of them have been seen.
+#[derive(Default)]
+pub(super) struct Fields {
+    coding: Coding,
+    length: Option<u64>,
+    close: bool,
 }
 
-/// A bare LF is always the first fault, because a head that arrives in pieces is refused for it
-/// before its fields are looked at.
-#[cold]
-fn first_fault(head: &[u8], error: HeadError) -> HeadError {
-    if bare_line_feed(head).is_some() {
-        HeadError::BareLineFeed
-    } else {
-        error
-    }
-}
-
-#[inline]
-fn walk<'a>(head: &'a [u8], result: &mut RequestHead<'a>) -> Result<(), HeadError> {
-    let mut coding = Coding::default();
-    let mut length = None;
-    let mut close = false;
-    for header in result.headers {
-        // `httparse` takes LF for a line end; RFC 9112 §2.2 leaves it to us, and we don't. What
-        // stands before a name is the end of the line before it.
-        let at = header.name.as_ptr().addr() - head.as_ptr().addr();
-        if head[at - 2] != b'\r' {
-            return Err(HeadError::BareLineFeed);
-        }
-        let value = header.value;
-        match Known::of(header.name.as_bytes()) {
+impl Fields {
+    /// Takes in a field.
+    #[inline]
+    pub(super) fn read<'a>(
+        &mut self,
+        head: &mut RequestHead<'a>,
+        known: Known,
+        value: &'a [u8],
+    ) -> Result<(), HeadError> {
+        match known {
             Known::Other => {}
-            Known::Host => host(result, value)?,
-            Known::ContentLength => content_length(&mut length, value)?,
-            Known::TransferEncoding => coding.read(value),
-            Known::Connection => connection(result, &mut close, value),
-            Known::Expect => expect(result, value)?,
-            Known::IfMatch => keep(&mut result.if_match, value),
-            Known::IfNoneMatch => keep(&mut result.if_none_match, value),
-            Known::IfModifiedSince => keep(&mut result.if_modified_since, value),
-            Known::IfUnmodifiedSince => keep(&mut result.if_unmodified_since, value),
-            Known::IfRange => keep(&mut result.if_range, value),
-            Known::Range => keep(&mut result.range, value),
-            Known::AcceptEncoding => keep(&mut result.accept_encoding, value),
-            Known::Authorization => keep(&mut result.authorization, value),
-            Known::UserAgent => keep(&mut result.user_agent, value),
-            Known::Referer => keep(&mut result.referer, value),
+            Known::Host => host(head, value)?,
+            Known::ContentLength => content_length(&mut self.length, value)?,
+            Known::TransferEncoding => self.coding.read(value),
+            Known::Connection => connection(head, &mut self.close, value),
+            Known::Expect => expect(head, value)?,
+            Known::IfMatch => keep(&mut head.if_match, value),
+            Known::IfNoneMatch => keep(&mut head.if_none_match, value),
+            Known::IfModifiedSince => keep(&mut head.if_modified_since, value),
+            Known::IfUnmodifiedSince => keep(&mut head.if_unmodified_since, value),
+            Known::IfRange => keep(&mut head.if_range, value),
+            Known::Range => keep(&mut head.range, value),
+            Known::AcceptEncoding => keep(&mut head.accept_encoding, value),
+            Known::Authorization => keep(&mut head.authorization, value),
+            Known::UserAgent => keep(&mut head.user_agent, value),
+            Known::Referer => keep(&mut head.referer, value),
         }
+        Ok(())
     }
-    if !head.ends_with(b"\r\n\r\n") {
-        return Err(HeadError::BareLineFeed);
-    }
-    // RFC 9112 §3.2: a 1.1 request without Host is answered with 400.
-    if result.host.is_none() && result.version == Version::Http11 {
-        return Err(HeadError::HostMissing);
-    }
-    if length.is_some() || coding.seen {
-        result.framing = framing(result.version, length, coding)?;
-    }
-    if result.expect_continue {
+
+    /// Decides what only all fields together say.
+    #[inline]
+    pub(super) fn finish(&self, head: &mut RequestHead<'_>) -> Result<(), HeadError> {
+        // RFC 9112 §3.2: a 1.1 request without Host is answered with 400.
+        if head.host.is_none() && head.version == Version::Http11 {
+            return Err(HeadError::HostMissing);
+        }
+        if self.length.is_some() || self.coding.seen {
+            head.framing = framing(head.version, self.length, self.coding)?;
+        }
         // RFC 9110 §10.1.1: ignored in HTTP/1.0; without a body there is nothing to wait for.
-        result.expect_continue =
-            result.version == Version::Http11 && result.framing != Framing::None;
+        head.expect_continue &= head.version == Version::Http11 && head.framing != Framing::None;
+        Ok(())
     }
-    Ok(())
 }
 
-/// The fields the walk looks for.
-#[derive(Clone, Copy)]
-enum Known {
+/// The fields a head is searched for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
     Other,
     Host,
     ContentLength,
@@ -136,9 +80,9 @@ enum Known {
 }
 
 impl Known {
-    /// The length leaves at most two candidates.
+    /// Recognises a name, which need not be a token. The length leaves at most two candidates.
     #[inline(always)]
-    fn of(name: &[u8]) -> Known {
+    pub(super) fn of(name: &[u8]) -> Known {
         match name.len() {
             4 if name_is(name, b"host") => Known::Host,
             5 if name_is(name, b"range") => Known::Range,
