@@ -242,6 +242,11 @@ fn read_listeners(document: &mut Document<'_>, roots: &[Root], complete: bool) -
         let socket = SocketOptions::read(&mut section);
         check_keepalive(&mut section, &socket);
         for (address, place) in binding.address.iter().zip(section.places("address")) {
+            if address.every_family && options.ipv6_only {
+                let message = format!("{address} is for IPv4 as well, but ipv6_only is on");
+                let hint = format!("write \"{}\", or leave ipv6_only out", address.socket);
+                section.report(Problem::new(place.clone(), message).hint(hint));
+            }
             let new = Bound::new(*address, &options, section.name());
             if let Some(old) = bound.iter().find(|old| old.overlaps(&new)) {
                 let problem = Problem::new(place, format!("{address} is already listened on"));

@@ -36,7 +36,17 @@ use crate::limits::Limits;
 /// Everything the server is told, checked and complete: where an option is left, it means that
 /// something is off or stays as the kernel has it, never "the default".
 ///
-/// It comes from [`Config::load`], [`Config::from_flags`] or [`Config::from_toml`].
+/// It comes from [`Config::load`], [`Config::from_flags`] or [`Config::from_toml`]:
+///
+/// ```
+/// use ringway_server::config::Config;
+///
+/// let text = "[listen.main]\naddress = \"127.0.0.1:0\"\n[files.site]\nroot = \"/\"";
+/// let config = Config::from_toml(text)?;
+/// assert_eq!(config.roots[config.listeners[0].root].name, "site");
+/// assert_eq!(config.limits.head_bytes, 16 * 1024);
+/// # Ok::<(), ringway_server::config::Problems>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {

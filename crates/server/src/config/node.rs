@@ -3,6 +3,7 @@
 //!
 //! It knows syntax only; what the keys mean is `read.rs`'s affair.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use jsonc_parser::{CollectOptions, ParseOptions, ast};
@@ -91,9 +92,12 @@ impl Node {
 
     /// Puts `node` at `path`, a dotted key, in place of what is there.
     pub(crate) fn set(&mut self, path: &[&str], node: Node) {
-        let (Some((first, rest)), Item::Table(entries)) = (path.split_first(), &mut self.item)
-        else {
+        let Some((first, rest)) = path.split_first() else {
             *self = node;
+            return;
+        };
+        // What stands where a table belongs is a problem of the file, which is reported.
+        let Item::Table(entries) = &mut self.item else {
             return;
         };
         let place = node.place.clone();
@@ -243,6 +247,7 @@ fn json_number(text: &str) -> Item {
 
 fn json_table(object: &ast::Object<'_>, problems: &mut Vec<Problem>) -> Item {
     let mut entries: Vec<Entry> = Vec::new();
+    let mut seen = HashSet::new();
     for property in &object.properties {
         let range = match &property.name {
             ast::ObjectPropName::String(name) => name.range,
@@ -251,10 +256,9 @@ fn json_table(object: &ast::Object<'_>, problems: &mut Vec<Problem>) -> Item {
         let place = Place::Text(range.start..range.end);
         let key = property.name.as_str().to_owned();
         let node = json_node(&property.value, problems);
-        if entries.iter().any(|entry| entry.key == key) {
-            problems.push(Problem::new(place, "duplicate key"));
-        } else {
-            entries.push(Entry { key, place, node });
+        match seen.insert(key.clone()) {
+            true => entries.push(Entry { key, place, node }),
+            false => problems.push(Problem::new(place, "duplicate key")),
         }
     }
     Item::Table(entries)

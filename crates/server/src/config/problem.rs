@@ -3,6 +3,7 @@
 //! A problem only knows its place; [`Problems`] holds the file's text and shows the line with a
 //! caret under the place.
 
+use std::collections::HashSet;
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 
@@ -11,6 +12,9 @@ use super::node::Place;
 /// How much of a long line (a minified JSON file is one) is shown around a problem, in
 /// characters.
 const SHOWN_WIDTH: usize = 96;
+
+/// How many problems are shown: a log that was taken for a configuration has thousands.
+pub(super) const SHOWN_COUNT: usize = 100;
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,21 +39,13 @@ impl Problem {
             ..self
         }
     }
-
-    /// The line of the file it is on, from 1.
-    fn line(&self, text: &str) -> Option<usize> {
-        match &self.place {
-            Place::Text(span) => Some(line_of(text, text.floor_char_boundary(span.start))),
-            Place::Flag(_) => None,
-        }
-    }
 }
 
 /// Everything that is wrong with a configuration; there is at least one problem.
 ///
 /// Its `Display` is what a terminal shows: for each problem of a file
 /// `FILE:LINE:COLUMN: what is wrong`, the line, a caret, a hint; for each problem of a flag one
-/// line. No newline at the end.
+/// line. No newline at the end. Beyond the first hundred it only says how many there are.
 #[derive(Debug, Clone)]
 pub struct Problems {
     name: String,
@@ -67,14 +63,16 @@ impl Problems {
         mut list: Vec<Problem>,
     ) -> Problems {
         let meaning = list.split_off(syntax_count);
-        let lines: Vec<usize> = list
-            .iter()
-            .filter_map(|problem| problem.line(text))
-            .collect();
+        let line_starts = line_starts(text);
+        let line_of = |problem: &Problem| match &problem.place {
+            Place::Text(span) => Some(line_starts.partition_point(|start| *start <= span.start)),
+            Place::Flag(_) => None,
+        };
+        let broken_lines: HashSet<usize> = list.iter().filter_map(line_of).collect();
         list.extend(
-            meaning
-                .into_iter()
-                .filter(|problem| problem.line(text).is_none_or(|line| !lines.contains(&line))),
+            meaning.into_iter().filter(|problem| {
+                line_of(problem).is_none_or(|line| !broken_lines.contains(&line))
+            }),
         );
         list.sort_by_key(|problem| match &problem.place {
             Place::Text(span) => (1, span.start),
@@ -107,7 +105,7 @@ impl std::error::Error for Problems {}
 impl fmt::Display for Problems {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
-        for problem in &self.list {
+        for problem in self.list.iter().take(SHOWN_COUNT) {
             out.write_str(separator)?;
             match &problem.place {
                 Place::Flag(flag) => write_flag_problem(out, flag, problem)?,
@@ -117,7 +115,10 @@ impl fmt::Display for Problems {
             }
             separator = "\n";
         }
-        Ok(())
+        match self.list.len().saturating_sub(SHOWN_COUNT) {
+            0 => Ok(()),
+            more => write!(out, "\n... and {more} more"),
+        }
     }
 }
 
@@ -189,7 +190,7 @@ impl Excerpt {
         let line_end = text[start..]
             .find('\n')
             .map_or(text.len(), |newline| start + newline);
-        let line = line_of(text, start);
+        let line = text[..start].matches('\n').count() + 1;
         let before = text[line_start..start].chars().count();
         let marked = text[start..end.min(line_end)]
             .trim_end()
@@ -229,8 +230,10 @@ impl Excerpt {
     }
 }
 
-fn line_of(text: &str, offset: usize) -> usize {
-    text[..offset].matches('\n').count() + 1
+/// The offset of each line's first byte.
+fn line_starts(text: &str) -> Vec<usize> {
+    let newlines = text.match_indices('\n').map(|(index, _)| index + 1);
+    std::iter::once(0).chain(newlines).collect()
 }
 
 /// Appends `character` as a terminal may show it, and says how many cells that took: a

@@ -4,7 +4,7 @@
 use super::key::{Absent, FromValue, Key, Kind, Table};
 use super::keys::{TABLES, TOP};
 use super::node::{Entry, Item, Node, Place};
-use super::problem::{Problem, quote};
+use super::problem::{Problem, SHOWN_COUNT, quote};
 use super::value::{self, Value};
 
 /// The longest NAME of a table.
@@ -264,12 +264,13 @@ impl<'a> Document<'a> {
             "" => String::new(),
             _ => format!(" in {}", table.header()),
         };
-        let problem = Problem::new(
-            entry.place.clone(),
-            format!("unknown {noun} {}{place}", quote(&entry.key)),
-        );
-        self.problems
-            .push(problem.hint(unknown_hint(table, &entry.key)));
+        let message = format!("unknown {noun} {}{place}", quote(&entry.key));
+        let mut problem = Problem::new(entry.place.clone(), message);
+        // Hints are looked for only as long as they will be seen.
+        if self.problems.len() < SHOWN_COUNT {
+            problem = problem.hint(unknown_hint(table, &entry.key));
+        }
+        self.problems.push(problem);
     }
 }
 

@@ -84,7 +84,7 @@ fn every_kind_of_value() {
         [listen.all]
         address = ":9000"
         files = "a"
-        ipv6_only = true
+        backlog = 7
 
         [files.a]
         root = "/"
@@ -117,7 +117,7 @@ fn every_kind_of_value() {
     assert_eq!(public.socket.notsent_lowat, Some(16 * 1024));
     assert_eq!(public.socket.keepalive_idle, Duration::from_secs(7200));
     assert_eq!(public.socket.congestion.as_deref(), Some("bbr"));
-    assert!(all.addresses[0].every_family && all.options.ipv6_only);
+    assert!(all.addresses[0].every_family && all.options.backlog == 7);
     assert_eq!(all.addresses[0].socket, "[::]:9000".parse().unwrap());
     assert_eq!(config.roots[1].root, Path::new("/usr"));
     assert_eq!(config.roots[1].index, ["home.html"]);
@@ -684,6 +684,19 @@ fn addresses_beside_each_other() {
 }
 
 #[test]
+fn every_family_and_ipv6_only() {
+    check_added(
+        "[listen.main]\naddress = \":80\"\nipv6_only = true\n",
+        expect![[r#"
+            site.toml:4:11: :80 is for IPv4 as well, but ipv6_only is on
+              4 | address = ":80"
+                |           ^^^^^
+                = write "[::]:80", or leave ipv6_only out
+        "#]],
+    );
+}
+
+#[test]
 fn roots() {
     check(
         "[files.site]\nroot = \"/no/such/place\"\n",
@@ -1038,13 +1051,54 @@ fn deep_nesting_is_refused() {
             |                          ^^
     "#]],
     );
-    let toml = report(
-        "deep.toml",
-        &format!("workers = {}", "[".repeat(100_000)),
-        Format::Toml,
+    let toml = format!("workers = {}", "[".repeat(100_000));
+    let toml = report("deep.toml", &toml, Format::Toml, &Flags::new());
+    expect!["deep.toml:1:91: cannot recurse further; max recursion depth met"]
+        .assert_eq(toml.lines().next().unwrap());
+}
+
+/// A log or a binary that was taken for a configuration: an answer, soon, of readable length.
+#[test]
+fn a_large_file_of_nonsense() {
+    let lines = [
+        "[warn] worker 3: nothing\n",
+        "a = 1\n",
+        "=\n",
+        "[files.a]\nroot = 1\n",
+    ];
+    for line in lines {
+        let text = report(
+            "log.toml",
+            &line.repeat(20_000),
+            Format::Toml,
+            &Flags::new(),
+        );
+        assert!(text.lines().count() <= 401, "{}", text.lines().count());
+        assert!(text.ends_with(" more\n"), "{text}");
+    }
+    let keys: String = (0..50_000)
+        .map(|index| format!("\"k{index}\":1,"))
+        .collect();
+    let text = report(
+        "a.json",
+        &format!("{{{keys}\"workers\":1}}"),
+        Format::Json,
         &Flags::new(),
     );
-    assert!(toml.len() < 100_000, "{}", toml.len());
+    assert!(text.ends_with("... and 49900 more\n"), "{text}");
+}
+
+/// A flag doesn't hide that the file has something else where the flag's table belongs.
+#[test]
+fn a_flag_into_what_is_no_table() {
+    let flags = Flags::new().set("limits.head_bytes", "--head-bytes", "1KiB");
+    let text = "limits = 3\n[files.site]\nroot = \"/\"\n";
+    expect![[r#"
+        site.toml:1:10: expected the table [limits], found a whole number
+          1 | limits = 3
+            |          ^
+    "#]]
+    .assert_eq(&report("site.toml", text, Format::Toml, &flags));
 }
 
 #[test]
@@ -1173,24 +1227,29 @@ fn word() -> impl Strategy<Value = String> {
 prop_compose! {
     /// A configuration as JSON, right or wrong.
     fn configuration()(
-        workers in prop::option::of(0..1500_u32),
-        io in prop::option::of(prop::sample::select(vec!["auto", "uring", "epoll", "poll"])),
+        workers in prop::option::of(1..1100_u32),
+        io in prop::sample::select(vec!["auto", "uring", "epoll", "epoll", "poll"]),
         pin in any::<bool>(),
-        listeners in prop::collection::btree_map(word(), (0..9_u16, any::<bool>(), 1..20_u32), 0..3),
-        roots in prop::collection::btree_map(word(), prop::collection::vec(".{0,6}", 0..3), 0..3),
-        head in 0..20_000_u32,
+        listeners in prop::collection::btree_map(word(), (0..9_u16, any::<bool>(), 1..127_u32), 0..3),
+        roots in prop::collection::btree_map(
+            word(),
+            prop::collection::vec("[\\PC&&[^/]]{1,6}", 0..3),
+            1..3,
+        ),
+        head in 100..20_000_u32,
         idle in 0..100_u32,
-        unknown in prop::option::of(word()),
+        unknown in prop::option::weighted(0.1, word()),
     ) -> serde_json::Value {
         let mut top = serde_json::json!({
             "pin": pin,
             "limits": { "head_bytes": head, "idle_timeout": format!("{idle}s") },
         });
         if let Some(workers) = workers { top["workers"] = workers.into(); }
-        if let Some(io) = io { top["io"] = io.into(); }
+        top["io"] = io.into();
         for (name, (port, nodelay, count)) in listeners {
             top["listen"][name] = serde_json::json!({
-                "address": [format!("127.0.0.1:{port}")], "nodelay": nodelay, "keepalive": true,
+                "address": [format!("127.0.0.1:{port}")],
+                "files": roots.keys().next(), "nodelay": nodelay, "keepalive": true,
                 "keepalive_count": count,
             });
         }
