@@ -94,7 +94,7 @@ impl Totals {
         }
         if self.ignored > 0 {
             println!(
-                "SKIP {} documentation examples: marked as ignored",
+                "SKIP documentation: {} examples marked as ignored",
                 self.ignored
             );
         }
