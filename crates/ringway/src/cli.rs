@@ -61,7 +61,9 @@ Examples:
   ringway check --config site.toml
       Say \"site.toml: ok\" and what would be served, or every problem with its line.
   ringway check --config site.toml && sudo systemctl restart ringway
-      Restart only with a configuration that is right: the exit code is 1 when it isn't.";
+      Restart only with a configuration that is right: the exit code is 1 when it isn't.
+  ringway check --print-schema > ringway.schema.json
+      What an editor needs to complete keys and mark mistakes.";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
@@ -159,7 +161,11 @@ pub(crate) struct Faults {
 pub(crate) struct Check {
     /// The configuration, in TOML (.toml) or JSON (.json)
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) config: PathBuf,
+    #[arg(required_unless_present = "print_schema")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print the JSON Schema of configurations, for editors
+    #[arg(long, conflicts_with = "config")]
+    pub(crate) print_schema: bool,
 }
 
 /// Flags of `completions`.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::CommandFactory as _;
-use ringway_server::config::{Config, ConfigError, Flags};
+use ringway_server::config::{self, Config, ConfigError, Flags};
 
 use crate::cli;
 
@@ -28,11 +28,14 @@ fn start(config: Config) -> Result<()> {
     bail!("the server isn't linked into this build yet")
 }
 
-/// `ringway check --config FILE`
+/// `ringway check --config FILE`, or `--print-schema`
 pub(crate) fn check(flags: &cli::Check) -> Result<()> {
-    let config = load(&flags.config, &Flags::new())?;
     let mut out = io::stdout().lock();
-    writeln!(out, "{}: ok", flags.config.display())?;
+    let Some(file) = &flags.config else {
+        return Ok(write!(out, "{}", config::schema())?);
+    };
+    let config = load(file, &Flags::new())?;
+    writeln!(out, "{}: ok", file.display())?;
     for listener in &config.listeners {
         let addresses: Vec<String> = listener.addresses.iter().map(ToString::to_string).collect();
         let root = &config.roots[listener.root];

@@ -2,7 +2,7 @@
 //! explanation, default and check. Nothing about a key is written twice.
 
 use clap::builder::PossibleValue;
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, ValueHint};
 use ringway_server::config::{self, Absent, Flag, Flags, Key, Table};
 
 /// The NAMEs that `serve` gives its only listener and its only directory.
@@ -117,6 +117,10 @@ fn arg(table: &'static Table, key: &'static Key, flag: &'static str) -> Arg {
         // `-h` is for a glance; there are many limits, and few ever need to be set.
         .hide_short_help(table.name == "limits")
         .hide(matches!(key.flag, Flag::Hidden(_)));
+    let arg = match flag {
+        "access-log" => arg.value_name("PATH|-|off").value_hint(ValueHint::FilePath),
+        _ => arg,
+    };
     if key.is_switch() && matches!(key.absent, Absent::Is("false")) {
         return arg.action(ArgAction::SetTrue);
     }

@@ -114,6 +114,13 @@ fn examples_are_accepted() {
 }
 
 #[test]
+fn the_schema_can_be_printed() {
+    let schema = stdout(&["check", "--print-schema"]);
+    assert!(schema.contains("\"$schema\"") && schema.contains("\"idle_timeout\""));
+    assert_eq!(ringway(&["check"]).status.code(), Some(64));
+}
+
+#[test]
 fn version() {
     let line = format!("ringway {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(stdout(&["-V"]), line);

@@ -116,12 +116,3 @@ pub enum AccessLog {
 pub fn tables() -> &'static [Table] {
     keys::TABLES
 }
-
-/// The key at a dotted path such as `limits.head_bytes`, `listen.address` or `workers`.
-pub fn key(path: &str) -> Option<&'static Key> {
-    let (table, name) = path.split_once('.').unwrap_or(("", path));
-    keys::TABLES
-        .iter()
-        .find(|known| known.name == table)?
-        .key(name)
-}

@@ -169,30 +169,40 @@ fn the_tables_agree_with_their_fields() {
     }
     assert_eq!(tables, 5);
     for end in [|min: u64, _max: u64| min, |_min: u64, max: u64| max] {
-        let mut text = String::from("[files.site]\nroot = \"/\"\n[limits]\n");
-        for key in Limits::KEYS {
-            match key.kind {
-                Kind::Integer { min, max } => {
-                    // The rings' sizes are powers of two, and so are both ends of their ranges.
-                    text += &format!("{} = {}\n", key.name, end(min, max));
-                }
-                Kind::Size { min, max } => {
-                    let bytes = match key.name {
-                        "target_bytes" => min,
-                        "cache_file_bytes" => 0,
-                        _ => end(min, max),
-                    };
-                    text += &format!("{} = {bytes}\n", key.name);
-                }
-                Kind::Duration { min, max } => {
-                    let (min, max) = (min.as_millis() as u64, max.as_millis() as u64);
-                    text += &format!("{} = \"{}ms\"\n", key.name, end(min, max));
-                }
-                _ => panic!("a limit of a kind that this test doesn't know"),
+        let mut text = String::new();
+        for table in super::tables() {
+            text += &table.header().replace("NAME", "name");
+            text += "\n";
+            for key in table.keys() {
+                text += &extreme(key, end);
             }
         }
         parse(&text);
     }
+}
+
+/// A line that gives `key` one end of its range, within what other keys leave it.
+fn extreme(key: &Key, end: fn(u64, u64) -> u64) -> String {
+    let value = match key.kind {
+        Kind::Size { min, .. } if key.name == "target_bytes" => min.to_string(),
+        Kind::Size { .. } if key.name == "cache_file_bytes" => "0".to_owned(),
+        Kind::Size { min, max } | Kind::Integer { min, max } => end(min, max).to_string(),
+        Kind::Duration { min, max } => {
+            let millis = end(min.as_millis() as u64, max.as_millis() as u64);
+            format!("\"{millis}ms\"")
+        }
+        Kind::Choice(choices) => format!("{:?}", choices.last().unwrap().0),
+        Kind::Switch if key.name == "ipv6_only" => "false".to_owned(),
+        Kind::Switch => "true".to_owned(),
+        Kind::Address => panic!("only lists of addresses"),
+        Kind::Text { .. } | Kind::List { .. } => match key.name {
+            "root" => "\"/\"".to_owned(),
+            "files" => "\"name\"".to_owned(),
+            "access" => "\"-\"".to_owned(),
+            _ => key.kind.example(),
+        },
+    };
+    format!("{} = {value}\n", key.name)
 }
 
 // One thing wrong.
