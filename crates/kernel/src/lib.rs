@@ -1,1 +1,36 @@
-//! Ringway: kernel.
+//! Everything of Ringway that talks to Linux beyond the standard library, and all of its unsafe
+//! code.
+//!
+//! In the order of the data path: a [`ListenSocket`] is bound ([`socket`]) and handed to a worker's
+//! [`Reactor`] ([`reactor`]), which owns every socket, listener and file request of that worker in
+//! slots that never move ([`slots`]) and drives them through one of three drivers ([`driver`]):
+//! io_uring, epoll, or a simulated kernel. Bytes arrive in pooled [`Buffer`]s ([`buffers`]) and
+//! leave as [`Chunk`]s ([`outgoing`]). Files are opened beneath a [`Directory`] ([`file`]); what may
+//! wait for a disk goes through the ring or the [`BlockingPool`] ([`pool`]).
+//!
+//! No raw descriptor leaves this crate.
+
+mod arena;
+mod buffers;
+pub mod counting;
+pub mod cpu;
+mod driver;
+mod file;
+mod outgoing;
+mod pool;
+pub mod process;
+mod reactor;
+mod slots;
+mod socket;
+mod wake;
+
+pub use buffers::Buffer;
+pub use driver::probe::{DriverChoice, Io, describe_kernel};
+pub use driver::sim::{SimOptions, SimWorld};
+pub use driver::{DriverKind, Interest};
+pub use file::{Directory, File, FileKind, Metadata, Symlinks};
+pub use outgoing::{Chunk, Outgoing};
+pub use pool::{BlockingPool, PoolFull};
+pub use reactor::{ListenerKey, Reactor, ReactorOptions, RequestKey, SocketKey};
+pub use socket::{Keepalive, ListenOptions, ListenSocket, SocketOptions};
+pub use wake::WakeHandle;

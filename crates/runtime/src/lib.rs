@@ -1,1 +1,55 @@
-//! Ringway: runtime.
+//! A thread-per-core async runtime for Linux, on io_uring or epoll.
+//!
+//! One [`Runtime`] is one worker: a thread with its own executor, timers and ring. Futures stay on
+//! their worker, so they need not be `Send`, and nothing on the data path is shared. Received bytes
+//! come in pooled [`Buffer`]s; sends take ownership of theirs ([`Chunk`]) and go on by themselves.
+//! Which driver runs is found out when the worker starts ([`Io::Auto`]); the code above can't tell.
+//!
+//! ```
+//! use ringway_runtime::{ListenOptions, Runtime, RuntimeOptions, TcpListener, TcpStream, spawn};
+//!
+//! let mut runtime = Runtime::new(&RuntimeOptions::default())?;
+//! runtime.block_on(async {
+//!     let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap(), &ListenOptions::default())?;
+//!     let address = listener.local_address()?;
+//!     spawn(async move {
+//!         let mut stream = listener.accept().await?;
+//!         while let Some(buffer) = stream.receive().await? {
+//!             stream.send(buffer).await?;
+//!         }
+//!         std::io::Result::Ok(())
+//!     });
+//!     let mut client = TcpStream::connect(address, &Default::default()).await?;
+//!     client.send(b"hello".as_slice()).await?;
+//!     assert_eq!(&**client.receive().await?.as_ref().unwrap(), b"hello");
+//!     std::io::Result::Ok(())
+//! })??;
+//! # std::io::Result::Ok(())
+//! ```
+//!
+//! In reading order: [`executor`] runs tasks by turns, [`worker`] is what they share, [`time`] and
+//! [`timer`] wake them, [`net`] and [`file`] are their I/O, [`mailbox`] and [`blocking`] their ways
+//! to other threads.
+
+#![forbid(unsafe_code)]
+
+mod blocking;
+mod executor;
+mod file;
+mod mailbox;
+mod net;
+mod time;
+mod timer;
+mod worker;
+
+pub use blocking::{BlockingError, spawn_blocking};
+pub use executor::{JoinError, JoinHandle, Runtime, spawn};
+pub use file::{Directory, File};
+pub use mailbox::{Receiver, Sender, mailbox};
+pub use net::{TcpListener, TcpStream, wake_receivers};
+pub use ringway_kernel::{
+    BlockingPool, Buffer, Chunk, DriverChoice, DriverKind, FileKind, Io, Keepalive, ListenOptions,
+    ListenSocket, Metadata, Outgoing, PoolFull, ReactorOptions as RuntimeOptions, SimOptions,
+    SimWorld, SocketOptions, Symlinks, cpu, describe_kernel, process,
+};
+pub use time::{Elapsed, Sleep, Timeout, now, sleep, timeout};

@@ -1,0 +1,636 @@
+//! The epoll driver: edge-triggered, each descriptor registered once, no call wasted.
+//!
+//! A descriptor is registered for everything when it is adopted and never modified again. What
+//! epoll has said about it is kept in flags: a receive that comes back short clears the readable
+//! one, so a request costs one `recv(2)`, and no `EAGAIN`. Cold files go to the blocking pool.
+
+use super::{Completion, Driver, DriverKind, Interest, SendParts, Token};
+use crate::buffers::BufferPool;
+use crate::file::{OpenRequest, ReadRequest};
+use crate::pool::BlockingPool;
+use crate::reactor::ReactorOptions;
+use crate::socket::{self, ConnectAddress, ListenOptions, ListenSocket, SocketOptions};
+use crate::wake::WakeHandle;
+use crossbeam_queue::SegQueue;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{Timespec, epoll::Event};
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Events taken in one `epoll_wait`.
+const EVENTS: usize = 256;
+/// Buffers that one socket may fill, and connections that one listener may accept, in one turn,
+/// so that a flood delays nobody else.
+const BURST: usize = 8;
+const ACCEPT_BURST: usize = 64;
+/// The event data of the wake-up descriptor.
+const WAKE: u64 = u64::MAX;
+
+/// What epoll has said about a descriptor, and what waits for it.
+#[derive(Default)]
+struct Watch {
+    /// Told apart from the number's next owner: events carry it.
+    generation: u32,
+    readable: bool,
+    writable: bool,
+    /// The peer has shut its side: the end of the stream follows the bytes that are left.
+    hangup: bool,
+    /// In the list of descriptors that can go on without a new event.
+    is_runnable: bool,
+    accept: Option<Token>,
+    receive: Option<Token>,
+    read_wait: Option<Token>,
+    write_wait: Option<Token>,
+    connect: Option<Token>,
+    send: Option<(Token, SendParts)>,
+}
+
+/// What the blocking pool brings back.
+enum Finished {
+    Open(Token, io::Result<OwnedFd>),
+    Read(Token, io::Result<usize>, Vec<u8>),
+}
+
+/// A worker's epoll instance.
+pub(crate) struct Epoll {
+    epoll: OwnedFd,
+    watches: Vec<Watch>,
+    runnable: VecDeque<RawFd>,
+    /// Completions that a submission or a cancel produced, delivered on the next turn.
+    completed: Vec<Completion>,
+    buffers: Rc<BufferPool>,
+    wake: WakeHandle,
+    blocking: BlockingPool,
+    finished: Arc<SegQueue<Finished>>,
+    reads: BTreeMap<Token, *mut ReadRequest>,
+}
+
+impl Epoll {
+    pub(crate) fn new(options: &ReactorOptions) -> io::Result<Epoll> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let wake = WakeHandle::with_event()?;
+        let event = wake
+            .descriptor()
+            .expect("this driver's handle has an event");
+        let flags = EventFlags::IN | EventFlags::ET;
+        epoll::add(
+            &epoll,
+            socket::borrow(event),
+            EventData::new_u64(WAKE),
+            flags,
+        )?;
+        Ok(Epoll {
+            epoll,
+            watches: Vec::new(),
+            runnable: VecDeque::new(),
+            completed: Vec::new(),
+            buffers: BufferPool::new(options.receive_buffers, options.receive_buffer_bytes),
+            wake,
+            blocking: options.blocking.clone(),
+            finished: Arc::new(SegQueue::new()),
+            reads: BTreeMap::new(),
+        })
+    }
+
+    fn watch(&mut self, fd: RawFd) -> &mut Watch {
+        &mut self.watches[fd as usize]
+    }
+
+    fn complete(&mut self, token: Token, result: i32) {
+        self.completed.push(Completion {
+            token,
+            result,
+            buffer: None,
+            more: false,
+        });
+    }
+
+    fn run_later(&mut self, fd: RawFd) {
+        let watch = self.watch(fd);
+        if !watch.is_runnable {
+            watch.is_runnable = true;
+            self.runnable.push_back(fd);
+        }
+    }
+
+    fn wait(
+        &mut self,
+        wait: Option<Duration>,
+        completions: &mut Vec<Completion>,
+    ) -> io::Result<()> {
+        let limit = wait.map(|wait| Timespec {
+            tv_sec: wait.as_secs().min(i64::MAX as u64) as i64,
+            tv_nsec: wait.subsec_nanos().into(),
+        });
+        let mut space = [const { MaybeUninit::<Event>::uninit() }; EVENTS];
+        let events = match epoll::wait(&self.epoll, &mut space, limit.as_ref()) {
+            Ok((events, _)) => events,
+            Err(Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        for event in events {
+            let (data, flags) = (event.data.u64(), event.flags);
+            if data == WAKE {
+                self.wake.clear();
+            } else {
+                self.take_event(
+                    data as u32 as RawFd,
+                    (data >> 32) as u32,
+                    flags,
+                    completions,
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn take_event(
+        &mut self,
+        fd: RawFd,
+        generation: u32,
+        flags: EventFlags,
+        completions: &mut Vec<Completion>,
+    ) {
+        let watch = self.watch(fd);
+        if watch.generation != generation {
+            return;
+        }
+        let ended = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+        watch.hangup |= ended || flags.contains(EventFlags::RDHUP);
+        watch.readable |= watch.hangup || flags.contains(EventFlags::IN);
+        watch.writable |= ended || flags.contains(EventFlags::OUT);
+        self.advance(fd, completions);
+    }
+
+    /// Does what the descriptor's flags allow and somebody waits for.
+    fn advance(&mut self, fd: RawFd, completions: &mut Vec<Completion>) {
+        let watch = self.watch(fd);
+        if watch.readable {
+            if let Some(token) = watch.receive {
+                self.receive_burst(token, fd, completions);
+            } else if let Some(token) = watch.read_wait.take() {
+                completions.push(Completion {
+                    token,
+                    result: 1,
+                    buffer: None,
+                    more: false,
+                });
+            } else if let Some(token) = watch.accept {
+                self.accept_burst(token, fd, completions);
+            }
+        }
+        let watch = self.watch(fd);
+        if !watch.writable {
+            return;
+        }
+        if let Some(token) = watch.connect.take() {
+            let result = match rustix::net::sockopt::socket_error(socket::borrow(fd)) {
+                Ok(Ok(())) => 0,
+                Ok(Err(errno)) | Err(errno) => -errno.raw_os_error(),
+            };
+            completions.push(Completion {
+                token,
+                result,
+                buffer: None,
+                more: false,
+            });
+        } else if let Some((token, parts)) = watch.send.take() {
+            // SAFETY: `parts` came with `send`, whose caller keeps it valid until the completion.
+            if let Some(result) = unsafe { self.try_send(token, fd, parts) } {
+                completions.push(Completion {
+                    token,
+                    result,
+                    buffer: None,
+                    more: false,
+                });
+            }
+        } else if let Some(token) = watch.write_wait.take() {
+            completions.push(Completion {
+                token,
+                result: 1,
+                buffer: None,
+                more: false,
+            });
+        }
+    }
+
+    fn receive_burst(&mut self, token: Token, fd: RawFd, completions: &mut Vec<Completion>) {
+        for _ in 0..BURST {
+            let Some(id) = self.buffers.take() else {
+                self.watch(fd).receive = None;
+                let result = -libc::ENOBUFS;
+                completions.push(Completion {
+                    token,
+                    result,
+                    buffer: None,
+                    more: false,
+                });
+                return;
+            };
+            let capacity = self.buffers.buffer_bytes();
+            // SAFETY: a taken buffer of this pool is ours alone, and `capacity` bytes long.
+            let space =
+                unsafe { std::slice::from_raw_parts_mut(self.buffers.address(id), capacity) };
+            match socket::receive_now(fd, space) {
+                Ok(count) if count > 0 => {
+                    let (result, buffer) = (count as i32, Some(id));
+                    completions.push(Completion {
+                        token,
+                        result,
+                        buffer,
+                        more: true,
+                    });
+                    let watch = self.watch(fd);
+                    // A short read has emptied the socket: the next bytes raise a new edge.
+                    if count < capacity && !watch.hangup {
+                        watch.readable = false;
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.buffers.untake(id);
+                    self.watch(fd).readable = false;
+                    return;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    self.buffers.untake(id);
+                }
+                ended => {
+                    self.buffers.untake(id);
+                    self.watch(fd).receive = None;
+                    let result = ended.map_or_else(|error| negative_errno(&error), |_| 0);
+                    completions.push(Completion {
+                        token,
+                        result,
+                        buffer: None,
+                        more: false,
+                    });
+                    return;
+                }
+            }
+        }
+        self.run_later(fd);
+    }
+
+    fn accept_burst(&mut self, token: Token, fd: RawFd, completions: &mut Vec<Completion>) {
+        for _ in 0..ACCEPT_BURST {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            match rustix::net::accept_with(socket::borrow(fd), flags) {
+                Ok(accepted) => {
+                    let result = accepted.into_raw_fd();
+                    completions.push(Completion {
+                        token,
+                        result,
+                        buffer: None,
+                        more: true,
+                    });
+                }
+                Err(Errno::AGAIN) => {
+                    self.watch(fd).readable = false;
+                    return;
+                }
+                // The client was gone before it was accepted: accept(2), "Error handling".
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(errno) => {
+                    self.watch(fd).accept = None;
+                    let result = -errno.raw_os_error();
+                    completions.push(Completion {
+                        token,
+                        result,
+                        buffer: None,
+                        more: false,
+                    });
+                    return;
+                }
+            }
+        }
+        self.run_later(fd);
+    }
+
+    /// Sends at once, or keeps the send until the socket is writable.
+    ///
+    /// # Safety
+    /// As [`Driver::send`].
+    unsafe fn try_send(&mut self, token: Token, fd: RawFd, parts: SendParts) -> Option<i32> {
+        let mut flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+        if parts.more_follows {
+            flags |= libc::MSG_MORE;
+        }
+        loop {
+            let count = if parts.is_gathered() {
+                // SAFETY: the caller keeps the message and what it points to valid.
+                unsafe { libc::sendmsg(fd, parts.message, flags) }
+            } else {
+                // SAFETY: the caller keeps the bytes valid.
+                unsafe { libc::send(fd, parts.first.iov_base, parts.first.iov_len, flags) }
+            };
+            if count >= 0 {
+                return Some(count as i32);
+            }
+            let error = io::Error::last_os_error();
+            match error.kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock => {
+                    let watch = self.watch(fd);
+                    watch.writable = false;
+                    watch.send = Some((token, parts));
+                    return None;
+                }
+                _ => return Some(negative_errno(&error)),
+            }
+        }
+    }
+
+    fn take_finished(&mut self, completions: &mut Vec<Completion>) {
+        while let Some(finished) = self.finished.pop() {
+            let (token, result) = match finished {
+                Finished::Open(token, opened) => (
+                    token,
+                    opened.map_or_else(|error| negative_errno(&error), OwnedFd::into_raw_fd),
+                ),
+                Finished::Read(token, read, bytes) => {
+                    if let Some(request) = self.reads.remove(&token) {
+                        // SAFETY: the caller of `read` keeps the request valid until the
+                        // completion that is only now being made, and touches it no earlier.
+                        unsafe { (*request).bytes = bytes };
+                    }
+                    (
+                        token,
+                        read.map_or_else(|error| negative_errno(&error), |count| count as i32),
+                    )
+                }
+            };
+            completions.push(Completion {
+                token,
+                result,
+                buffer: None,
+                more: false,
+            });
+        }
+    }
+}
+
+fn negative_errno(error: &io::Error) -> i32 {
+    -error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+impl Driver for Epoll {
+    fn kind(&self) -> DriverKind {
+        DriverKind::Epoll
+    }
+
+    fn accept(&mut self, token: Token, listener: RawFd) {
+        self.watch(listener).accept = Some(token);
+        if self.watch(listener).readable {
+            self.run_later(listener);
+        }
+    }
+
+    fn receive(&mut self, token: Token, socket: RawFd) {
+        self.watch(socket).receive = Some(token);
+        if self.watch(socket).readable {
+            self.run_later(socket);
+        }
+    }
+
+    unsafe fn send(&mut self, token: Token, socket: RawFd, parts: SendParts) -> Option<i32> {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { self.try_send(token, socket, parts) }
+    }
+
+    unsafe fn connect(&mut self, token: Token, socket: RawFd, address: *const ConnectAddress) {
+        // SAFETY: the caller keeps `address` valid until the completion.
+        let address = unsafe { (*address).address };
+        match rustix::net::connect(socket::borrow(socket), &address) {
+            Ok(()) => self.complete(token, 0),
+            Err(Errno::INPROGRESS | Errno::INTR) => {
+                // The edge that adopting an unconnected socket raised says nothing about this.
+                let watch = self.watch(socket);
+                watch.writable = false;
+                watch.readable = false;
+                watch.hangup = false;
+                watch.connect = Some(token);
+            }
+            Err(errno) => self.complete(token, -errno.raw_os_error()),
+        }
+    }
+
+    fn ready(&mut self, token: Token, socket: RawFd, interest: Interest) {
+        let watch = self.watch(socket);
+        let is_ready = match interest {
+            Interest::Readable => {
+                watch.read_wait = Some(token);
+                watch.readable
+            }
+            Interest::Writable => {
+                watch.write_wait = Some(token);
+                watch.writable
+            }
+        };
+        if is_ready {
+            self.run_later(socket);
+        }
+    }
+
+    unsafe fn open(&mut self, token: Token, request: *const OpenRequest) {
+        // SAFETY: the caller keeps `request` valid until the completion.
+        let request = unsafe { &*request };
+        match request.open_cached() {
+            Ok(descriptor) => return self.complete(token, descriptor.into_raw_fd()),
+            // Not in the kernel's cache of names, or a kernel before 5.12: it may have to wait.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINVAL)) => {}
+            Err(error) => return self.complete(token, negative_errno(&error)),
+        }
+        let (request, wake) = (request.to_blocking(), self.wake.clone());
+        let finished = Arc::clone(&self.finished);
+        let job = move || {
+            finished.push(Finished::Open(token, request.run()));
+            wake.wake();
+        };
+        if self.blocking.submit(job).is_err() {
+            self.complete(token, -libc::EBUSY);
+        }
+    }
+
+    unsafe fn read(&mut self, token: Token, request: *mut ReadRequest) {
+        // SAFETY: the caller keeps `request` valid and untouched until the completion.
+        let borrowed = unsafe { &mut *request };
+        match borrowed.read_cached() {
+            Ok(count) => return self.complete(token, count as i32),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EOPNOTSUPP)) => {
+            }
+            Err(error) => return self.complete(token, negative_errno(&error)),
+        }
+        let mut owned = ReadRequest {
+            file: borrowed.file.clone(),
+            offset: borrowed.offset,
+            bytes: std::mem::take(&mut borrowed.bytes),
+        };
+        let (finished, wake) = (Arc::clone(&self.finished), self.wake.clone());
+        let job = move || {
+            let result = owned.read_waiting();
+            finished.push(Finished::Read(token, result, owned.bytes));
+            wake.wake();
+        };
+        match self.blocking.submit(job) {
+            Ok(()) => drop(self.reads.insert(token, request)),
+            Err(_) => self.complete(token, -libc::EBUSY),
+        }
+    }
+
+    fn cancel(&mut self, token: Token, descriptor: RawFd) {
+        // What the blocking pool does can't be called back; it completes when it is done.
+        let Some(watch) = self
+            .watches
+            .get_mut(usize::try_from(descriptor).unwrap_or(usize::MAX))
+        else {
+            return;
+        };
+        let waits = [
+            &mut watch.accept,
+            &mut watch.receive,
+            &mut watch.read_wait,
+            &mut watch.write_wait,
+            &mut watch.connect,
+        ];
+        let mut found = waits
+            .into_iter()
+            .any(|wait| wait.take_if(|armed| *armed == token).is_some());
+        found |= watch.send.take_if(|(armed, _)| *armed == token).is_some();
+        if found {
+            self.complete(token, -libc::ECANCELED);
+        }
+    }
+
+    fn turn(
+        &mut self,
+        wait: Option<Duration>,
+        completions: &mut Vec<Completion>,
+    ) -> io::Result<()> {
+        let can_go_on = !self.completed.is_empty() || !self.runnable.is_empty();
+        self.wait(
+            if can_go_on {
+                Some(Duration::ZERO)
+            } else {
+                wait
+            },
+            completions,
+        )?;
+        for _ in 0..self.runnable.len() {
+            let Some(fd) = self.runnable.pop_front() else {
+                break;
+            };
+            if std::mem::take(&mut self.watch(fd).is_runnable) {
+                self.advance(fd, completions);
+            }
+        }
+        completions.append(&mut self.completed);
+        self.take_finished(completions);
+        Ok(())
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn wake_handle(&self) -> WakeHandle {
+        self.wake.clone()
+    }
+
+    fn buffers(&self) -> &Rc<BufferPool> {
+        &self.buffers
+    }
+
+    fn adopt(&mut self, descriptor: RawFd) -> io::Result<()> {
+        let index = descriptor as usize;
+        if self.watches.len() <= index {
+            self.watches.resize_with(index + 1, Watch::default);
+        }
+        let generation = self.watches[index].generation.wrapping_add(1);
+        // A fresh socket takes bytes until it says otherwise; readable it becomes by an event.
+        self.watches[index] = Watch {
+            generation,
+            writable: true,
+            ..Watch::default()
+        };
+        let data = EventData::new_u64(u64::from(generation) << 32 | u64::from(descriptor as u32));
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        Ok(epoll::add(
+            &self.epoll,
+            socket::borrow(descriptor),
+            data,
+            flags,
+        )?)
+    }
+
+    fn close(&mut self, descriptor: RawFd) {
+        if let Some(watch) = self.watches.get_mut(descriptor as usize) {
+            let generation = watch.generation.wrapping_add(1);
+            *watch = Watch {
+                generation,
+                ..Watch::default()
+            };
+        }
+        socket::close(descriptor);
+    }
+
+    fn listen(&mut self, address: SocketAddr, options: &ListenOptions) -> io::Result<RawFd> {
+        let mut group = ListenSocket::bind_group(address, 1, options)?;
+        Ok(group.remove(0).into_descriptor())
+    }
+
+    fn open_socket(&mut self, address: &SocketAddr, options: &SocketOptions) -> io::Result<RawFd> {
+        socket::connecting_socket(address, options)
+    }
+
+    fn shutdown(&mut self, socket: RawFd, how: Shutdown) -> io::Result<()> {
+        socket::shutdown(socket, how)
+    }
+
+    fn send_now(&mut self, socket: RawFd, bytes: &[u8], more_follows: bool) -> io::Result<usize> {
+        let sent = socket::send_now(socket, bytes, more_follows);
+        self.note_room(socket, &sent);
+        sent
+    }
+
+    fn send_file(
+        &mut self,
+        socket: RawFd,
+        file: RawFd,
+        offset: u64,
+        count: usize,
+    ) -> io::Result<usize> {
+        let sent = socket::send_file(socket, file, offset, count);
+        self.note_room(socket, &sent);
+        sent
+    }
+
+    fn peer_address(&self, socket: RawFd) -> io::Result<SocketAddr> {
+        socket::peer_address(socket)
+    }
+
+    fn local_address(&self, socket: RawFd) -> io::Result<SocketAddr> {
+        socket::local_address(socket)
+    }
+
+    fn reset_on_close(&mut self, socket: RawFd) -> io::Result<()> {
+        socket::reset_on_close(socket)
+    }
+}
+
+impl Epoll {
+    /// A full send buffer was seen: the next room raises an edge.
+    fn note_room(&mut self, socket: RawFd, sent: &io::Result<usize>) {
+        if matches!(sent, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+            self.watch(socket).writable = false;
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The driver contract: operations as data, submitted with a token, answered by completions.
+//!
+//! Three drivers keep it: [`uring`] (io_uring), [`epoll`] (edge-triggered readiness) and [`sim`]
+//! (a simulated kernel under one seed and a virtual clock). The [`Reactor`](crate::Reactor) above
+//! them owns every slot, and doesn't know which one runs.
+//!
+//! # The contract
+//!
+//! - An operation is named by its [`Token`]. Until its last completion (one without
+//!   [`Completion::more`]) it is *in flight*: whatever it points to stays where it is.
+//! - A submission may complete at once, by its return value or on the next turn; it never calls
+//!   back inline.
+//! - A token has at most one operation in flight; each is answered by exactly one last completion,
+//!   after any number of completions with `more`. A cancelled one too: with what it still did, or
+//!   with `-ECANCELED`.
+//! - A descriptor is closed only when no operation names it; the reactor sees to that.
+//! - A received buffer's ownership passes to the reactor with its completion, whatever the
+//!   completion's result is.
+
+pub(crate) mod epoll;
+pub(crate) mod probe;
+pub(crate) mod sim;
+pub(crate) mod uring;
+
+use crate::buffers::BufferPool;
+use crate::file::{OpenRequest, ReadRequest};
+use crate::slots::SlotKey;
+use crate::socket::{ConnectAddress, ListenOptions, SocketOptions};
+use crate::wake::WakeHandle;
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Bits of a slot's generation that fit in a token.
+pub(crate) const GENERATION_MASK: u32 = (1 << 24) - 1;
+
+/// What kind of operation a token names; with its slot, which operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Lane {
+    /// Nobody waits for it: a cancel, the wake-up poll.
+    None = 0,
+    Accept = 1,
+    Receive = 2,
+    Send = 3,
+    Ready = 4,
+    Connect = 5,
+    Open = 6,
+    Read = 7,
+}
+
+/// Names an operation in flight: lane (8 bits), generation (24) and slot index (32).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Token(pub(crate) u64);
+
+impl Token {
+    pub(crate) const NONE: Token = Token(0);
+
+    pub(crate) fn new(lane: Lane, key: SlotKey) -> Token {
+        let generation = u64::from(key.generation & GENERATION_MASK);
+        Token(u64::from(lane as u8) << 56 | generation << 32 | u64::from(key.index))
+    }
+
+    pub(crate) fn lane(self) -> Lane {
+        match (self.0 >> 56) as u8 {
+            1 => Lane::Accept,
+            2 => Lane::Receive,
+            3 => Lane::Send,
+            4 => Lane::Ready,
+            5 => Lane::Connect,
+            6 => Lane::Open,
+            7 => Lane::Read,
+            _ => Lane::None,
+        }
+    }
+
+    pub(crate) fn key(self) -> SlotKey {
+        SlotKey {
+            index: self.0 as u32,
+            generation: (self.0 >> 32) as u32 & GENERATION_MASK,
+        }
+    }
+}
+
+/// One answer to an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Completion {
+    pub(crate) token: Token,
+    /// What the system call of this name would return: a count or a descriptor, or `-errno`.
+    pub(crate) result: i32,
+    /// The buffer that a receive filled: `result` bytes from its start.
+    pub(crate) buffer: Option<u16>,
+    /// More completions of the same operation will follow.
+    pub(crate) more: bool,
+}
+
+/// What a socket may become ready for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Bytes, an end of stream or an error can be read.
+    Readable,
+    /// Room in the send buffer, or an error.
+    Writable,
+}
+
+/// Bytes to send: at most two runs, gathered into one message.
+///
+/// The pointers are the reactor's: they stay valid, and the bytes unchanged, until the last
+/// completion of the send that was given them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SendParts {
+    /// A message header in a slot, over `iovecs` there; read by `SENDMSG` when there are two runs.
+    pub(crate) message: *const libc::msghdr,
+    pub(crate) first: libc::iovec,
+    pub(crate) second: libc::iovec,
+    /// More bytes follow at once: hold back a partial segment (`MSG_MORE`).
+    pub(crate) more_follows: bool,
+}
+
+impl SendParts {
+    pub(crate) fn is_gathered(&self) -> bool {
+        self.second.iov_len > 0
+    }
+}
+
+/// What a driver does; see the module for the contract.
+///
+/// Functions that take raw pointers are unsafe: the caller keeps them valid until the operation's
+/// last completion.
+pub(crate) trait Driver {
+    /// Which of the three it is, for people and for tests.
+    fn kind(&self) -> DriverKind;
+
+    /// Accepts connections until cancelled or failed; each completion brings one descriptor,
+    /// non-blocking and close-on-exec. `-EMFILE` and other errors end it.
+    fn accept(&mut self, token: Token, listener: RawFd);
+
+    /// Receives into pooled buffers until the stream ends (0), fails, is cancelled, or the pool
+    /// runs out (`-ENOBUFS`, which is no error of the connection).
+    fn receive(&mut self, token: Token, socket: RawFd);
+
+    /// Sends bytes once; a short count is possible. `Some` is the result at once, and then no
+    /// completion follows. The peer's disappearance is an error, never a signal.
+    ///
+    /// # Safety
+    /// All pointers in `parts` stay valid, and the bytes unchanged, until the last completion.
+    unsafe fn send(&mut self, token: Token, socket: RawFd, parts: SendParts) -> Option<i32>;
+
+    /// Connects a socket made by [`Driver::open_socket`]; completes with 0 or an error.
+    ///
+    /// # Safety
+    /// `address` stays valid until the last completion.
+    unsafe fn connect(&mut self, token: Token, socket: RawFd, address: *const ConnectAddress);
+
+    /// Completes with a count of 0 or more as soon as the socket is ready, or in error.
+    fn ready(&mut self, token: Token, socket: RawFd, interest: Interest);
+
+    /// Opens a file beneath a directory; completes with its descriptor.
+    ///
+    /// # Safety
+    /// `request` stays valid and unchanged until the last completion.
+    unsafe fn open(&mut self, token: Token, request: *const OpenRequest);
+
+    /// Reads once from a file at an offset; completes with a count.
+    ///
+    /// # Safety
+    /// `request` stays valid, and its buffer untouched, until the last completion.
+    unsafe fn read(&mut self, token: Token, request: *mut ReadRequest);
+
+    /// Asks for the operation's end. It still completes; nothing happens when none is in flight.
+    /// `descriptor` is the one that the operation was given (for an open or a read: -1).
+    fn cancel(&mut self, token: Token, descriptor: RawFd);
+
+    /// Submits what is queued, waits for a completion (or a wake-up) at most for `wait` (`None`:
+    /// without a limit; zero: not at all), and appends the completions that are there.
+    fn turn(&mut self, wait: Option<Duration>, completions: &mut Vec<Completion>)
+    -> io::Result<()>;
+
+    /// The monotonic clock of this driver; virtual in the simulator.
+    fn now(&self) -> Instant;
+
+    /// Ends a `turn` that waits, from any thread.
+    fn wake_handle(&self) -> WakeHandle;
+
+    /// The pool that receives take buffers from.
+    fn buffers(&self) -> &Rc<BufferPool>;
+
+    /// A descriptor begins its life here (accepted, or opened by this driver): epoll registers it
+    /// in its interest set, once.
+    fn adopt(&mut self, descriptor: RawFd) -> io::Result<()>;
+
+    /// Ends a descriptor that no operation names any more.
+    fn close(&mut self, descriptor: RawFd);
+
+    /// A listening socket on `address`.
+    fn listen(&mut self, address: SocketAddr, options: &ListenOptions) -> io::Result<RawFd>;
+
+    /// A fresh stream socket for the family of `address`, non-blocking, not yet connected.
+    fn open_socket(&mut self, address: &SocketAddr, options: &SocketOptions) -> io::Result<RawFd>;
+
+    /// `shutdown(2)`; completes a receive in flight with 0 when it shuts the read side.
+    fn shutdown(&mut self, socket: RawFd, how: Shutdown) -> io::Result<()>;
+
+    /// Sends at once what fits, without waiting: `WouldBlock` when nothing does. Only while no
+    /// send is in flight.
+    fn send_now(&mut self, socket: RawFd, bytes: &[u8], more_follows: bool) -> io::Result<usize>;
+
+    /// `sendfile(2)`: at once what fits of `count` bytes from `offset`, without waiting for the
+    /// socket. 0: the file ends before `offset`. Only while no send is in flight.
+    fn send_file(
+        &mut self,
+        socket: RawFd,
+        file: RawFd,
+        offset: u64,
+        count: usize,
+    ) -> io::Result<usize>;
+
+    /// The address of the other side.
+    fn peer_address(&self, socket: RawFd) -> io::Result<SocketAddr>;
+
+    /// The address of this side.
+    fn local_address(&self, socket: RawFd) -> io::Result<SocketAddr>;
+
+    /// Turns the close of this socket into a reset (`SO_LINGER` of zero).
+    fn reset_on_close(&mut self, socket: RawFd) -> io::Result<()>;
+}
+
+/// Which driver runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverKind {
+    /// io_uring.
+    Uring,
+    /// Edge-triggered epoll.
+    Epoll,
+    /// The simulated kernel of the tests.
+    Sim,
+}
+
+impl DriverKind {
+    /// The word for it in flags, logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DriverKind::Uring => "uring",
+            DriverKind::Epoll => "epoll",
+            DriverKind::Sim => "sim",
+        }
+    }
+}

@@ -1,0 +1,537 @@
+//! The io_uring driver: one ring for each worker, entered once a turn.
+//!
+//! Multishot accept and receive, so that an idle connection has one operation in the kernel and
+//! holds no buffer; received bytes land in a provided-buffer ring. Entries are gathered during a
+//! turn and submitted together with the wait for completions: one system call for a batch.
+
+use super::{Completion, Driver, DriverKind, Interest, SendParts, Token};
+use crate::arena::Arena;
+use crate::buffers::BufferPool;
+use crate::file::{OpenRequest, ReadRequest};
+use crate::reactor::ReactorOptions;
+use crate::socket::{self, ConnectAddress, ListenOptions, ListenSocket, SocketOptions};
+use crate::wake::WakeHandle;
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+/// The buffer group that every receive selects from; a ring has only one.
+const BUFFER_GROUP: u16 = 0;
+
+/// The user data of the poll on the wake-up event; no token has lane 0 and a slot.
+const WAKE: u64 = 1;
+
+/// A worker's ring, its buffer ring and its wake-up event.
+pub(crate) struct Uring {
+    ring: IoUring,
+    registered: RegisteredRing,
+    queued: Vec<squeue::Entry>,
+    buffers: Rc<BufferPool>,
+    buffer_ring: Option<BufferRing>,
+    wake: WakeHandle,
+    wake_is_armed: bool,
+}
+
+impl Uring {
+    /// Sets a ring up on the calling thread, which has to be the one that uses it.
+    ///
+    /// The ladder: everything a modern kernel has (6.1 and later), then `COOP_TASKRUN` (5.19),
+    /// then a plain ring. Older kernels lack multishot receive, which the self-test finds out.
+    pub(crate) fn new(options: &ReactorOptions) -> io::Result<Uring> {
+        let ring = set_up(options.ring_entries)?;
+        let registered = RegisteredRing::register(ring.as_raw_fd());
+        let buffers = BufferPool::new(options.receive_buffers, options.receive_buffer_bytes);
+        let buffer_ring = BufferRing::register(&ring, &buffers)?;
+        Ok(Uring {
+            ring,
+            registered,
+            queued: Vec::with_capacity(options.ring_entries as usize),
+            buffers,
+            buffer_ring: Some(buffer_ring),
+            wake: WakeHandle::with_event()?,
+            wake_is_armed: false,
+        })
+    }
+
+    fn queue(&mut self, token: Token, entry: squeue::Entry) {
+        self.queued.push(entry.user_data(token.0));
+    }
+
+    fn arm_wake(&mut self) {
+        if self.wake_is_armed {
+            return;
+        }
+        let event = self
+            .wake
+            .descriptor()
+            .expect("this driver's handle has an event");
+        let poll = opcode::PollAdd::new(Fd(event), libc::POLLIN as u32)
+            .multi(true)
+            .build();
+        self.queued.push(poll.user_data(WAKE));
+        self.wake_is_armed = true;
+    }
+
+    /// Moves queued entries into the submission queue, as many as fit.
+    fn fill_submissions(&mut self) {
+        let mut submissions = self.ring.submission();
+        let room = submissions.capacity() - submissions.len();
+        let count = self.queued.len().min(room);
+        // SAFETY: what entries point to was promised by the callers of `send`, `connect`, `open`
+        // and `read` to stay valid until the last completion; the other operations point nowhere.
+        let pushed = unsafe { submissions.push_multiple(&self.queued[..count]) };
+        debug_assert!(pushed.is_ok());
+        drop(submissions);
+        if count == self.queued.len() {
+            self.queued.clear();
+        } else {
+            self.queued.drain(..count);
+        }
+    }
+
+    /// Submits everything that is queued, in several calls when it is more than the queue holds.
+    fn submit_all_but_last(&mut self) -> io::Result<()> {
+        loop {
+            self.fill_submissions();
+            if self.queued.is_empty() {
+                return Ok(());
+            }
+            let count = self.ring.submission().len() as u32;
+            match self.registered.enter(count, 0, None) {
+                Ok(()) => {}
+                // Completions must be taken first; what is left stays queued for the next turn.
+                Err(error) if is_busy(&error) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// One system call: submits what is in the queue, runs what the kernel has put off for this
+    /// thread, and waits for one completion at most for `wait`.
+    fn enter(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        let submissions = self.ring.submission();
+        let count = submissions.len() as u32;
+        let is_idle = count == 0 && !submissions.taskrun() && !submissions.cq_overflow();
+        drop(submissions);
+        let has_completions = !self.ring.completion().is_empty();
+        if is_idle && (has_completions || wait == Some(Duration::ZERO)) {
+            return Ok(());
+        }
+        let want = u32::from(!has_completions && wait != Some(Duration::ZERO));
+        let entered = match wait {
+            Some(wait) if want > 0 => {
+                let limit = Timespec::from(wait);
+                self.registered
+                    .enter(count, want, Some(&SubmitArgs::new().timespec(&limit)))
+            }
+            _ => self.registered.enter(count, want, None),
+        };
+        match entered {
+            Ok(()) => Ok(()),
+            Err(error) if is_busy(&error) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ETIME | libc::EINTR) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+/// The ring's descriptor, registered with this thread so that entering the ring needn't look it up
+/// (Linux 5.18); or plain, where that is refused.
+struct RegisteredRing {
+    ring: RawFd,
+    index: Option<u32>,
+}
+
+/// `IORING_REGISTER_RING_FDS` and its inverse (`linux/io_uring.h`).
+const REGISTER_RING_FDS: libc::c_uint = 20;
+const UNREGISTER_RING_FDS: libc::c_uint = 21;
+/// `IORING_ENTER_REGISTERED_RING`.
+const ENTER_REGISTERED_RING: u32 = 1 << 4;
+
+/// `struct io_uring_rsrc_update`.
+#[repr(C)]
+struct RingUpdate {
+    offset: u32,
+    reserved: u32,
+    data: u64,
+}
+
+impl RegisteredRing {
+    fn register(ring: RawFd) -> RegisteredRing {
+        let mut update = RingUpdate {
+            offset: u32::MAX,
+            reserved: 0,
+            data: ring as u64,
+        };
+        // SAFETY: `update` is one `io_uring_rsrc_update`, which the kernel reads and writes.
+        let count = unsafe {
+            let update = &raw mut update;
+            libc::syscall(
+                libc::SYS_io_uring_register,
+                ring,
+                REGISTER_RING_FDS,
+                update,
+                1,
+            )
+        };
+        RegisteredRing {
+            ring,
+            index: (count == 1).then_some(update.offset),
+        }
+    }
+
+    fn enter(&self, submit: u32, want: u32, args: Option<&SubmitArgs<'_, '_>>) -> io::Result<()> {
+        let mut flags = EnterFlags::GETEVENTS.bits();
+        let (mut argument, mut bytes) = (std::ptr::null(), 0);
+        if let Some(args) = args {
+            flags |= EnterFlags::EXT_ARG.bits();
+            (argument, bytes) = (std::ptr::from_ref(args), size_of::<SubmitArgs<'_, '_>>());
+        }
+        let ring = match self.index {
+            Some(index) => {
+                flags |= ENTER_REGISTERED_RING;
+                index as RawFd
+            }
+            None => self.ring,
+        };
+        // SAFETY: the descriptor is this driver's ring; `argument` is null or a valid
+        // `io_uring_getevents_arg` (`SubmitArgs` is that, transparently) of `bytes` bytes, which
+        // the kernel only reads. What the entries point to is their submitters' promise.
+        let entered = unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_enter,
+                ring,
+                submit,
+                want,
+                flags,
+                argument,
+                bytes,
+            )
+        };
+        if entered < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Drop for RegisteredRing {
+    fn drop(&mut self) {
+        let Some(index) = self.index else { return };
+        let update = RingUpdate {
+            offset: index,
+            reserved: 0,
+            data: 0,
+        };
+        // SAFETY: `update` is one `io_uring_rsrc_update`, which the kernel reads. On another
+        // thread than the one that registered it, this is refused and does nothing.
+        unsafe {
+            let update = &raw const update;
+            libc::syscall(
+                libc::SYS_io_uring_register,
+                self.ring,
+                UNREGISTER_RING_FDS,
+                update,
+                1,
+            )
+        };
+    }
+}
+
+/// The completion queue has overflowed, or memory is short: take completions, then go on.
+fn is_busy(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN))
+}
+
+fn set_up(entries: u32) -> io::Result<IoUring> {
+    let common = |builder: &mut io_uring::Builder| {
+        builder
+            .setup_clamp()
+            .setup_cqsize(entries.saturating_mul(8));
+    };
+    let mut modern = IoUring::builder();
+    common(&mut modern);
+    modern
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all();
+    let mut newest = modern.clone();
+    newest.setup_no_sqarray();
+    let mut cooperative = IoUring::builder();
+    common(&mut cooperative);
+    cooperative
+        .setup_coop_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all();
+    let mut plain = IoUring::builder();
+    common(&mut plain);
+    let mut last = None;
+    for builder in [newest, modern, cooperative, plain] {
+        match builder.build(entries) {
+            Ok(ring) => return Ok(ring),
+            // Flags that this kernel doesn't know; anything else won't get better further down.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => last = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last.expect("the ladder has rungs"))
+}
+
+impl Driver for Uring {
+    fn kind(&self) -> DriverKind {
+        DriverKind::Uring
+    }
+
+    fn accept(&mut self, token: Token, listener: RawFd) {
+        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        self.queue(
+            token,
+            opcode::AcceptMulti::new(Fd(listener)).flags(flags).build(),
+        );
+    }
+
+    fn receive(&mut self, token: Token, socket: RawFd) {
+        self.queue(
+            token,
+            opcode::RecvMulti::new(Fd(socket), BUFFER_GROUP).build(),
+        );
+    }
+
+    unsafe fn send(&mut self, token: Token, socket: RawFd, parts: SendParts) -> Option<i32> {
+        let mut flags = libc::MSG_NOSIGNAL;
+        if parts.more_follows {
+            flags |= libc::MSG_MORE;
+        }
+        let entry = if parts.is_gathered() {
+            opcode::SendMsg::new(Fd(socket), parts.message)
+                .flags(flags as u32)
+                .build()
+        } else {
+            let length = parts.first.iov_len.min(u32::MAX as usize) as u32;
+            opcode::Send::new(Fd(socket), parts.first.iov_base.cast(), length)
+                .flags(flags)
+                .build()
+        };
+        self.queue(token, entry);
+        None
+    }
+
+    unsafe fn connect(&mut self, token: Token, socket: RawFd, address: *const ConnectAddress) {
+        // SAFETY: the caller keeps `address` valid until the last completion.
+        let address = unsafe { &*address };
+        let entry = opcode::Connect::new(Fd(socket), address.as_ptr(), address.length()).build();
+        self.queue(token, entry);
+    }
+
+    fn ready(&mut self, token: Token, socket: RawFd, interest: Interest) {
+        let events = match interest {
+            Interest::Readable => libc::POLLIN | libc::POLLRDHUP,
+            Interest::Writable => libc::POLLOUT,
+        };
+        self.queue(
+            token,
+            opcode::PollAdd::new(Fd(socket), events as u32).build(),
+        );
+    }
+
+    unsafe fn open(&mut self, token: Token, request: *const OpenRequest) {
+        // SAFETY: the caller keeps `request` valid until the last completion.
+        let request = unsafe { &*request };
+        let directory = Fd(request.directory_descriptor());
+        let entry = opcode::OpenAt2::new(directory, request.path().as_ptr(), request.how()).build();
+        self.queue(token, entry);
+    }
+
+    unsafe fn read(&mut self, token: Token, request: *mut ReadRequest) {
+        // SAFETY: the caller keeps `request` valid, and lets nobody else touch it.
+        let request = unsafe { &mut *request };
+        let length = request.bytes.len().min(u32::MAX as usize) as u32;
+        let entry = opcode::Read::new(
+            Fd(request.file.descriptor()),
+            request.bytes.as_mut_ptr(),
+            length,
+        )
+        .offset(request.offset)
+        .build();
+        self.queue(token, entry);
+    }
+
+    fn cancel(&mut self, token: Token, _descriptor: RawFd) {
+        let cancel = CancelBuilder::user_data(token.0);
+        self.queue(Token::NONE, opcode::AsyncCancel2::new(cancel).build());
+    }
+
+    fn turn(
+        &mut self,
+        wait: Option<Duration>,
+        completions: &mut Vec<Completion>,
+    ) -> io::Result<()> {
+        if let Some(buffer_ring) = &mut self.buffer_ring {
+            buffer_ring.refill(&self.buffers);
+        }
+        self.arm_wake();
+        self.submit_all_but_last()?;
+        self.enter(wait)?;
+        for entry in self.ring.completion() {
+            match entry.user_data() {
+                0 => continue,
+                WAKE => {
+                    self.wake_is_armed = cqueue::more(entry.flags());
+                    self.wake.clear();
+                    continue;
+                }
+                _ => {}
+            }
+            completions.push(Completion {
+                token: Token(entry.user_data()),
+                result: entry.result(),
+                buffer: cqueue::buffer_select(entry.flags()),
+                more: cqueue::more(entry.flags()),
+            });
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn wake_handle(&self) -> WakeHandle {
+        self.wake.clone()
+    }
+
+    fn buffers(&self) -> &Rc<BufferPool> {
+        &self.buffers
+    }
+
+    fn adopt(&mut self, _descriptor: RawFd) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn close(&mut self, descriptor: RawFd) {
+        socket::close(descriptor);
+    }
+
+    fn listen(&mut self, address: SocketAddr, options: &ListenOptions) -> io::Result<RawFd> {
+        let mut group = ListenSocket::bind_group(address, 1, options)?;
+        Ok(group.remove(0).into_descriptor())
+    }
+
+    fn open_socket(&mut self, address: &SocketAddr, options: &SocketOptions) -> io::Result<RawFd> {
+        socket::connecting_socket(address, options)
+    }
+
+    fn shutdown(&mut self, socket: RawFd, how: Shutdown) -> io::Result<()> {
+        // As a plain call: the ring would hand it to a kernel worker thread.
+        socket::shutdown(socket, how)
+    }
+
+    fn send_now(&mut self, socket: RawFd, bytes: &[u8], more_follows: bool) -> io::Result<usize> {
+        socket::send_now(socket, bytes, more_follows)
+    }
+
+    fn send_file(
+        &mut self,
+        socket: RawFd,
+        file: RawFd,
+        offset: u64,
+        count: usize,
+    ) -> io::Result<usize> {
+        socket::send_file(socket, file, offset, count)
+    }
+
+    fn peer_address(&self, socket: RawFd) -> io::Result<SocketAddr> {
+        socket::peer_address(socket)
+    }
+
+    fn local_address(&self, socket: RawFd) -> io::Result<SocketAddr> {
+        socket::local_address(socket)
+    }
+
+    fn reset_on_close(&mut self, socket: RawFd) -> io::Result<()> {
+        socket::reset_on_close(socket)
+    }
+}
+
+/// The ring through which buffers go back to the kernel: 16 bytes an entry, the tail inside the
+/// first one (`struct io_uring_buf_ring`, Linux 5.19).
+struct BufferRing {
+    memory: Arena,
+    entries: u16,
+    tail: u16,
+}
+
+/// `struct io_uring_buf` up to its last field, which in the first entry is the ring's tail.
+const ENTRY_BYTES: usize = 16;
+const ENTRY_LENGTH: usize = 8;
+const ENTRY_ID: usize = 12;
+const RING_TAIL: usize = 14;
+
+impl BufferRing {
+    fn register(ring: &IoUring, buffers: &BufferPool) -> io::Result<BufferRing> {
+        let entries = buffers.count().next_power_of_two();
+        let memory = Arena::map(usize::from(entries) * ENTRY_BYTES);
+        let address = memory.at(0) as u64;
+        let submitter = ring.submitter();
+        // SAFETY: the mapping is page-aligned, holds `entries` entries, and is unmapped only after
+        // the ring was closed or the group unregistered (`Drop` of `Uring`).
+        unsafe { submitter.register_buf_ring_with_flags(address, entries, BUFFER_GROUP, 0) }?;
+        Ok(BufferRing {
+            memory,
+            entries,
+            tail: 0,
+        })
+    }
+
+    /// Hands every buffer that is at home to the kernel.
+    fn refill(&mut self, buffers: &BufferPool) {
+        let before = self.tail;
+        while let Some(id) = buffers.take() {
+            let offset = usize::from(self.tail & (self.entries - 1)) * ENTRY_BYTES;
+            self.write(offset, buffers.address(id) as u64);
+            self.write(offset + ENTRY_LENGTH, buffers.buffer_bytes() as u32);
+            self.write(offset + ENTRY_ID, id);
+            self.tail = self.tail.wrapping_add(1);
+        }
+        if self.tail != before {
+            let tail = self.memory.at(RING_TAIL).cast::<u16>();
+            // SAFETY: the tail's address is aligned, inside the mapping, and shared with the
+            // kernel, which reads it atomically.
+            let tail = unsafe { AtomicU16::from_ptr(tail) };
+            // Release: the entries are visible before the tail that covers them.
+            tail.store(self.tail, Ordering::Release);
+        }
+    }
+
+    /// Writes one field by a raw pointer: the kernel reads the same memory, so no reference to it
+    /// may exist.
+    fn write<T>(&self, offset: usize, value: T) {
+        let field = self.memory.at(offset).cast::<T>();
+        // SAFETY: the field lies inside the mapping, is aligned (the entry is, and the offset is a
+        // multiple of the field's size), and belongs to an entry that the kernel doesn't read
+        // before the tail covers it.
+        unsafe { field.write(value) };
+    }
+}
+
+impl Drop for Uring {
+    /// The reactor drops a driver only when nothing is in flight; the buffers that the ring still
+    /// holds are taken from the kernel before they are unmapped.
+    fn drop(&mut self) {
+        let unregistered = self.ring.submitter().unregister_buf_ring(BUFFER_GROUP);
+        if unregistered.is_err()
+            && let Some(buffer_ring) = self.buffer_ring.take()
+        {
+            buffer_ring.memory.leak();
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The blocking pool: a bounded number of threads for what must never run on a worker.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long a thread without work stays.
+const IDLE_THREAD: Duration = Duration::from_secs(10);
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Every thread is busy and the queue is at its bound: the work was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolFull;
+
+impl fmt::Display for PoolFull {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("the blocking pool's queue is full")
+    }
+}
+
+impl std::error::Error for PoolFull {}
+
+/// Threads for work that waits: cold files, slow disks, password hashes, compression.
+///
+/// Shared by all workers; clones are handles to the same pool. Threads start on demand and end
+/// after ten idle seconds. A job that panics costs its thread, which is replaced on demand.
+#[derive(Clone)]
+pub struct BlockingPool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    arrived: Condvar,
+    threads_limit: usize,
+    queue_limit: usize,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Job>,
+    threads: usize,
+    idle: usize,
+}
+
+impl BlockingPool {
+    /// At most `threads_limit` threads (at least one), and `queue_limit` jobs that wait for one.
+    pub fn new(threads_limit: usize, queue_limit: usize) -> BlockingPool {
+        BlockingPool {
+            shared: Arc::new(Shared {
+                state: Mutex::default(),
+                arrived: Condvar::new(),
+                threads_limit: threads_limit.max(1),
+                queue_limit,
+            }),
+        }
+    }
+
+    /// Queues a job.
+    ///
+    /// # Errors
+    /// [`PoolFull`] when no thread is free for it and the queue is at its bound, or when no thread
+    /// can be started.
+    pub fn submit(&self, job: impl FnOnce() + Send + 'static) -> Result<(), PoolFull> {
+        let mut state = self.shared.lock();
+        let needs_thread = state.idle <= state.queue.len();
+        if needs_thread && state.threads < self.shared.threads_limit {
+            let shared = Arc::clone(&self.shared);
+            let thread = std::thread::Builder::new().name("ringway-blocking".to_owned());
+            match thread.spawn(move || Shared::work(&shared)) {
+                Ok(_) => state.threads += 1,
+                Err(_) if state.threads == 0 => return Err(PoolFull),
+                Err(_) => {}
+            }
+        } else if needs_thread && state.queue.len() >= self.shared.queue_limit {
+            return Err(PoolFull);
+        }
+        state.queue.push_back(Box::new(job));
+        self.shared.arrived.notify_one();
+        Ok(())
+    }
+}
+
+impl fmt::Debug for BlockingPool {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.shared.lock();
+        write!(
+            out,
+            "BlockingPool({} threads, {} queued)",
+            state.threads,
+            state.queue.len()
+        )
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Jobs run outside the lock, so a poisoned state is still a consistent one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(shared: &Arc<Shared>) {
+        let _count = ThreadCount(shared);
+        let mut state = shared.lock();
+        loop {
+            if let Some(job) = state.queue.pop_front() {
+                drop(state);
+                job();
+                state = shared.lock();
+                continue;
+            }
+            state.idle += 1;
+            let (next, timeout) = shared
+                .arrived
+                .wait_timeout(state, IDLE_THREAD)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = next;
+            state.idle -= 1;
+            if timeout.timed_out() && state.queue.is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+/// Counts a thread out when it ends, by a panic of its job too.
+struct ThreadCount<'a>(&'a Arc<Shared>);
+
+impl Drop for ThreadCount<'_> {
+    fn drop(&mut self) {
+        self.0.lock().threads -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn jobs_run_and_the_queue_is_bounded() {
+        let pool = BlockingPool::new(1, 2);
+        let (started, started_signal) = mpsc::channel();
+        let (release, gate) = mpsc::channel::<()>();
+        pool.submit(move || {
+            started.send(()).unwrap();
+            gate.recv().unwrap();
+        })
+        .unwrap();
+        started_signal.recv().unwrap();
+        let (done, results) = mpsc::channel();
+        for number in 0..2 {
+            let done = done.clone();
+            pool.submit(move || done.send(number).unwrap()).unwrap();
+        }
+        assert_eq!(pool.submit(|| ()), Err(PoolFull));
+        release.send(()).unwrap();
+        assert_eq!([results.recv().unwrap(), results.recv().unwrap()], [0, 1]);
+    }
+
+    #[test]
+    fn a_panicking_job_does_not_end_the_pool() {
+        let pool = BlockingPool::new(1, 8);
+        pool.submit(|| std::panic::resume_unwind(Box::new("injected")))
+            .unwrap();
+        let (done, result) = mpsc::channel();
+        // The first thread may still be counted while it unwinds, and then nobody takes the job.
+        while pool.shared.lock().threads > 0 {
+            std::thread::yield_now();
+        }
+        pool.submit(move || done.send(7).unwrap()).unwrap();
+        assert_eq!(result.recv().unwrap(), 7);
+    }
+}

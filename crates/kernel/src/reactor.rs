@@ -1,0 +1,218 @@
+//! The reactor: every socket, listener and file request of one worker, in slots, over one driver.
+//!
+//! This is where the soundness rules are kept, once for all drivers. A slot owns the bytes and the
+//! descriptor of its operations until their last completion; a descriptor is closed only when
+//! nothing in flight names it; receives that found no buffer wait in line for one; and no foreign
+//! code runs in here: wakers are handed out by [`Reactor::turn`] for the executor to call.
+//!
+//! The parts: [`socket`](self) state and streams here, listeners and file requests in `requests`,
+//! the answers of the driver in `completions`, the end in `teardown`.
+
+mod completions;
+mod requests;
+mod sockets;
+mod teardown;
+
+use crate::buffers::BufferPool;
+use crate::driver::probe::{self, DriverChoice, Io};
+use crate::driver::sim::SimWorld;
+use crate::driver::{Completion, Driver, DriverKind};
+use crate::outgoing::Outgoing;
+use crate::pool::BlockingPool;
+use crate::slots::{SlotKey, Slots};
+use crate::wake::WakeHandle;
+use requests::{Listener, Request};
+use sockets::Socket;
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// Names a connection of this reactor; stale, and harmless, once the connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SocketKey(SlotKey);
+
+/// Names a listener of this reactor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerKey(SlotKey);
+
+/// Names a file request (an open or a read) of this reactor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestKey(SlotKey);
+
+/// What a reactor is made of.
+#[derive(Clone, Debug)]
+pub struct ReactorOptions {
+    /// Which driver, or the choice left to the probe.
+    pub io: Io,
+    /// Receive buffers for all connections together. Default: 256; at most 32,768.
+    ///
+    /// They are used in turn, so all of them should fit the processor's second-level cache.
+    pub receive_buffers: u16,
+    /// Bytes in each. Default: 4,096.
+    pub receive_buffer_bytes: usize,
+    /// Submission queue entries of the ring. Default: 1,024; the kernel rounds up to a power of 2.
+    pub ring_entries: u32,
+    /// Where the epoll driver sends file work that has to wait for a disk.
+    pub blocking: BlockingPool,
+}
+
+impl Default for ReactorOptions {
+    fn default() -> ReactorOptions {
+        ReactorOptions {
+            io: Io::Auto,
+            receive_buffers: 256,
+            receive_buffer_bytes: 4096,
+            ring_entries: 1024,
+            blocking: BlockingPool::new(8, 1024),
+        }
+    }
+}
+
+/// One worker's I/O. It belongs to the thread that made it.
+pub struct Reactor {
+    driver: Box<dyn Driver>,
+    buffers: Rc<BufferPool>,
+    sockets: Slots<Socket>,
+    listeners: Slots<Listener>,
+    requests: Slots<Request>,
+    /// Sockets whose receive found no buffer, first come first served.
+    parked: VecDeque<SocketKey>,
+    completions: Vec<Completion>,
+    /// To be called by the executor, outside of every borrow.
+    woken: Vec<Waker>,
+    now: Instant,
+    counters: Counters,
+}
+
+/// What happened in this reactor since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Turns of the driver.
+    pub turns: u64,
+    /// Completions taken.
+    pub completions: u64,
+    /// Receives that found no buffer and were parked.
+    pub parked: u64,
+    /// Received buffers that were copied to the heap because buffers were scarce.
+    pub spilled: u64,
+}
+
+impl Reactor {
+    /// Makes a reactor on the calling thread, and says which driver was chosen and why.
+    ///
+    /// # Errors
+    /// When the driver that was asked for can't run here, or descriptors are lacking.
+    pub fn new(options: &ReactorOptions) -> io::Result<(Reactor, DriverChoice)> {
+        let (driver, choice) = probe::choose(options)?;
+        Ok((Reactor::on(driver), choice))
+    }
+
+    /// A worker of a simulated machine, for tests.
+    pub fn simulated(world: &SimWorld, options: &ReactorOptions) -> Reactor {
+        Reactor::on(world.driver(options.receive_buffers, options.receive_buffer_bytes))
+    }
+
+    pub(crate) fn on(driver: Box<dyn Driver>) -> Reactor {
+        Reactor {
+            buffers: Rc::clone(driver.buffers()),
+            now: driver.now(),
+            driver,
+            sockets: Slots::new(),
+            listeners: Slots::new(),
+            requests: Slots::new(),
+            parked: VecDeque::new(),
+            completions: Vec::new(),
+            woken: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Submits what was asked for since the last turn, waits at most `wait` (`None`: until
+    /// something happens) for answers, and moves the wakers to be called into `woken`.
+    ///
+    /// # Errors
+    /// When the driver itself fails: the worker can't go on.
+    pub fn turn(&mut self, wait: Option<Duration>, woken: &mut Vec<Waker>) -> io::Result<()> {
+        self.rearm_parked();
+        // Somebody is already waiting to be woken: don't sleep.
+        let wait = if self.woken.is_empty() {
+            wait
+        } else {
+            Some(Duration::ZERO)
+        };
+        let mut completions = std::mem::take(&mut self.completions);
+        let turned = self.driver.turn(wait, &mut completions);
+        self.now = self.driver.now();
+        self.counters.turns += 1;
+        self.counters.completions += completions.len() as u64;
+        for completion in completions.drain(..) {
+            self.complete(completion);
+        }
+        self.completions = completions;
+        woken.append(&mut self.woken);
+        turned
+    }
+
+    /// The time of the last turn, by the driver's monotonic clock.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// The time now, read from the clock.
+    pub fn read_clock(&mut self) -> Instant {
+        self.now = self.driver.now();
+        self.now
+    }
+
+    /// Which driver runs.
+    pub fn kind(&self) -> DriverKind {
+        self.driver.kind()
+    }
+
+    /// Ends this reactor's wait from another thread.
+    pub fn wake_handle(&self) -> WakeHandle {
+        self.driver.wake_handle()
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Connections, listeners and file requests that are open or in flight.
+    pub fn live_count(&self) -> usize {
+        self.sockets.len() + self.listeners.len() + self.requests.len()
+    }
+
+    /// Receive buffers that are at home.
+    pub fn free_buffer_count(&self) -> u16 {
+        self.buffers.free_count()
+    }
+}
+
+/// Keeps `waker` in `place`, for the next wake-up.
+fn store_waker(place: &mut Option<Waker>, waker: &Waker) {
+    match place {
+        Some(stored) if stored.will_wake(waker) => {}
+        // The waker that was there belongs to this reactor's own executor, or to a task that has
+        // moved on; either way its destructor runs no code that borrows the reactor.
+        _ => *place = Some(waker.clone()),
+    }
+}
+
+fn os_error(errno: i32) -> io::Error {
+    io::Error::from_raw_os_error(errno)
+}
+
+impl std::fmt::Debug for Reactor {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            out,
+            "Reactor({}, {} live)",
+            self.kind().name(),
+            self.live_count()
+        )
+    }
+}

@@ -1,0 +1,198 @@
+//! What a driver's answers do to the slots.
+
+use super::requests::ACCEPT_LIMIT;
+use super::sockets::BACKLOG_LIMIT;
+use super::{ListenerKey, Reactor, RequestKey, SocketKey};
+use crate::driver::{Completion, Lane, Token};
+
+impl Reactor {
+    pub(super) fn complete(&mut self, completion: Completion) {
+        let key = completion.token.key();
+        match completion.token.lane() {
+            Lane::Receive => self.complete_receive(SocketKey(key), completion),
+            Lane::Send => self.complete_send(SocketKey(key), completion.result),
+            Lane::Ready => self.complete_ready(SocketKey(key), completion.result),
+            Lane::Connect => self.complete_connect(SocketKey(key), completion.result),
+            Lane::Accept => self.complete_accept(ListenerKey(key), completion),
+            Lane::Open | Lane::Read => self.complete_request(RequestKey(key), completion.result),
+            Lane::None => {}
+        }
+    }
+
+    fn complete_receive(&mut self, key: SocketKey, completion: Completion) {
+        let result = completion.result;
+        let filled = completion.buffer.inspect(|id| self.buffers.lend(*id));
+        let Some(socket) = self.sockets.get_mut(key.0) else {
+            // Stale: its buffer still has to go home.
+            filled.into_iter().for_each(|id| self.buffers.give_back(id));
+            return;
+        };
+        if !completion.more {
+            socket.in_flight.remove(Lane::Receive);
+        }
+        match filled {
+            Some(id) if result <= 0 || socket.is_closing => self.buffers.give_back(id),
+            Some(id) if socket.spilled.is_empty() && !self.buffers.is_low() => {
+                socket.backlog.push(&self.buffers, id, result as u32);
+            }
+            Some(id) => {
+                self.counters.spilled += 1;
+                let copy = self.spill(id, result as u32);
+                let socket = self.sockets.get_mut(key.0).expect("found above");
+                socket.spilled.push_back(copy);
+            }
+            None => {}
+        }
+        let socket = self.sockets.get_mut(key.0).expect("found above");
+        match result {
+            // Our own shutdown makes a 0 too; nobody reads it then.
+            0 => socket.is_at_end = true,
+            _ if result == -libc::ENOBUFS && !socket.is_closing => {
+                socket.is_parked = true;
+                self.parked.push_back(key);
+                self.counters.parked += 1;
+                return;
+            }
+            _ if result == -libc::ECANCELED || result > 0 || result == -libc::ENOBUFS => {}
+            errno => socket.receive_error = -errno,
+        }
+        if socket.is_closing {
+            if socket.in_flight.is_empty() {
+                self.finish_close(key);
+            }
+            return;
+        }
+        if socket.backlog_len() >= BACKLOG_LIMIT && completion.more && !socket.is_paused {
+            socket.is_paused = true;
+            self.driver
+                .cancel(Token::new(Lane::Receive, key.0), socket.fd);
+        }
+        // The reader polls again and re-arms; without one, nothing is received ahead of need.
+        self.woken.extend(socket.reader.take());
+    }
+
+    /// Gives the buffers that came home to the receives that wait for one: first come first
+    /// served, and at most one for each buffer.
+    pub(super) fn rearm_parked(&mut self) {
+        let mut budget = self.buffers.free_count();
+        while budget > 0 {
+            let Some(key) = self.parked.pop_front() else {
+                return;
+            };
+            let Some(socket) = self.sockets.get_mut(key.0) else {
+                continue;
+            };
+            if !std::mem::take(&mut socket.is_parked) || socket.is_closing {
+                continue;
+            }
+            self.arm_receive(key);
+            budget -= 1;
+        }
+    }
+
+    fn complete_send(&mut self, key: SocketKey, result: i32) {
+        if self.take_send_result(key, result) {
+            self.submit_send(key);
+        }
+    }
+
+    /// Accounts for one send; true when the rest has to be sent.
+    pub(super) fn take_send_result(&mut self, key: SocketKey, result: i32) -> bool {
+        let Some(socket) = self.sockets.get_mut(key.0) else {
+            return false;
+        };
+        if result > 0 {
+            socket.sent += result as usize;
+            socket.sent_total += result as u64;
+        }
+        let total = socket
+            .sending
+            .as_ref()
+            .map_or(0, super::Outgoing::byte_count);
+        // A send of no bytes takes none; that can't happen here, and would never end.
+        let is_interrupted = result == -libc::EINTR || result == -libc::EAGAIN;
+        let goes_on = (result > 0 && socket.sent < total) || is_interrupted;
+        if goes_on && !socket.is_closing {
+            return true;
+        }
+        socket.in_flight.remove(Lane::Send);
+        socket.sending = None;
+        if result <= 0 {
+            socket.send_error = if result == 0 { libc::EPIPE } else { -result };
+            self.woken.extend(socket.reader.take());
+        }
+        self.woken.extend(socket.writer.take());
+        if socket.is_closing && socket.in_flight.is_empty() {
+            self.finish_close(key);
+        }
+        false
+    }
+
+    fn complete_ready(&mut self, key: SocketKey, result: i32) {
+        let Some(socket) = self.sockets.get_mut(key.0) else {
+            return;
+        };
+        socket.in_flight.remove(Lane::Ready);
+        socket.ready_result = Some(result);
+        self.wake_writer_or_close(key);
+    }
+
+    fn complete_connect(&mut self, key: SocketKey, result: i32) {
+        let Some(socket) = self.sockets.get_mut(key.0) else {
+            return;
+        };
+        socket.in_flight.remove(Lane::Connect);
+        socket.connecting = None;
+        if result < 0 {
+            socket.send_error = -result;
+        }
+        self.wake_writer_or_close(key);
+    }
+
+    fn wake_writer_or_close(&mut self, key: SocketKey) {
+        let Some(socket) = self.sockets.get_mut(key.0) else {
+            return;
+        };
+        self.woken.extend(socket.writer.take());
+        if socket.is_closing && socket.in_flight.is_empty() {
+            self.finish_close(key);
+        }
+    }
+
+    fn complete_accept(&mut self, key: ListenerKey, completion: Completion) {
+        let result = completion.result;
+        let Some(listener) = self.listeners.get_mut(key.0) else {
+            // Stale: nobody will take this connection.
+            if result >= 0 {
+                self.driver.close(result);
+            }
+            return;
+        };
+        listener.is_accepting = completion.more;
+        if result >= 0 {
+            listener.accepted.push_back(result);
+        } else if result != -libc::ECANCELED {
+            listener.error = -result;
+        }
+        self.woken.extend(listener.waker.take());
+        if listener.is_closing {
+            if !listener.is_accepting {
+                self.finish_close_listener(key);
+            }
+        } else if listener.accepted.len() == ACCEPT_LIMIT && listener.is_accepting {
+            let fd = listener.fd;
+            self.driver.cancel(Token::new(Lane::Accept, key.0), fd);
+        }
+    }
+
+    fn complete_request(&mut self, key: RequestKey, result: i32) {
+        let Some(request) = self.requests.get_mut(key.0) else {
+            return;
+        };
+        request.result = Some(result);
+        self.woken.extend(request.waker.take());
+        if request.is_orphaned {
+            self.release_request(key, result);
+        }
+    }
+}

@@ -1,0 +1,493 @@
+//! Streams: receiving, sending, connecting, closing.
+
+use super::{Reactor, SocketKey, os_error, store_waker};
+use crate::buffers::{Buffer, BufferPool, Chain};
+use crate::driver::{Interest, Lane, SendParts, Token};
+use crate::file::File;
+use crate::outgoing::{Chunk, Outgoing};
+use crate::socket::{ConnectAddress, SocketOptions};
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+/// Received runs that may wait for a socket's reader; then receiving is paused.
+pub(super) const BACKLOG_LIMIT: usize = 8;
+
+/// One connection. It never moves: the kernel reads `message` and `iovecs` in place.
+pub(super) struct Socket {
+    pub(super) fd: RawFd,
+    /// Which of the socket's lanes have an operation in flight.
+    pub(super) in_flight: LaneSet,
+    /// In line for a receive buffer.
+    pub(super) is_parked: bool,
+    /// The reader has fallen behind, and the receive was cancelled until it catches up.
+    pub(super) is_paused: bool,
+    /// The peer has sent all it will.
+    pub(super) is_at_end: bool,
+    /// Nobody holds the key any more: closed when nothing is in flight.
+    pub(super) is_closing: bool,
+    pub(super) receive_error: i32,
+    pub(super) send_error: i32,
+    pub(super) backlog: Chain,
+    /// What came after `backlog`, copied out because buffers were scarce.
+    pub(super) spilled: VecDeque<Box<[u8]>>,
+    pub(super) reader: Option<Waker>,
+    pub(super) writer: Option<Waker>,
+    pub(super) ready_result: Option<i32>,
+    pub(super) sending: Option<Outgoing>,
+    pub(super) sent: usize,
+    /// Bytes that the kernel has taken since the connection began.
+    pub(super) sent_total: u64,
+    pub(super) connecting: Option<Box<ConnectAddress>>,
+    pub(super) gather: Option<Box<Gather>>,
+}
+
+/// What `sendmsg(2)` reads: a header over two runs of bytes. Boxed, so that it never moves and
+/// connections that never need it don't pay for it.
+pub(super) struct Gather {
+    message: libc::msghdr,
+    runs: [libc::iovec; 2],
+}
+
+/// A set of lanes, by their numbers.
+#[derive(Clone, Copy, Default)]
+pub(super) struct LaneSet(u8);
+
+impl LaneSet {
+    pub(super) fn insert(&mut self, lane: Lane) {
+        self.0 |= 1 << lane as u8;
+    }
+
+    pub(super) fn remove(&mut self, lane: Lane) {
+        self.0 &= !(1 << lane as u8);
+    }
+
+    pub(super) fn contains(self, lane: Lane) -> bool {
+        self.0 & 1 << lane as u8 != 0
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+const SOCKET_LANES: [Lane; 4] = [Lane::Receive, Lane::Send, Lane::Ready, Lane::Connect];
+
+impl Socket {
+    pub(super) fn new(fd: RawFd) -> Socket {
+        Socket {
+            fd,
+            in_flight: LaneSet::default(),
+            is_parked: false,
+            is_paused: false,
+            is_at_end: false,
+            is_closing: false,
+            receive_error: 0,
+            send_error: 0,
+            backlog: Chain::new(),
+            spilled: VecDeque::new(),
+            reader: None,
+            writer: None,
+            ready_result: None,
+            sending: None,
+            sent: 0,
+            sent_total: 0,
+            connecting: None,
+            gather: None,
+        }
+    }
+
+    pub(super) fn backlog_len(&self) -> usize {
+        usize::from(self.backlog.len()) + self.spilled.len()
+    }
+
+    fn pop_received(&mut self, pool: &Rc<BufferPool>) -> Option<Buffer> {
+        match self.backlog.pop(pool) {
+            None => self.spilled.pop_front().map(Buffer::from_heap),
+            some => some,
+        }
+    }
+
+    /// The bytes of `sending` that are left, as the driver wants them.
+    fn parts_left(&mut self) -> SendParts {
+        let outgoing = self
+            .sending
+            .as_ref()
+            .expect("parts are asked for while sending");
+        let first = outgoing.first.as_slice();
+        let second = outgoing.second.as_ref().map_or(&[][..], Chunk::as_slice);
+        let more_follows = outgoing.more_follows;
+        let (first, second) = if self.sent < first.len() {
+            (&first[self.sent..], second)
+        } else {
+            (&second[self.sent - first.len()..], &[][..])
+        };
+        let runs = [run_of(first), run_of(second)];
+        let mut message = std::ptr::null();
+        if !second.is_empty() {
+            message = self.gather.get_or_insert_with(Gather::new).set(runs);
+        }
+        SendParts {
+            message,
+            first: runs[0],
+            second: runs[1],
+            more_follows,
+        }
+    }
+}
+
+fn run_of(bytes: &[u8]) -> libc::iovec {
+    libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    }
+}
+
+impl Gather {
+    fn new() -> Box<Gather> {
+        // SAFETY: all-zero bytes are a valid msghdr: null pointers and zero lengths.
+        let message: libc::msghdr = unsafe { std::mem::zeroed() };
+        Box::new(Gather {
+            message,
+            runs: [run_of(&[]), run_of(&[])],
+        })
+    }
+
+    fn set(&mut self, runs: [libc::iovec; 2]) -> *const libc::msghdr {
+        self.runs = runs;
+        self.message.msg_iov = self.runs.as_mut_ptr();
+        self.message.msg_iovlen = 2;
+        &raw const self.message
+    }
+}
+
+fn closed() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}
+
+impl Reactor {
+    /// A fresh connection to `address`, to be awaited with [`Reactor::poll_connected`].
+    ///
+    /// # Errors
+    /// As `socket(2)` and `setsockopt(2)`.
+    pub fn connect(
+        &mut self,
+        address: SocketAddr,
+        options: &SocketOptions,
+    ) -> io::Result<SocketKey> {
+        let fd = self.driver.open_socket(&address, options)?;
+        let key = self.adopt_socket(fd)?;
+        let token = Token::new(Lane::Connect, key.0);
+        let socket = self.sockets.get_mut(key.0).expect("adopted just now");
+        let address = socket
+            .connecting
+            .insert(Box::new(ConnectAddress::new(address)));
+        let address = std::ptr::from_ref(&**address);
+        socket.in_flight.insert(Lane::Connect);
+        // SAFETY: the slot keeps the boxed address until the last completion of this operation.
+        unsafe { self.driver.connect(token, fd, address) };
+        Ok(key)
+    }
+
+    /// Ready when the connection stands or has failed.
+    pub fn poll_connected(&mut self, key: SocketKey, waker: &Waker) -> Poll<io::Result<()>> {
+        let Some(socket) = self.sockets.get_mut(key.0) else {
+            return Poll::Ready(Err(closed()));
+        };
+        if socket.in_flight.contains(Lane::Connect) {
+            store_waker(&mut socket.writer, waker);
+            return Poll::Pending;
+        }
+        match socket.send_error {
+            0 => Poll::Ready(Ok(())),
+            errno => Poll::Ready(Err(os_error(errno))),
+        }
+    }
+
+    pub(super) fn adopt_socket(&mut self, fd: RawFd) -> io::Result<SocketKey> {
+        if let Err(error) = self.driver.adopt(fd) {
+            self.driver.close(fd);
+            return Err(error);
+        }
+        Ok(SocketKey(self.sockets.insert(Socket::new(fd))))
+    }
+
+    /// The next received bytes; `None` at the end of the stream.
+    ///
+    /// Receiving begins with the first call and goes on by itself, until several buffers wait for
+    /// the reader.
+    pub fn poll_receive(
+        &mut self,
+        key: SocketKey,
+        waker: &Waker,
+    ) -> Poll<io::Result<Option<Buffer>>> {
+        let Some(socket) = self.sockets.get_mut(key.0) else {
+            return Poll::Ready(Err(closed()));
+        };
+        if let Some(buffer) = socket.pop_received(&self.buffers) {
+            return Poll::Ready(Ok(Some(buffer)));
+        }
+        if socket.receive_error != 0 {
+            return Poll::Ready(Err(os_error(socket.receive_error)));
+        }
+        if socket.is_at_end {
+            return Poll::Ready(Ok(None));
+        }
+        if socket.send_error != 0 {
+            return Poll::Ready(Err(os_error(socket.send_error)));
+        }
+        store_waker(&mut socket.reader, waker);
+        if !socket.in_flight.contains(Lane::Receive) && !socket.is_parked {
+            self.arm_receive(key);
+        } else {
+            // A cancel on its way, for the sake of a reader that has caught up: re-armed when it
+            // completes.
+            socket.is_paused = false;
+        }
+        Poll::Pending
+    }
+
+    pub(super) fn arm_receive(&mut self, key: SocketKey) {
+        let Some(socket) = self.sockets.get_mut(key.0) else {
+            return;
+        };
+        socket.is_paused = false;
+        socket.in_flight.insert(Lane::Receive);
+        self.driver
+            .receive(Token::new(Lane::Receive, key.0), socket.fd);
+    }
+
+    /// Submits `outgoing` (and takes it) when no other send of this connection is in flight.
+    ///
+    /// Ready means taken, not sent: an error that comes later is reported by the connection's next
+    /// call. [`Reactor::poll_sent`] waits for the end.
+    pub fn poll_send(
+        &mut self,
+        key: SocketKey,
+        outgoing: &mut Option<Outgoing>,
+        waker: &Waker,
+    ) -> Poll<io::Result<()>> {
+        if let Poll::Pending = self.poll_sent(key, waker)? {
+            return Poll::Pending;
+        }
+        let Some(socket) = self.sockets.get_mut(key.0) else {
+            return Poll::Ready(Err(closed()));
+        };
+        let Some(mut outgoing) = outgoing.take() else {
+            return Poll::Ready(Ok(()));
+        };
+        if outgoing.byte_count() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if self.buffers.is_low() {
+            outgoing.copy_received();
+        }
+        socket.sending = Some(outgoing);
+        socket.sent = 0;
+        self.submit_send(key);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends what is left of a socket's outgoing bytes; loops while the driver answers at once.
+    pub(super) fn submit_send(&mut self, key: SocketKey) {
+        while let Some(socket) = self.sockets.get_mut(key.0) {
+            let parts = socket.parts_left();
+            let fd = socket.fd;
+            socket.in_flight.insert(Lane::Send);
+            // SAFETY: the bytes belong to `sending`, the header to `gather`, both in a slot that
+            // never moves; they are touched again only by this operation's last completion.
+            let result = unsafe { self.driver.send(Token::new(Lane::Send, key.0), fd, parts) };
+            let Some(result) = result else { return };
+            if !self.take_send_result(key, result) {
+                return;
+            }
+        }
+    }
+
+    /// Ready when everything that was submitted has been taken by the kernel.
+    pub fn poll_sent(&mut self, key: SocketKey, waker: &Waker) -> Poll<io::Result<()>> {
+        let Some(socket) = self.sockets.get_mut(key.0) else {
+            return Poll::Ready(Err(closed()));
+        };
+        if socket.in_flight.contains(Lane::Send) {
+            store_waker(&mut socket.writer, waker);
+            return Poll::Pending;
+        }
+        match socket.send_error {
+            0 => Poll::Ready(Ok(())),
+            errno => Poll::Ready(Err(os_error(errno))),
+        }
+    }
+
+    /// Bytes that the kernel has taken on this connection, ever: progress, for write deadlines.
+    pub fn sent_bytes(&self, key: SocketKey) -> u64 {
+        self.sockets
+            .get(key.0)
+            .map_or(0, |socket| socket.sent_total)
+    }
+
+    /// Whether a send is in flight.
+    pub fn is_sending(&self, key: SocketKey) -> bool {
+        self.sockets
+            .get(key.0)
+            .is_some_and(|socket| socket.in_flight.contains(Lane::Send))
+    }
+
+    /// Sends at once as much as fits, without waiting and without a submission.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing fits, or another send is in flight; else as `send(2)`.
+    pub fn send_now(
+        &mut self,
+        key: SocketKey,
+        bytes: &[u8],
+        more_follows: bool,
+    ) -> io::Result<usize> {
+        let fd = self.idle_to_send(key)?;
+        let count = self.driver.send_now(fd, bytes, more_follows)?;
+        self.count_sent(key, count);
+        Ok(count)
+    }
+
+    /// Sends at once as much as fits of a file, inside the kernel (`sendfile(2)`). 0 means that the
+    /// file ends before `offset`: it was truncated.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing fits, or another send is in flight; else as `sendfile(2)`.
+    pub fn send_file(
+        &mut self,
+        key: SocketKey,
+        file: &File,
+        offset: u64,
+        count: usize,
+    ) -> io::Result<usize> {
+        let fd = self.idle_to_send(key)?;
+        let count = self
+            .driver
+            .send_file(fd, file.descriptor(), offset, count)?;
+        self.count_sent(key, count);
+        Ok(count)
+    }
+
+    fn idle_to_send(&self, key: SocketKey) -> io::Result<RawFd> {
+        let socket = self.sockets.get(key.0).ok_or_else(closed)?;
+        if socket.send_error != 0 {
+            return Err(os_error(socket.send_error));
+        }
+        if socket.in_flight.contains(Lane::Send) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(socket.fd)
+    }
+
+    fn count_sent(&mut self, key: SocketKey, count: usize) {
+        if let Some(socket) = self.sockets.get_mut(key.0) {
+            socket.sent_total += count as u64;
+        }
+    }
+
+    /// Ready when the socket is writable (or readable), or in error. One waiter at a time.
+    pub fn poll_ready(
+        &mut self,
+        key: SocketKey,
+        interest: Interest,
+        waker: &Waker,
+    ) -> Poll<io::Result<()>> {
+        let Some(socket) = self.sockets.get_mut(key.0) else {
+            return Poll::Ready(Err(closed()));
+        };
+        match socket.ready_result.take() {
+            Some(result) if result >= 0 => return Poll::Ready(Ok(())),
+            Some(result) => return Poll::Ready(Err(os_error(-result))),
+            None => {}
+        }
+        store_waker(&mut socket.writer, waker);
+        if !socket.in_flight.contains(Lane::Ready) {
+            socket.in_flight.insert(Lane::Ready);
+            self.driver
+                .ready(Token::new(Lane::Ready, key.0), socket.fd, interest);
+        }
+        Poll::Pending
+    }
+
+    /// `shutdown(2)`.
+    ///
+    /// # Errors
+    /// As `shutdown(2)`.
+    pub fn shutdown(&mut self, key: SocketKey, how: Shutdown) -> io::Result<()> {
+        let fd = self.sockets.get(key.0).ok_or_else(closed)?.fd;
+        self.driver.shutdown(fd, how)
+    }
+
+    /// The address of the other side.
+    ///
+    /// # Errors
+    /// As `getpeername(2)`.
+    pub fn peer_address(&self, key: SocketKey) -> io::Result<SocketAddr> {
+        self.driver
+            .peer_address(self.sockets.get(key.0).ok_or_else(closed)?.fd)
+    }
+
+    /// The address of this side.
+    ///
+    /// # Errors
+    /// As `getsockname(2)`.
+    pub fn local_address(&self, key: SocketKey) -> io::Result<SocketAddr> {
+        self.driver
+            .local_address(self.sockets.get(key.0).ok_or_else(closed)?.fd)
+    }
+
+    /// Ends the connection: at once when nothing is in flight, else as soon as everything that is
+    /// has been called back. What was submitted and not yet taken by the kernel may be lost; wait
+    /// with [`Reactor::poll_sent`] first when it matters. With `reset`, the peer sees a reset.
+    pub fn close(&mut self, key: SocketKey, reset: bool) {
+        let Some(socket) = self.sockets.get_mut(key.0) else {
+            return;
+        };
+        if std::mem::replace(&mut socket.is_closing, true) {
+            return;
+        }
+        // Foreign destructors don't run here: a waker that nobody needs is called instead.
+        self.woken.extend(socket.reader.take());
+        self.woken.extend(socket.writer.take());
+        let (fd, in_flight) = (socket.fd, socket.in_flight);
+        if reset {
+            // A socket that is gone already needs no reset.
+            let _ = self.driver.reset_on_close(fd);
+        }
+        if in_flight.is_empty() {
+            self.finish_close(key);
+            return;
+        }
+        // close(2) would send no FIN while an operation holds the file: shutting down does, and it
+        // completes the receive.
+        let shut = self.driver.shutdown(fd, Shutdown::Both);
+        for lane in SOCKET_LANES {
+            let ends_by_shutdown = lane == Lane::Receive && shut.is_ok();
+            if in_flight.contains(lane) && !ends_by_shutdown {
+                self.driver.cancel(Token::new(lane, key.0), fd);
+            }
+        }
+    }
+
+    /// The end of a closing socket with nothing in flight.
+    pub(super) fn finish_close(&mut self, key: SocketKey) {
+        let Some(mut socket) = self.sockets.remove(key.0) else {
+            return;
+        };
+        while socket.pop_received(&self.buffers).is_some() {}
+        self.driver.close(socket.fd);
+    }
+
+    /// Wakes every reader, so that idle connections notice that the worker wants to end.
+    pub fn wake_readers(&mut self) {
+        for key in self.sockets.keys() {
+            if let Some(socket) = self.sockets.get_mut(key) {
+                self.woken.extend(socket.reader.take());
+            }
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! Sockets of the real kernel: making them, their options, and the calls that never wait.
+//!
+//! Shared by the `uring` and `epoll` drivers. What waits (accept, receive, send, connect) is an
+//! operation of the driver instead.
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+/// How long binding is tried again while the port is in use: a killed io_uring process lets go of
+/// its listener some milliseconds after its end.
+const BIND_PATIENCE: Duration = Duration::from_millis(1500);
+
+/// When the kernel probes a silent peer (`SO_KEEPALIVE`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe (`TCP_KEEPIDLE`); whole seconds, at least one.
+    pub idle: Duration,
+    /// Between probes (`TCP_KEEPINTVL`); whole seconds, at least one.
+    pub interval: Duration,
+    /// Unanswered probes until the connection is given up (`TCP_KEEPCNT`).
+    pub count: u32,
+}
+
+/// Options of a stream socket. Accepted connections inherit those of their listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Send small segments at once (`TCP_NODELAY`). Default: on.
+    pub nodelay: bool,
+    /// Report writability only below this many unsent bytes (`TCP_NOTSENT_LOWAT`).
+    pub notsent_lowat: Option<u32>,
+    /// Probe silent peers.
+    pub keepalive: Option<Keepalive>,
+    /// Give up when sent data stays unacknowledged for this long (`TCP_USER_TIMEOUT`).
+    pub user_timeout: Option<Duration>,
+    /// Congestion control by name (`TCP_CONGESTION`), such as `cubic`.
+    pub congestion: Option<String>,
+    /// Fixed send buffer in bytes (`SO_SNDBUF`). Default: none, the kernel tunes it.
+    pub send_buffer: Option<usize>,
+    /// Fixed receive buffer in bytes (`SO_RCVBUF`). Default: none, the kernel tunes it.
+    pub receive_buffer: Option<usize>,
+}
+
+impl Default for SocketOptions {
+    fn default() -> SocketOptions {
+        SocketOptions {
+            nodelay: true,
+            notsent_lowat: None,
+            keepalive: None,
+            user_timeout: None,
+            congestion: None,
+            send_buffer: None,
+            receive_buffer: None,
+        }
+    }
+}
+
+/// Options of a listening socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenOptions {
+    /// Connections that may wait to be accepted (`listen(2)`); the kernel caps it at
+    /// `net.core.somaxconn`. Default: 4,096.
+    pub backlog: u32,
+    /// An IPv6 wildcard doesn't accept IPv4 as well (`IPV6_V6ONLY`). Default: off (dual stack).
+    pub only_v6: bool,
+    /// TCP Fast Open with this many pending requests (`TCP_FASTOPEN`).
+    pub fast_open: Option<u32>,
+    /// Wake only when data has arrived, or after this time (`TCP_DEFER_ACCEPT`; whole seconds).
+    pub defer_accept: Option<Duration>,
+    /// What every accepted connection starts with.
+    pub socket: SocketOptions,
+}
+
+impl Default for ListenOptions {
+    fn default() -> ListenOptions {
+        ListenOptions {
+            backlog: 4096,
+            only_v6: false,
+            fast_open: None,
+            defer_accept: None,
+            socket: SocketOptions::default(),
+        }
+    }
+}
+
+/// A listening socket on its way to the worker that will accept from it.
+#[derive(Debug)]
+pub struct ListenSocket {
+    descriptor: OwnedFd,
+}
+
+impl ListenSocket {
+    /// Binds `count` sockets to one address, among which the kernel spreads the connections
+    /// (`SO_REUSEPORT`). Port 0 is chosen by the kernel, once for all of them.
+    ///
+    /// The first is bound without that option, so that a second instance is refused instead of
+    /// quietly taking a share of the connections; then its siblings may join. While the port is in
+    /// use it is tried again for a second and a half: a killed process lets go of it a little late.
+    ///
+    /// # Errors
+    /// As `socket(2)`, `setsockopt(2)`, `bind(2)` and `listen(2)`.
+    pub fn bind_group(
+        address: SocketAddr,
+        count: usize,
+        options: &ListenOptions,
+    ) -> io::Result<Vec<ListenSocket>> {
+        let first = bind_patiently(address, options)?;
+        let bound = local_address(first.as_raw_fd())?;
+        let mut sockets = vec![first];
+        if count > 1 {
+            set_int(
+                sockets[0].as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_REUSEPORT,
+                1,
+            )?;
+        }
+        for _ in 1..count {
+            let sibling = listening_socket(&bound, options)?;
+            set_int(sibling.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+            rustix::net::bind(&sibling, &bound)?;
+            sockets.push(sibling);
+        }
+        for socket in &sockets {
+            rustix::net::listen(socket, options.backlog.min(i32::MAX as u32) as i32)?;
+        }
+        Ok(sockets
+            .into_iter()
+            .map(|descriptor| ListenSocket { descriptor })
+            .collect())
+    }
+
+    /// The address it is bound to, with the port that the kernel chose for port 0.
+    ///
+    /// # Errors
+    /// As `getsockname(2)`.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        local_address(self.descriptor.as_raw_fd())
+    }
+
+    pub(crate) fn into_descriptor(self) -> RawFd {
+        self.descriptor.into_raw_fd()
+    }
+}
+
+fn bind_patiently(address: SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
+    let started = Instant::now();
+    loop {
+        let socket = listening_socket(&address, options)?;
+        match rustix::net::bind(&socket, &address) {
+            Ok(()) => return Ok(socket),
+            Err(rustix::io::Errno::ADDRINUSE) if started.elapsed() < BIND_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn listening_socket(address: &SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
+    let socket = stream_socket(address)?;
+    let fd = socket.as_raw_fd();
+    // Connections of a server that has just ended may linger in TIME_WAIT on this port.
+    set_int(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    if address.is_ipv6() {
+        set_int(
+            fd,
+            libc::IPPROTO_IPV6,
+            libc::IPV6_V6ONLY,
+            i32::from(options.only_v6),
+        )?;
+    }
+    if let Some(queue) = options.fast_open {
+        set_int(fd, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, clamp(queue))?;
+    }
+    if let Some(wait) = options.defer_accept {
+        set_int(fd, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds(wait))?;
+    }
+    apply(fd, &options.socket)?;
+    Ok(socket)
+}
+
+/// A stream socket to connect with.
+pub(crate) fn connecting_socket(
+    address: &SocketAddr,
+    options: &SocketOptions,
+) -> io::Result<RawFd> {
+    let socket = stream_socket(address)?;
+    apply(socket.as_raw_fd(), options)?;
+    Ok(socket.into_raw_fd())
+}
+
+fn stream_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv6() {
+        AddressFamily::INET6
+    } else {
+        AddressFamily::INET
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::socket_with(
+        family,
+        SocketType::STREAM,
+        flags,
+        None,
+    )?)
+}
+
+fn apply(fd: RawFd, options: &SocketOptions) -> io::Result<()> {
+    let tcp = |name, value| set_int(fd, libc::IPPROTO_TCP, name, value);
+    tcp(libc::TCP_NODELAY, i32::from(options.nodelay))?;
+    if let Some(bytes) = options.notsent_lowat {
+        tcp(libc::TCP_NOTSENT_LOWAT, clamp(bytes))?;
+    }
+    if let Some(keepalive) = options.keepalive {
+        set_int(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+        tcp(libc::TCP_KEEPIDLE, seconds(keepalive.idle))?;
+        tcp(libc::TCP_KEEPINTVL, seconds(keepalive.interval))?;
+        tcp(libc::TCP_KEEPCNT, clamp(keepalive.count))?;
+    }
+    if let Some(timeout) = options.user_timeout {
+        tcp(
+            libc::TCP_USER_TIMEOUT,
+            timeout.as_millis().min(i32::MAX as u128) as i32,
+        )?;
+    }
+    if let Some(name) = &options.congestion {
+        rustix::net::sockopt::set_tcp_congestion(borrow(fd), name)?;
+    }
+    for (name, bytes) in [
+        (libc::SO_SNDBUF, options.send_buffer),
+        (libc::SO_RCVBUF, options.receive_buffer),
+    ] {
+        if let Some(bytes) = bytes {
+            set_int(
+                fd,
+                libc::SOL_SOCKET,
+                name,
+                bytes.min(i32::MAX as usize) as i32,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn clamp(value: u32) -> i32 {
+    value.min(i32::MAX as u32) as i32
+}
+
+/// Whole seconds, at least one: the kernel refuses zero.
+fn seconds(duration: Duration) -> i32 {
+    duration.as_secs().clamp(1, i32::MAX as u64) as i32
+}
+
+fn set_int(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+    let size = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: `value` lives across the call and `size` is its size; the kernel only reads it.
+    let result = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), size) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Borrows a descriptor that the reactor's slots keep open for the duration of a call.
+pub(crate) fn borrow(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: descriptors in this crate come from slots, which close them only when they are
+    // removed; the result is used for one call and never kept.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+pub(crate) fn local_address(fd: RawFd) -> io::Result<SocketAddr> {
+    let address = rustix::net::getsockname(borrow(fd))?;
+    SocketAddr::try_from(address).map_err(io::Error::from)
+}
+
+pub(crate) fn peer_address(fd: RawFd) -> io::Result<SocketAddr> {
+    let Some(address) = rustix::net::getpeername(borrow(fd))? else {
+        return Err(io::ErrorKind::NotConnected.into());
+    };
+    SocketAddr::try_from(address).map_err(io::Error::from)
+}
+
+pub(crate) fn shutdown(fd: RawFd, how: Shutdown) -> io::Result<()> {
+    let how = match how {
+        Shutdown::Read => rustix::net::Shutdown::Read,
+        Shutdown::Write => rustix::net::Shutdown::Write,
+        Shutdown::Both => rustix::net::Shutdown::Both,
+    };
+    Ok(rustix::net::shutdown(borrow(fd), how)?)
+}
+
+pub(crate) fn reset_on_close(fd: RawFd) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_socket_linger(
+        borrow(fd),
+        Some(Duration::ZERO),
+    )?)
+}
+
+pub(crate) fn close(fd: RawFd) {
+    // SAFETY: the reactor passes a descriptor that no slot and no operation names any more.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+}
+
+pub(crate) fn send_now(fd: RawFd, bytes: &[u8], more_follows: bool) -> io::Result<usize> {
+    let mut flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    if more_follows {
+        flags |= SendFlags::MORE;
+    }
+    Ok(rustix::net::send(borrow(fd), bytes, flags)?)
+}
+
+pub(crate) fn receive_now(fd: RawFd, bytes: &mut [u8]) -> io::Result<usize> {
+    let (count, _) = rustix::net::recv(borrow(fd), bytes, RecvFlags::DONTWAIT)?;
+    Ok(count)
+}
+
+pub(crate) fn send_file(fd: RawFd, file: RawFd, offset: u64, count: usize) -> io::Result<usize> {
+    let mut offset = offset;
+    Ok(rustix::fs::sendfile(
+        borrow(fd),
+        borrow(file),
+        Some(&mut offset),
+        count,
+    )?)
+}
+
+/// An address in the form that `connect(2)` reads, kept in a slot while it does.
+pub(crate) struct ConnectAddress {
+    pub(crate) address: SocketAddr,
+    storage: libc::sockaddr_storage,
+    length: libc::socklen_t,
+}
+
+impl ConnectAddress {
+    pub(crate) fn new(address: SocketAddr) -> ConnectAddress {
+        // SAFETY: all-zero bytes are a valid sockaddr_storage (family AF_UNSPEC).
+        let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+        let length = match address {
+            SocketAddr::V4(v4) => {
+                let raw = libc::sockaddr_in {
+                    sin_family: libc::AF_INET as libc::sa_family_t,
+                    sin_port: v4.port().to_be(),
+                    sin_addr: libc::in_addr {
+                        s_addr: u32::from_ne_bytes(v4.ip().octets()),
+                    },
+                    sin_zero: [0; 8],
+                };
+                // SAFETY: a sockaddr_storage is large and aligned enough for every address.
+                unsafe { (&raw mut storage).cast::<libc::sockaddr_in>().write(raw) };
+                size_of::<libc::sockaddr_in>()
+            }
+            SocketAddr::V6(v6) => {
+                let raw = libc::sockaddr_in6 {
+                    sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                    sin6_port: v6.port().to_be(),
+                    sin6_flowinfo: v6.flowinfo(),
+                    sin6_addr: libc::in6_addr {
+                        s6_addr: v6.ip().octets(),
+                    },
+                    sin6_scope_id: v6.scope_id(),
+                };
+                // SAFETY: a sockaddr_storage is large and aligned enough for every address.
+                unsafe { (&raw mut storage).cast::<libc::sockaddr_in6>().write(raw) };
+                size_of::<libc::sockaddr_in6>()
+            }
+        };
+        ConnectAddress {
+            address,
+            storage,
+            length: length as libc::socklen_t,
+        }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const libc::sockaddr {
+        (&raw const self.storage).cast()
+    }
+
+    pub(crate) fn length(&self) -> libc::socklen_t {
+        self.length
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANY_PORT: &str = "127.0.0.1:0";
+
+    #[test]
+    fn siblings_share_the_port_and_a_stranger_is_refused() {
+        let options = ListenOptions::default();
+        let group = ListenSocket::bind_group(ANY_PORT.parse().unwrap(), 3, &options).unwrap();
+        let address = group[0].local_address().unwrap();
+        assert!(
+            group
+                .iter()
+                .all(|socket| socket.local_address().unwrap() == address)
+        );
+        let second = ListenSocket::bind_group(address, 3, &options);
+        assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn options_reach_the_socket() {
+        let socket = SocketOptions {
+            keepalive: Some(Keepalive {
+                idle: Duration::from_secs(30),
+                interval: Duration::from_secs(5),
+                count: 4,
+            }),
+            user_timeout: Some(Duration::from_secs(20)),
+            notsent_lowat: Some(16384),
+            ..SocketOptions::default()
+        };
+        let options = ListenOptions {
+            defer_accept: Some(Duration::from_secs(1)),
+            socket,
+            ..ListenOptions::default()
+        };
+        let group = ListenSocket::bind_group(ANY_PORT.parse().unwrap(), 1, &options).unwrap();
+        let fd = &group[0].descriptor;
+        use rustix::net::sockopt;
+        assert!(sockopt::tcp_nodelay(fd).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(fd).unwrap(), Duration::from_secs(30));
+        assert_eq!(sockopt::tcp_keepcnt(fd).unwrap(), 4);
+        assert_eq!(sockopt::tcp_user_timeout(fd).unwrap(), 20_000);
+    }
+
+    #[test]
+    fn an_unknown_congestion_control_is_an_error() {
+        let mut options = ListenOptions::default();
+        options.socket.congestion = Some("no-such-thing".to_owned());
+        assert!(ListenSocket::bind_group(ANY_PORT.parse().unwrap(), 1, &options).is_err());
+    }
+}

@@ -1,0 +1,110 @@
+//! Files: opened beneath a directory and read, without a wait on the worker's thread.
+
+use crate::worker::Worker;
+use ringway_kernel::{Metadata, RequestKey, Symlinks};
+use std::future::poll_fn;
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+
+/// A directory that files are opened beneath. Cheap to clone, and to send to other workers.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    inner: ringway_kernel::Directory,
+}
+
+impl Directory {
+    /// Opens a directory by any path; this may wait for a disk, so do it before serving.
+    ///
+    /// # Errors
+    /// As `open(2)` with `O_DIRECTORY`.
+    pub fn open(path: &Path) -> io::Result<Directory> {
+        Ok(Directory {
+            inner: ringway_kernel::Directory::open(path)?,
+        })
+    }
+
+    /// Opens a file or directory beneath this one for reading. The kernel resolves `path`
+    /// (`openat2(2)`): no `..`, link or race leads out. An empty path is the directory itself.
+    ///
+    /// # Errors
+    /// `EXDEV` for a path that leads out, `ELOOP` for a link that [`Symlinks::Deny`] forbids, else
+    /// as `open(2)`.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub async fn open_beneath(&self, path: &[u8], symlinks: Symlinks) -> io::Result<File> {
+        let worker = Worker::current();
+        let key = worker
+            .reactor
+            .borrow_mut()
+            .open_beneath(&self.inner, path, symlinks)?;
+        let request = Request { worker, key };
+        let inner = poll_fn(|context| {
+            request
+                .worker
+                .reactor
+                .borrow_mut()
+                .poll_open(key, context.waker())
+        })
+        .await?;
+        Ok(File { inner })
+    }
+}
+
+/// An open file, read-only. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct File {
+    inner: ringway_kernel::File,
+}
+
+impl File {
+    pub(crate) fn inner(&self) -> &ringway_kernel::File {
+        &self.inner
+    }
+
+    /// What the file is now (`fstat(2)`).
+    ///
+    /// # Errors
+    /// As `fstat(2)`.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        self.inner.metadata()
+    }
+
+    /// Reads at most `bytes.len()` bytes from `offset`, and returns the buffer with how many were
+    /// read (0: the end of the file).
+    ///
+    /// # Errors
+    /// As `pread(2)`.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub async fn read_at(&self, bytes: Vec<u8>, offset: u64) -> io::Result<(Vec<u8>, usize)> {
+        let worker = Worker::current();
+        let key = worker
+            .reactor
+            .borrow_mut()
+            .read_at(&self.inner, offset, bytes);
+        let request = Request { worker, key };
+        poll_fn(|context| {
+            request
+                .worker
+                .reactor
+                .borrow_mut()
+                .poll_read(key, context.waker())
+        })
+        .await
+    }
+}
+
+/// Gives a request up when its future is dropped; a finished one is gone already.
+struct Request {
+    worker: Rc<Worker>,
+    key: RequestKey,
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.worker.reactor.borrow_mut().abandon_request(self.key);
+    }
+}

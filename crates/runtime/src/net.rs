@@ -1,0 +1,327 @@
+//! TCP: listeners and streams.
+
+use crate::file::File;
+use crate::time::Timer;
+use crate::worker::Worker;
+use ringway_kernel::{
+    Buffer, Interest, ListenOptions, ListenSocket, ListenerKey, Outgoing, SocketKey, SocketOptions,
+};
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+/// Accepts connections on one worker.
+pub struct TcpListener {
+    worker: Rc<Worker>,
+    key: ListenerKey,
+}
+
+impl TcpListener {
+    /// Binds and listens, on this worker alone. An IPv6 wildcard takes IPv4 too, unless
+    /// [`ListenOptions::only_v6`]. Port 0 lets the kernel choose.
+    ///
+    /// # Errors
+    /// As `bind(2)` and `listen(2)`; while the port is in use it is tried again for a moment.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub fn bind(address: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener> {
+        let worker = Worker::current();
+        let key = worker.reactor.borrow_mut().listen(address, options)?;
+        Ok(TcpListener { worker, key })
+    }
+
+    /// Takes over a socket that was bound for this worker, one of a group on the same port.
+    ///
+    /// # Errors
+    /// When the driver can't watch it.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub fn adopt(socket: ListenSocket) -> io::Result<TcpListener> {
+        let worker = Worker::current();
+        let key = worker.reactor.borrow_mut().adopt_listener(socket)?;
+        Ok(TcpListener { worker, key })
+    }
+
+    /// The next connection.
+    ///
+    /// # Errors
+    /// As `accept(2)`. After `EMFILE` or `ENFILE` wait a moment before the next call: the
+    /// connection is still in the queue.
+    pub async fn accept(&self) -> io::Result<TcpStream> {
+        poll_fn(|context| self.poll_accept(context)).await
+    }
+
+    /// As [`TcpListener::accept`].
+    pub fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
+        let key = ready!(
+            self.worker
+                .reactor
+                .borrow_mut()
+                .poll_accept(self.key, context.waker())
+        )?;
+        Poll::Ready(Ok(TcpStream::new(&self.worker, key)))
+    }
+
+    /// The address it listens on.
+    ///
+    /// # Errors
+    /// As `getsockname(2)`.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.worker.reactor.borrow().listener_address(self.key)
+    }
+}
+
+impl Drop for TcpListener {
+    fn drop(&mut self) {
+        self.worker.reactor.borrow_mut().close_listener(self.key);
+    }
+}
+
+impl fmt::Debug for TcpListener {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "TcpListener({:?})", self.local_address())
+    }
+}
+
+/// One TCP connection.
+///
+/// Dropping it ends the connection: what was sent and taken by the kernel still arrives, what was
+/// still on its way there is lost ([`TcpStream::flush`] waits for it).
+///
+/// A deadline, when set, holds for every wait on the stream from then on; a wait that it ends
+/// returns `TimedOut`, and the stream can still be used.
+pub struct TcpStream {
+    worker: Rc<Worker>,
+    key: SocketKey,
+    deadline: Option<Instant>,
+    timer: Option<Timer>,
+}
+
+impl TcpStream {
+    fn new(worker: &Rc<Worker>, key: SocketKey) -> TcpStream {
+        TcpStream {
+            worker: Rc::clone(worker),
+            key,
+            deadline: None,
+            timer: None,
+        }
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// As `connect(2)`.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub async fn connect(address: SocketAddr, options: &SocketOptions) -> io::Result<TcpStream> {
+        let worker = Worker::current();
+        let key = worker.reactor.borrow_mut().connect(address, options)?;
+        let stream = TcpStream::new(&worker, key);
+        poll_fn(|context| {
+            worker
+                .reactor
+                .borrow_mut()
+                .poll_connected(key, context.waker())
+        })
+        .await?;
+        Ok(stream)
+    }
+
+    /// From now on, waits end with `TimedOut` when `deadline` has passed.
+    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.deadline = deadline;
+    }
+
+    /// The next received bytes, in a pooled buffer; `None` at the end of the stream.
+    ///
+    /// # Errors
+    /// As `recv(2)`, an error of an earlier send, or `TimedOut`.
+    pub async fn receive(&mut self) -> io::Result<Option<Buffer>> {
+        poll_fn(|context| self.poll_receive(context)).await
+    }
+
+    /// As [`TcpStream::receive`].
+    pub fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Buffer>>> {
+        let received = self
+            .worker
+            .reactor
+            .borrow_mut()
+            .poll_receive(self.key, context.waker());
+        match received {
+            Poll::Ready(received) => Poll::Ready(received),
+            Poll::Pending => self.poll_deadline(context),
+        }
+    }
+
+    /// Sends bytes, owned until they are sent. Returns when the worker has taken charge of them,
+    /// which is at once unless an earlier send is still under way; an error that comes later is
+    /// that of the next call.
+    ///
+    /// # Errors
+    /// As `send(2)` for this or an earlier send, or `TimedOut`.
+    pub async fn send(&mut self, outgoing: impl Into<Outgoing>) -> io::Result<()> {
+        let mut outgoing = Some(outgoing.into());
+        poll_fn(|context| self.poll_send(&mut outgoing, context)).await
+    }
+
+    /// As [`TcpStream::send`]; takes `outgoing` when it returns ready.
+    pub fn poll_send(
+        &mut self,
+        outgoing: &mut Option<Outgoing>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let sent = self
+            .worker
+            .reactor
+            .borrow_mut()
+            .poll_send(self.key, outgoing, context.waker());
+        match sent {
+            Poll::Ready(sent) => Poll::Ready(sent),
+            Poll::Pending => self.poll_deadline(context),
+        }
+    }
+
+    /// Waits until the kernel has taken everything that was sent.
+    ///
+    /// # Errors
+    /// As `send(2)`, or `TimedOut`.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.poll_flush(context)).await
+    }
+
+    /// As [`TcpStream::flush`].
+    pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = self
+            .worker
+            .reactor
+            .borrow_mut()
+            .poll_sent(self.key, context.waker());
+        match flushed {
+            Poll::Ready(flushed) => Poll::Ready(flushed),
+            Poll::Pending => self.poll_deadline(context),
+        }
+    }
+
+    /// Sends at once what fits, without waiting; how much that was.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing fits or an earlier send is under way; else as `send(2)`.
+    pub fn send_now(&mut self, bytes: &[u8], more_follows: bool) -> io::Result<usize> {
+        self.worker
+            .reactor
+            .borrow_mut()
+            .send_now(self.key, bytes, more_follows)
+    }
+
+    /// Sends at once what fits of a file's bytes from `offset`, inside the kernel. 0: the file
+    /// ends before `offset`.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing fits or an earlier send is under way; else as `sendfile(2)`.
+    pub fn send_file_now(&mut self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
+        let mut reactor = self.worker.reactor.borrow_mut();
+        reactor.send_file(self.key, file.inner(), offset, count)
+    }
+
+    /// Waits until there is room to send.
+    ///
+    /// # Errors
+    /// The socket's error, or `TimedOut`.
+    pub async fn writable(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.poll_writable(context)).await
+    }
+
+    fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ready = self.worker.reactor.borrow_mut().poll_ready(
+            self.key,
+            Interest::Writable,
+            context.waker(),
+        );
+        match ready {
+            Poll::Ready(ready) => Poll::Ready(ready),
+            Poll::Pending => self.poll_deadline(context),
+        }
+    }
+
+    fn poll_deadline<T>(&mut self, context: &Context<'_>) -> Poll<io::Result<T>> {
+        let Some(deadline) = self.deadline else {
+            return Poll::Pending;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Timer::new(Rc::clone(&self.worker)));
+        timer
+            .poll_until(deadline, context)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Bytes that the kernel has taken on this connection so far: progress, for a write deadline.
+    pub fn sent_bytes(&self) -> u64 {
+        self.worker.reactor.borrow().sent_bytes(self.key)
+    }
+
+    /// Whether an earlier send is still under way.
+    pub fn is_sending(&self) -> bool {
+        self.worker.reactor.borrow().is_sending(self.key)
+    }
+
+    /// Says that nothing more will be sent (`FIN`, after what was sent).
+    ///
+    /// # Errors
+    /// As `shutdown(2)`.
+    pub fn shutdown_write(&mut self) -> io::Result<()> {
+        self.worker
+            .reactor
+            .borrow_mut()
+            .shutdown(self.key, Shutdown::Write)
+    }
+
+    /// Ends the connection so that the peer sees a reset, not an orderly end.
+    pub fn reset(self) {
+        self.worker.reactor.borrow_mut().close(self.key, true);
+    }
+
+    /// The address of the other side.
+    ///
+    /// # Errors
+    /// As `getpeername(2)`.
+    pub fn peer_address(&self) -> io::Result<SocketAddr> {
+        self.worker.reactor.borrow().peer_address(self.key)
+    }
+
+    /// The address of this side.
+    ///
+    /// # Errors
+    /// As `getsockname(2)`.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.worker.reactor.borrow().local_address(self.key)
+    }
+}
+
+impl Drop for TcpStream {
+    fn drop(&mut self) {
+        self.worker.reactor.borrow_mut().close(self.key, false);
+    }
+}
+
+impl fmt::Debug for TcpStream {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "TcpStream({:?})", self.peer_address())
+    }
+}
+
+/// Wakes every task of the current worker that waits to receive, so that idle connections can
+/// notice that the worker is to end.
+///
+/// # Panics
+/// Outside of a runtime.
+pub fn wake_receivers() {
+    Worker::current().reactor.borrow_mut().wake_readers();
+}
