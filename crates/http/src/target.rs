@@ -430,40 +430,36 @@ fn host_bytes(bytes: &[u8]) -> u8 {
 /// §3.2.2). No userinfo, no comma (a list of hosts is no host), no percent-encoding.
 #[inline]
 pub(crate) fn is_authority(authority: &[u8]) -> bool {
-    match host_bytes(authority) {
-        0 => !authority.is_empty(),
-        COLON => {
-            let host_bytes = authority.iter().take_while(|&&byte| byte != b':').count();
-            host_bytes != 0 && is_port(&authority[host_bytes..])
-        }
-        _ => is_bracketed(authority),
+    let host = without_port(authority);
+    match host_bytes(host) {
+        0 => !host.is_empty(),
+        _ => is_bracketed(host),
+    }
+}
+
+/// Strips `":" port`, if that is how `authority` ends. RFC 3986 §3.2.3 allows an empty port.
+#[inline]
+fn without_port(authority: &[u8]) -> &[u8] {
+    const LARGEST: &[u8] = b"65535";
+    let mut rest = authority;
+    while let [shorter @ .., b'0'..=b'9'] = rest {
+        rest = shorter;
+    }
+    let port = &authority[rest.len()..];
+    match rest {
+        [host @ .., b':'] if port.len() < LARGEST.len() => host,
+        [host @ .., b':'] if port.len() == LARGEST.len() && port <= LARGEST => host,
+        _ => authority,
     }
 }
 
 /// An IP literal in brackets; the address itself is left to whoever needs it.
 #[cold]
-fn is_bracketed(authority: &[u8]) -> bool {
-    let Some(inner) = authority.strip_prefix(b"[") else {
+fn is_bracketed(host: &[u8]) -> bool {
+    let [b'[', address @ .., b']'] = host else {
         return false;
     };
-    let Some(end) = memchr::memchr(b']', inner) else {
-        return false;
-    };
-    let (address, port) = (&inner[..end], &inner[end + 1..]);
-    !address.is_empty() && host_bytes(address) <= COLON && (port.is_empty() || is_port(port))
-}
-
-/// `":" port`: digits that fit in 16 bits. RFC 3986 §3.2.3 allows an empty port.
-#[inline]
-fn is_port(port: &[u8]) -> bool {
-    let Some(digits) = port.strip_prefix(b":") else {
-        return false;
-    };
-    let number = digits.iter().try_fold(0u32, |number, &byte| {
-        let digit = byte.wrapping_sub(b'0');
-        (digit <= 9 && number < 1 << 16).then(|| number * 10 + u32::from(digit))
-    });
-    number.is_some_and(|number| number < 1 << 16)
+    !address.is_empty() && host_bytes(address) <= COLON
 }
 
 #[cfg(test)]

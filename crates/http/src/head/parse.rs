@@ -15,6 +15,9 @@ const MAX_METHOD_BYTES: usize = 32;
 /// is for clients that end a body with CRLF and begin the next request with another.
 const MAX_EMPTY_LINES: usize = 2;
 
+/// Something that was read, or nothing while it isn't all there.
+type Parsed<T> = Result<Option<T>, HeadError>;
+
 /// How far an unfinished head has been searched for its end, so that a head that arrives byte by
 /// byte costs no more than one that arrives at once. Make a new one for each request.
 #[derive(Debug, Default, Clone, Copy)]
@@ -140,10 +143,7 @@ fn empty_lines(input: &[u8]) -> Result<Option<usize>, HeadError> {
 /// Reads a whole head without empty lines before it; `None` when `window` ends before it does, or
 /// begins with an empty line.
 #[inline]
-fn read<'a>(
-    window: &'a [u8],
-    limits: &HeadLimits,
-) -> Result<Option<(RequestHead<'a>, usize)>, HeadError> {
+fn read<'a>(window: &'a [u8], limits: &HeadLimits) -> Parsed<(RequestHead<'a>, usize)> {
     let Some((method, target_start)) = method(window)? else {
         return Ok(None);
     };
@@ -166,14 +166,14 @@ fn read<'a>(
 
 /// The method, and where the target begins.
 #[inline]
-fn method(window: &[u8]) -> Result<Option<(Method<'_>, usize)>, HeadError> {
-    if let [b'G', b'E', b'T', b' ', ..] = window {
+fn method(window: &[u8]) -> Parsed<(Method<'_>, usize)> {
+    if window.first_chunk() == Some(b"GET ") {
         return Ok(Some((Method::Get, 4)));
     }
     other_method(window)
 }
 
-fn other_method(window: &[u8]) -> Result<Option<(Method<'_>, usize)>, HeadError> {
+fn other_method(window: &[u8]) -> Parsed<(Method<'_>, usize)> {
     let Some(end) = window.iter().position(|&byte| !is_token_byte(byte)) else {
         // RFC 9112 §3: a method longer than any implemented is answered with 501.
         let too_long = window.len() > MAX_METHOD_BYTES;
@@ -210,11 +210,7 @@ fn other_method(window: &[u8]) -> Result<Option<(Method<'_>, usize)>, HeadError>
 
 /// The space behind the target, the version, CRLF; and where the fields begin.
 #[inline]
-fn version(
-    window: &[u8],
-    target_start: usize,
-    target_end: usize,
-) -> Result<Option<(Version, usize)>, HeadError> {
+fn version(window: &[u8], target_start: usize, target_end: usize) -> Parsed<(Version, usize)> {
     const LINE_END_BYTES: usize = " HTTP/1.1\r\n".len();
     if target_start != target_end
         && let Some(rest) = window[target_end..].first_chunk::<LINE_END_BYTES>()
@@ -231,7 +227,7 @@ fn version(
 
 /// Finds the first byte that isn't as it should be; there may be none yet.
 #[cold]
-fn version_fault<T>(rest: &[u8], target_is_empty: bool) -> Result<Option<T>, HeadError> {
+fn version_fault<T>(rest: &[u8], target_is_empty: bool) -> Parsed<T> {
     for (index, (&byte, expect)) in rest.iter().zip(b" HTTP/1.1\r\n").enumerate() {
         return Err(match (index, byte) {
             (0, _) if target_is_empty => HeadError::RequestLine,
@@ -252,16 +248,12 @@ fn version_fault<T>(rest: &[u8], target_is_empty: bool) -> Result<Option<T>, Hea
 /// Reads the lines of the fields up to the empty one that ends them; says how many bytes they take
 /// without it.
 #[inline]
-fn fields<'a>(
-    lines: &'a [u8],
-    head: &mut RequestHead<'a>,
-    limits: &HeadLimits,
-) -> Result<Option<usize>, HeadError> {
+fn fields<'a>(lines: &'a [u8], head: &mut RequestHead<'a>, limits: &HeadLimits) -> Parsed<usize> {
     let mut fields = Fields::default();
     let mut left = limits.header_count;
     let mut rest = lines;
     loop {
-        if let [b'\r', b'\n', ..] = rest {
+        if rest.first_chunk() == Some(b"\r\n") {
             fields.finish(head)?;
             return Ok(Some(lines.len() - rest.len()));
         }
@@ -289,7 +281,7 @@ fn fields<'a>(
 /// RFC 9112 §5.1 refuses whitespace before the colon, §5.2 a folded line; both are names that
 /// aren't tokens.
 #[cold]
-fn line_fault<T>(line: &[u8]) -> Result<Option<T>, HeadError> {
+fn line_fault<T>(line: &[u8]) -> Parsed<T> {
     match line {
         [b'\r'] => Ok(None),
         [b'\r', ..] => Err(HeadError::LineEnd),
@@ -302,9 +294,15 @@ fn line_fault<T>(line: &[u8]) -> Result<Option<T>, HeadError> {
 
 /// The value without whitespace around it, and the lines behind it.
 #[inline(always)]
-fn value(mut rest: &[u8]) -> Result<Option<(&[u8], &[u8])>, HeadError> {
-    while let [b' ' | b'\t', tail @ ..] = rest {
-        rest = tail;
+fn value(mut rest: &[u8]) -> Parsed<(&[u8], &[u8])> {
+    match rest {
+        // One space, as nearly everybody writes it.
+        [b' ', first, ..] if *first > b' ' => rest = &rest[1..],
+        _ => {
+            while let [b' ' | b'\t', tail @ ..] = rest {
+                rest = tail;
+            }
+        }
     }
     let mut end = value_bytes(rest);
     while rest.get(end) == Some(&b'\t') {
@@ -323,7 +321,7 @@ fn value(mut rest: &[u8]) -> Result<Option<(&[u8], &[u8])>, HeadError> {
 
 /// What stands behind a value isn't CRLF, or not yet.
 #[cold]
-fn value_fault<T>(rest: &[u8]) -> Result<Option<T>, HeadError> {
+fn value_fault<T>(rest: &[u8]) -> Parsed<T> {
     match rest {
         [] | [b'\r'] => Ok(None),
         // RFC 9112 §2.2: a bare LF may be taken for a line end; not here.
@@ -359,7 +357,34 @@ fn target_bytes(rest: &[u8]) -> usize {
 /// Counts the bytes before the first control character, HTAB included.
 #[inline(always)]
 fn value_bytes(rest: &[u8]) -> usize {
-    unmarked(rest, |bytes| below(bytes, b' ') | equal(bytes, 0x7f))
+    const BLOCK_BYTES: usize = 32;
+    // Most values are short; what goes on behind two steps goes on for long, and the compiler
+    // turns this loop into vector instructions.
+    let mut plain = 0;
+    if rest.len() > BLOCK_BYTES + 16
+        && rest
+            .first_chunk::<16>()
+            .is_some_and(|block| !has_control(block))
+    {
+        plain = 16;
+        while let Some(block) = rest[plain..].first_chunk::<BLOCK_BYTES>()
+            && !has_control(block)
+        {
+            plain += BLOCK_BYTES;
+        }
+    }
+    plain
+        + unmarked(&rest[plain..], |bytes| {
+            below(bytes, b' ') | equal(bytes, 0x7f)
+        })
+}
+
+/// Without an early end, so that it can be done at once.
+#[inline(always)]
+fn has_control<const N: usize>(block: &[u8; N]) -> bool {
+    block
+        .iter()
+        .fold(false, |found, byte| found | byte.is_ascii_control())
 }
 
 /// Counts the bytes before the first colon.
@@ -379,11 +404,13 @@ fn unmarked(bytes: &[u8], mark: impl Fn(u64) -> u64) -> usize {
         }
         rest = tail;
     }
-    // The rest among bytes that no mark concerns.
-    let mut last = [b'A'; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    let marked = mark(u64::from_le_bytes(last));
-    bytes.len() - rest.len() + rest.len().min((marked.trailing_zeros() / 8) as usize)
+    // The last few one by one, among bytes that no mark concerns.
+    for (index, &byte) in rest.iter().enumerate() {
+        if mark(eight(b'A') & !0xff | u64::from(byte)) & 0x80 != 0 {
+            return bytes.len() - rest.len() + index;
+        }
+    }
+    bytes.len()
 }
 
 impl<'a> RequestHead<'a> {

@@ -1,0 +1,60 @@
+//! Replays the corpora of the fuzz targets, and every prefix and every one-byte change of them, so
+//! that what fuzzing once found stays found without a fuzzer.
+
+#[path = "fuzz/body.rs"]
+mod body;
+#[path = "fuzz/head.rs"]
+mod head;
+#[path = "fuzz/target.rs"]
+mod target;
+
+use std::fs;
+use std::path::Path;
+
+/// Runs `target` on all inputs in `fuzz/corpus/<name>`.
+fn replay(name: &str, target: fn(&[u8])) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fuzz/corpus")
+        .join(name);
+    let mut count = 0;
+    for entry in fs::read_dir(&corpus).unwrap() {
+        let path = entry.unwrap().path();
+        let input = fs::read(&path).unwrap();
+        eprintln!("{}", path.display());
+        target(&input);
+        neighbours(&input, target);
+        count += 1;
+    }
+    assert!(count >= 20, "{} has {count} inputs only", corpus.display());
+}
+
+fn neighbours(input: &[u8], target: fn(&[u8])) {
+    for end in (0..input.len()).step_by(1 + input.len() / 64) {
+        target(&input[..end]);
+    }
+    let mut changed = input.to_vec();
+    for at in (0..input.len()).step_by(1 + input.len() / 64) {
+        for byte in [
+            0, b'\t', b'\n', b'\r', b' ', b'%', b'.', b'/', b':', b',', 0x7f, 0xff,
+        ] {
+            changed[at] = byte;
+            target(&changed);
+        }
+        changed[at] = input[at];
+    }
+}
+
+#[test]
+fn heads() {
+    replay("head", head::run);
+}
+
+#[test]
+fn bodies() {
+    replay("body", body::run);
+}
+
+#[test]
+fn targets() {
+    replay("target", target::run);
+}
