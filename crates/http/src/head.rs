@@ -5,10 +5,10 @@
 //! leaves the rest where it is. It doesn't look inside the target (see
 //! [`target`](crate::target)), and it knows nothing of responses.
 //!
-//! The parser is our own because `httparse`, measured, spends 580 instructions on a head that this
-//! one reads and understands in 400, and because being strict on top of it (it takes LF for a line
-//! end) means walking twice. `httparse` is the oracle of the tests and of the fuzz target instead:
-//! what is accepted here, it accepts too, and finds the same fields.
+//! The parser is our own because being strict on top of `httparse` (it takes LF for a line end, and
+//! knows nothing of framing) means walking twice: a request line and `Host` took 1,011
+//! instructions that way and take 552 this way (callgrind, release build, x86-64). `httparse` is
+//! the oracle of the fuzz target instead, which the tests replay: what is accepted here, it accepts too, and finds the same fields.
 
 mod error;
 mod fields;

@@ -8,24 +8,25 @@ mod head;
 #[path = "fuzz/target.rs"]
 mod target;
 
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 /// Runs `target` on all inputs in `fuzz/corpus/<name>`.
-fn replay(name: &str, target: fn(&[u8])) {
+fn replay(name: &str, target: fn(&[u8])) -> io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../fuzz/corpus")
         .join(name);
     let mut count = 0;
-    for entry in fs::read_dir(&corpus).unwrap() {
-        let path = entry.unwrap().path();
-        let input = fs::read(&path).unwrap();
+    for entry in fs::read_dir(&corpus)? {
+        let path = entry?.path();
+        let input = fs::read(&path)?;
         eprintln!("{}", path.display());
         target(&input);
         neighbours(&input, target);
         count += 1;
     }
     assert!(count >= 20, "{} has {count} inputs only", corpus.display());
+    Ok(())
 }
 
 fn neighbours(input: &[u8], target: fn(&[u8])) {
@@ -45,16 +46,16 @@ fn neighbours(input: &[u8], target: fn(&[u8])) {
 }
 
 #[test]
-fn heads() {
-    replay("head", head::run);
+fn heads() -> io::Result<()> {
+    replay("head", head::run)
 }
 
 #[test]
-fn bodies() {
-    replay("body", body::run);
+fn bodies() -> io::Result<()> {
+    replay("body", body::run)
 }
 
 #[test]
-fn targets() {
-    replay("target", target::run);
+fn targets() -> io::Result<()> {
+    replay("target", target::run)
 }

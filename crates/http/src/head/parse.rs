@@ -357,26 +357,21 @@ fn target_bytes(rest: &[u8]) -> usize {
 /// Counts the bytes before the first control character, HTAB included.
 #[inline(always)]
 fn value_bytes(rest: &[u8]) -> usize {
+    // Most values are short. What isn't over after two steps is long, and goes by blocks, which the
+    // compiler turns into vector instructions.
+    const SHORT_BYTES: usize = 16;
     const BLOCK_BYTES: usize = 32;
-    // Most values are short; what goes on behind two steps goes on for long, and the compiler
-    // turns this loop into vector instructions.
-    let mut plain = 0;
-    if rest.len() > BLOCK_BYTES + 16
-        && rest
-            .first_chunk::<16>()
-            .is_some_and(|block| !has_control(block))
-    {
-        plain = 16;
-        while let Some(block) = rest[plain..].first_chunk::<BLOCK_BYTES>()
-            && !has_control(block)
-        {
-            plain += BLOCK_BYTES;
-        }
+    let is_marked = |bytes| below(bytes, b' ') | equal(bytes, 0x7f);
+    let mut plain = unmarked(&rest[..rest.len().min(SHORT_BYTES)], is_marked);
+    if plain < SHORT_BYTES {
+        return plain;
     }
-    plain
-        + unmarked(&rest[plain..], |bytes| {
-            below(bytes, b' ') | equal(bytes, 0x7f)
-        })
+    while let Some(block) = rest[plain..].first_chunk::<BLOCK_BYTES>()
+        && !has_control(block)
+    {
+        plain += BLOCK_BYTES;
+    }
+    plain + unmarked(&rest[plain..], is_marked)
 }
 
 /// Without an early end, so that it can be done at once.
