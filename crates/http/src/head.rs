@@ -8,7 +8,8 @@
 //! The parser is our own because being strict on top of `httparse` (it takes LF for a line end, and
 //! knows nothing of framing) means walking twice: a request line and `Host` took 1,011
 //! instructions that way and take 552 this way (callgrind, release build, x86-64). `httparse` is
-//! the oracle of the fuzz target instead, which the tests replay: what is accepted here, it accepts too, and finds the same fields.
+//! the oracle of the fuzz target instead, which the tests replay: what is accepted here, it
+//! accepts too, and finds the same fields.
 
 mod error;
 mod fields;
