@@ -160,12 +160,6 @@ impl Reactor {
         self.now
     }
 
-    /// The time now, read from the clock.
-    pub fn read_clock(&mut self) -> Instant {
-        self.now = self.driver.now();
-        self.now
-    }
-
     /// Which driver runs.
     pub fn kind(&self) -> DriverKind {
         self.driver.kind()

@@ -3,6 +3,7 @@
 //! Shared by the `uring` and `epoll` drivers. What waits (accept, receive, send, connect) is an
 //! operation of the driver instead.
 
+use crate::driver::SendParts;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -310,6 +311,33 @@ pub(crate) fn send_now(fd: RawFd, bytes: &[u8], more_follows: bool) -> io::Resul
         flags |= SendFlags::MORE;
     }
     Ok(rustix::net::send(borrow(fd), bytes, flags)?)
+}
+
+/// Sends at once what fits of one message.
+///
+/// # Safety
+/// The pointers in `parts` are valid for the duration of the call.
+pub(crate) unsafe fn send_parts(fd: RawFd, parts: &SendParts) -> io::Result<usize> {
+    let mut flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    if parts.more_follows {
+        flags |= libc::MSG_MORE;
+    }
+    loop {
+        let count = if parts.is_gathered() {
+            // SAFETY: the caller keeps the message and what it points to valid.
+            unsafe { libc::sendmsg(fd, parts.message, flags) }
+        } else {
+            // SAFETY: the caller keeps the bytes valid.
+            unsafe { libc::send(fd, parts.first.iov_base, parts.first.iov_len, flags) }
+        };
+        if count >= 0 {
+            return Ok(count as usize);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
 }
 
 pub(crate) fn receive_now(fd: RawFd, bytes: &mut [u8]) -> io::Result<usize> {

@@ -227,9 +227,9 @@ impl Runtime {
         Runtime::on(Reactor::simulated(world, options), None)
     }
 
-    fn on(mut reactor: Reactor, options: Option<&ReactorOptions>) -> Runtime {
+    fn on(reactor: Reactor, options: Option<&ReactorOptions>) -> Runtime {
         let worker = Worker {
-            timers: RefCell::new(Wheel::new(reactor.read_clock())),
+            timers: RefCell::new(Wheel::new(reactor.now())),
             remote: Remote::new(reactor.wake_handle()),
             reactor: RefCell::new(reactor),
             tasks: Tasks::default(),

@@ -20,10 +20,12 @@ const NIL: u32 = u32::MAX;
 pub(crate) struct TimerKey(u32);
 
 struct Entry {
-    /// When it is due: the tick by which its owner wants to be woken.
-    deadline: u64,
-    /// Where it is linked; no later than `deadline`. 0: nowhere.
+    /// When its owner wants to be woken.
+    deadline: Instant,
+    /// The tick that it is linked for, no later than `deadline`'s; 0: not linked.
     scheduled: u64,
+    /// That tick as a time, so that moving a deadline needs no arithmetic.
+    scheduled_at: Instant,
     waker: Option<Waker>,
     previous: u32,
     next: u32,
@@ -59,8 +61,9 @@ impl Wheel {
     /// A timer that isn't set.
     pub(crate) fn insert(&mut self) -> TimerKey {
         let entry = Entry {
-            deadline: 0,
+            deadline: self.start,
             scheduled: 0,
+            scheduled_at: self.start,
             waker: None,
             previous: NIL,
             next: NIL,
@@ -75,25 +78,27 @@ impl Wheel {
 
     /// Wakes `waker` once `deadline` has passed, in place of what was set before.
     pub(crate) fn set(&mut self, key: TimerKey, deadline: Instant, waker: &Waker) {
-        // Rounded up: never before its time.
-        let ticks = deadline.saturating_duration_since(self.start);
-        let tick = ticks
-            .as_nanos()
-            .div_ceil(1_000_000)
-            .min(u128::from(u64::MAX >> 1)) as u64;
-        let tick = tick.clamp(self.elapsed + 1, self.elapsed + HORIZON);
         let entry = &mut self.entries[key.0 as usize];
         match &entry.waker {
             Some(stored) if stored.will_wake(waker) => {}
             _ => entry.waker = Some(waker.clone()),
         }
-        entry.deadline = tick;
-        if entry.scheduled == 0 {
-            self.link(key.0, tick);
-        } else if tick < entry.scheduled {
+        entry.deadline = deadline;
+        if entry.scheduled != 0 {
+            if entry.scheduled_at <= deadline {
+                return;
+            }
             self.unlink(key.0);
-            self.link(key.0, tick);
         }
+        self.link(key.0);
+    }
+
+    /// The tick that a time falls in, rounded up: never before its time.
+    fn tick_of(&self, deadline: Instant) -> u64 {
+        let since = deadline.saturating_duration_since(self.start);
+        let part = u64::from(since.subsec_nanos().div_ceil(1_000_000));
+        let tick = since.as_secs().saturating_mul(1000).saturating_add(part);
+        tick.clamp(self.elapsed + 1, self.elapsed + HORIZON)
     }
 
     /// Ends a timer. Its waker is returned, to be dropped outside of every borrow.
@@ -113,12 +118,13 @@ impl Wheel {
 
     /// Collects the wakers whose deadlines have passed at `now`.
     pub(crate) fn expire(&mut self, now: Instant, woken: &mut Vec<Waker>) {
-        let now = now.saturating_duration_since(self.start).as_millis() as u64;
-        if now <= self.elapsed {
+        let since = now.saturating_duration_since(self.start);
+        let now_tick = since.as_secs() * 1000 + u64::from(since.subsec_millis());
+        if now_tick <= self.elapsed {
             return;
         }
         while let Some((tick, level, slot)) = self.next_slot() {
-            if tick > now {
+            if tick > now_tick {
                 break;
             }
             self.elapsed = tick;
@@ -128,19 +134,19 @@ impl Wheel {
                 let entry = &mut self.entries[index as usize];
                 let next = entry.next;
                 entry.scheduled = 0;
-                if entry.deadline <= tick {
+                if entry.deadline <= now {
                     woken.extend(entry.waker.take());
-                } else if entry.waker.is_some() {
-                    let deadline = entry.deadline;
-                    self.link(index, deadline);
+                } else {
+                    self.link(index);
                 }
                 index = next;
             }
         }
-        self.elapsed = now;
+        self.elapsed = now_tick;
     }
 
-    fn link(&mut self, index: u32, tick: u64) {
+    fn link(&mut self, index: u32) {
+        let tick = self.tick_of(self.entries[index as usize].deadline);
         let level = self.level_of(tick);
         let slot = slot_of(tick, level);
         let head = std::mem::replace(&mut self.heads[level][slot], index);
@@ -150,6 +156,7 @@ impl Wheel {
         self.occupied[level] |= 1 << slot;
         let entry = &mut self.entries[index as usize];
         entry.scheduled = tick;
+        entry.scheduled_at = self.start + Duration::from_millis(tick);
         entry.previous = NIL;
         entry.next = head;
     }

@@ -4,6 +4,7 @@
 //! epoll has said about it is kept in flags: a receive that comes back short clears the readable
 //! one, so a request costs one `recv(2)`, and no `EAGAIN`. Cold files go to the blocking pool.
 
+use super::alarm::Alarm;
 use super::{Completion, Driver, DriverKind, Interest, SendParts, Token};
 use crate::buffers::BufferPool;
 use crate::file::{OpenRequest, ReadRequest};
@@ -31,8 +32,14 @@ const EVENTS: usize = 256;
 /// so that a flood delays nobody else.
 const BURST: usize = 8;
 const ACCEPT_BURST: usize = 64;
-/// The event data of the wake-up descriptor.
+/// The event data of the wake-up descriptor and of the alarm.
 const WAKE: u64 = u64::MAX;
+const ALARM: u64 = u64::MAX - 1;
+/// For `epoll_wait`: don't.
+const NO_WAIT: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
 
 /// What epoll has said about a descriptor, and what waits for it.
 #[derive(Default)]
@@ -68,6 +75,8 @@ pub(crate) struct Epoll {
     completed: Vec<Completion>,
     buffers: Rc<BufferPool>,
     wake: WakeHandle,
+    alarm: Alarm,
+    now: Instant,
     blocking: BlockingPool,
     finished: Arc<SegQueue<Finished>>,
     reads: BTreeMap<Token, *mut ReadRequest>,
@@ -87,6 +96,9 @@ impl Epoll {
             EventData::new_u64(WAKE),
             flags,
         )?;
+        let alarm = Alarm::new()?;
+        let timer = socket::borrow(alarm.descriptor());
+        epoll::add(&epoll, timer, EventData::new_u64(ALARM), flags)?;
         Ok(Epoll {
             epoll,
             watches: Vec::new(),
@@ -94,6 +106,8 @@ impl Epoll {
             completed: Vec::new(),
             buffers: BufferPool::new(options.receive_buffers, options.receive_buffer_bytes),
             wake,
+            alarm,
+            now: Instant::now(),
             blocking: options.blocking.clone(),
             finished: Arc::new(SegQueue::new()),
             reads: BTreeMap::new(),
@@ -126,12 +140,16 @@ impl Epoll {
         wait: Option<Duration>,
         completions: &mut Vec<Completion>,
     ) -> io::Result<()> {
-        let limit = wait.map(|wait| Timespec {
-            tv_sec: wait.as_secs().min(i64::MAX as u64) as i64,
-            tv_nsec: wait.subsec_nanos().into(),
-        });
+        let limit = match wait {
+            Some(Duration::ZERO) => Some(&NO_WAIT),
+            Some(wait) => {
+                self.alarm.ring_within(wait, self.now)?;
+                None
+            }
+            None => None,
+        };
         let mut space = [const { MaybeUninit::<Event>::uninit() }; EVENTS];
-        let events = match epoll::wait(&self.epoll, &mut space, limit.as_ref()) {
+        let events = match epoll::wait(&self.epoll, &mut space, limit) {
             Ok((events, _)) => events,
             Err(Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -320,32 +338,16 @@ impl Epoll {
     /// # Safety
     /// As [`Driver::send`].
     unsafe fn try_send(&mut self, token: Token, fd: RawFd, parts: SendParts) -> Option<i32> {
-        let mut flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-        if parts.more_follows {
-            flags |= libc::MSG_MORE;
-        }
-        loop {
-            let count = if parts.is_gathered() {
-                // SAFETY: the caller keeps the message and what it points to valid.
-                unsafe { libc::sendmsg(fd, parts.message, flags) }
-            } else {
-                // SAFETY: the caller keeps the bytes valid.
-                unsafe { libc::send(fd, parts.first.iov_base, parts.first.iov_len, flags) }
-            };
-            if count >= 0 {
-                return Some(count as i32);
+        // SAFETY: the caller's promise is passed on; the call is over when it returns.
+        match unsafe { socket::send_parts(fd, &parts) } {
+            Ok(count) => Some(count as i32),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let watch = self.watch(fd);
+                watch.writable = false;
+                watch.send = Some((token, parts));
+                None
             }
-            let error = io::Error::last_os_error();
-            match error.kind() {
-                io::ErrorKind::Interrupted => {}
-                io::ErrorKind::WouldBlock => {
-                    let watch = self.watch(fd);
-                    watch.writable = false;
-                    watch.send = Some((token, parts));
-                    return None;
-                }
-                _ => return Some(negative_errno(&error)),
-            }
+            Err(error) => Some(negative_errno(&error)),
         }
     }
 
@@ -538,7 +540,7 @@ impl Driver for Epoll {
     }
 
     fn now(&self) -> Instant {
-        Instant::now()
+        self.now
     }
 
     fn wake_handle(&self) -> WakeHandle {

@@ -17,6 +17,7 @@
 //! - A received buffer's ownership passes to the reactor with its completion, whatever the
 //!   completion's result is.
 
+mod alarm;
 pub(crate) mod epoll;
 pub(crate) mod probe;
 pub(crate) mod sim;
@@ -117,6 +118,8 @@ pub(crate) struct SendParts {
     pub(crate) second: libc::iovec,
     /// More bytes follow at once: hold back a partial segment (`MSG_MORE`).
     pub(crate) more_follows: bool,
+    /// Nothing of the message was sent yet: a driver may try at once whether it fits.
+    pub(crate) is_first: bool,
 }
 
 impl SendParts {
@@ -178,7 +181,8 @@ pub(crate) trait Driver {
     fn turn(&mut self, wait: Option<Duration>, completions: &mut Vec<Completion>)
     -> io::Result<()>;
 
-    /// The monotonic clock of this driver; virtual in the simulator.
+    /// The monotonic clock when the last turn ended (or the driver was made); virtual in the
+    /// simulator.
     fn now(&self) -> Instant;
 
     /// Ends a `turn` that waits, from any thread.

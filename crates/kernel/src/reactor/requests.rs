@@ -35,7 +35,7 @@ pub(super) struct Request {
 
 /// Boxed, so that the kernel's pointers into it stay valid while the slab grows or is leaked.
 pub(super) enum Work {
-    Open(Box<OpenRequest>),
+    Open { _held: Box<OpenRequest> },
     Read(Box<ReadRequest>),
 }
 
@@ -149,7 +149,7 @@ impl Reactor {
     ) -> io::Result<RequestKey> {
         let open = Box::new(OpenRequest::new(directory, path, symlinks)?);
         let pointer = std::ptr::from_ref(&*open);
-        let key = self.insert_request(Work::Open(open));
+        let key = self.insert_request(Work::Open { _held: open });
         // SAFETY: the slot keeps the boxed request until the completion.
         unsafe { self.driver.open(Token::new(Lane::Open, key.0), pointer) };
         Ok(key)
@@ -234,7 +234,7 @@ impl Reactor {
         let Some(request) = self.requests.remove(key.0) else {
             return;
         };
-        if let (Work::Open(_), 0..) = (&request.work, result) {
+        if let (Work::Open { .. }, 0..) = (&request.work, result) {
             drop(adopt_descriptor(result));
         }
     }
@@ -249,7 +249,7 @@ impl Reactor {
 impl Work {
     pub(super) fn lane(&self) -> Lane {
         match self {
-            Work::Open(_) => Lane::Open,
+            Work::Open { .. } => Lane::Open,
             Work::Read(_) => Lane::Read,
         }
     }

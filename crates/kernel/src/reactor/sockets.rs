@@ -120,6 +120,7 @@ impl Socket {
         let first = outgoing.first.as_slice();
         let second = outgoing.second.as_ref().map_or(&[][..], Chunk::as_slice);
         let more_follows = outgoing.more_follows;
+        let is_first = self.sent == 0;
         let (first, second) = if self.sent < first.len() {
             (&first[self.sent..], second)
         } else {
@@ -135,6 +136,7 @@ impl Socket {
             first: runs[0],
             second: runs[1],
             more_follows,
+            is_first,
         }
     }
 }

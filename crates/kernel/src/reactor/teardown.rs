@@ -19,12 +19,12 @@ impl Reactor {
         for key in self.requests.keys() {
             self.abandon_request(RequestKey(key));
         }
-        let deadline = self.read_clock() + patience;
+        let deadline = self.now + patience;
         let mut woken = Vec::new();
         while self.live_count() > 0 {
             // The tasks of these wakers are gone already; there is nothing left to wake.
             self.woken.clear();
-            let left = deadline.saturating_duration_since(self.read_clock());
+            let left = deadline.saturating_duration_since(self.now);
             if left.is_zero() || self.turn(Some(left), &mut woken).is_err() {
                 return false;
             }
