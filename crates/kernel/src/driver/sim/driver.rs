@@ -189,6 +189,7 @@ impl Driver for SimDriver {
         completions: &mut Vec<Completion>,
     ) -> io::Result<()> {
         let mut state = self.world.state.borrow_mut();
+        state.note_turn(self.worker, wait != Some(Duration::ZERO));
         if state.is_auto_advancing {
             let cost = nanoseconds(state.options.turn_cost);
             state.now = state.now.saturating_add(cost);
@@ -203,15 +204,12 @@ impl Driver for SimDriver {
                 self.wake.clear();
             }
             let is_fruitful = delivered > 0 || is_woken;
-            if is_fruitful {
-                state.count_turn(self.worker, true);
-            }
+            state.note_outcome(self.worker, is_fruitful);
             if is_fruitful || deadline.is_some_and(|end| end <= now) {
                 return Ok(());
             }
             let may_wait = state.is_auto_advancing || state.insists(self.worker);
             if !may_wait || !self.let_time_pass(&mut state, deadline)? {
-                state.count_turn(self.worker, false);
                 return Ok(());
             }
         }

@@ -21,8 +21,9 @@
 //! waits, whatever it was asked for. A single worker can leave it to its turns instead, by
 //! [`SimWorld::set_auto_advance`].
 //!
-//! A worker that is drained waits inside one call, where nobody else gets a turn. So one that asks
-//! to wait a thousand times in a row, and gets nothing while the clock stands still, moves it too.
+//! A worker that is drained waits inside one call, where nobody else gets a turn. So one that has
+//! asked to wait a hundred times in a row, while no other worker had a turn and the clock stood
+//! still, moves it too.
 
 mod attempt;
 mod driver;
@@ -113,8 +114,9 @@ impl SimWorld {
         self.instant(self.state.borrow().now)
     }
 
-    /// When something can next be seen to happen: now, when a worker has completions to take or was
-    /// woken. `None`: never, unless a worker does something.
+    /// When something can next be seen to happen: now, when a worker has completions to take, was
+    /// woken, or got something in its last turn (what it makes of that is submitted in the next
+    /// one). `None`: never, unless a worker does something.
     pub fn next_event(&self) -> Option<Instant> {
         let next = self.state.borrow().next_event();
         next.map(|nanoseconds| self.instant(nanoseconds))
@@ -124,10 +126,15 @@ impl SimWorld {
     /// nothing.
     pub fn advance(&self, to: Instant) {
         let to = nanoseconds(to.saturating_duration_since(self.epoch));
-        self.state.borrow_mut().advance(to);
+        let mut state = self.state.borrow_mut();
+        if to > state.now {
+            state.lone_turns = 0;
+        }
+        state.advance(to);
     }
 
-    /// Moves the clock to the next event; false when there is none.
+    /// Moves the clock to the next event; false when there is none. It doesn't move while a worker
+    /// has something to do now: give them turns in between.
     pub fn advance_to_next_event(&self) -> bool {
         let next = self.next_event();
         if let Some(next) = next {

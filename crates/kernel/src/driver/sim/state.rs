@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
-/// After so many turns that wait and get nothing, a worker means it: it is being drained, and
-/// whoever should move the clock is on the other side of that.
-const PATIENCE_TURNS: u32 = 1_000;
+/// After so many turns that wait, in which no other worker had one and nobody moved the clock, a
+/// worker means it: it is being drained, and whoever should move the clock waits for that.
+const PATIENCE_TURNS: u32 = 100;
 
 /// Something that happens by itself at its time.
 pub(super) enum Event {
@@ -39,8 +39,8 @@ pub(super) struct Worker {
     wake: WakeHandle,
     /// Completions by the time from which they can be delivered.
     posted: BTreeMap<(u64, u64), Posted>,
-    /// Turns in a row that waited for nothing, while the clock stood still.
-    fruitless_turns: u32,
+    /// Its last turn brought something, so it may have something new to submit in the next one.
+    wants_turn: bool,
 }
 
 struct Posted {
@@ -61,6 +61,9 @@ pub(super) struct State {
     /// Nanoseconds since the world began.
     pub(super) now: u64,
     pub(super) is_auto_advancing: bool,
+    /// Who had the last turn, and how many in a row waited since the clock was last moved.
+    lone_worker: usize,
+    pub(super) lone_turns: u32,
     pub(super) table: DescriptorTable,
     pub(super) endpoints: BTreeMap<EndpointId, Endpoint>,
     pub(super) operations: BTreeMap<OperationKey, Operation>,
@@ -79,6 +82,8 @@ impl State {
             random: Random::new(seed),
             now: 0,
             is_auto_advancing: false,
+            lone_worker: 0,
+            lone_turns: 0,
             table: DescriptorTable::default(),
             endpoints: BTreeMap::new(),
             operations: BTreeMap::new(),
@@ -95,7 +100,7 @@ impl State {
             buffers,
             wake,
             posted: BTreeMap::new(),
-            fruitless_turns: 0,
+            wants_turn: false,
         }));
         self.workers.len() - 1
     }
@@ -160,12 +165,6 @@ impl State {
 
     /// Moves the clock, with everything that happens on the way. It never goes back.
     pub(super) fn advance(&mut self, to: u64) {
-        if to > self.now {
-            self.workers
-                .iter_mut()
-                .flatten()
-                .for_each(|worker| worker.fruitless_turns = 0);
-        }
         while let Some(entry) = self.events.first_entry()
             && entry.key().0 <= to
         {
@@ -181,31 +180,34 @@ impl State {
         self.now = self.now.max(to);
     }
 
-    /// Remembers whether a worker's turn came to anything.
-    pub(super) fn count_turn(&mut self, worker: usize, is_fruitful: bool) {
+    /// A worker begins a turn, which may be one that waits.
+    pub(super) fn note_turn(&mut self, worker: usize, waits: bool) {
+        if self.lone_worker != worker {
+            self.lone_worker = worker;
+            self.lone_turns = 0;
+        }
+        self.lone_turns += u32::from(waits);
+    }
+
+    /// Whether a worker goes on waiting, turn after turn, while nobody else does anything.
+    pub(super) fn insists(&self, worker: usize) -> bool {
+        self.lone_worker == worker && self.lone_turns > PATIENCE_TURNS
+    }
+
+    /// Remembers whether a worker's turn brought something.
+    pub(super) fn note_outcome(&mut self, worker: usize, is_fruitful: bool) {
         if let Some(worker) = &mut self.workers[worker] {
-            worker.fruitless_turns = if is_fruitful {
-                0
-            } else {
-                worker.fruitless_turns + 1
-            };
+            worker.wants_turn = is_fruitful;
         }
     }
 
-    /// Whether a worker goes on waiting, turn after turn, while nobody moves the clock.
-    pub(super) fn insists(&self, worker: usize) -> bool {
-        self.workers[worker]
-            .as_ref()
-            .is_some_and(|it| it.fruitless_turns >= PATIENCE_TURNS)
-    }
-
     /// When something can next be seen to happen: an event, a completion to deliver, or at once
-    /// when a worker was woken.
+    /// when a worker was woken or has just been given something.
     pub(super) fn next_event(&self) -> Option<u64> {
         let event = self.events.keys().next().map(|(time, _)| *time);
         let posted = self.workers.iter().flatten().filter_map(|worker| {
             let due = worker.posted.keys().next().map(|(time, _)| *time);
-            if worker.wake.is_pending() {
+            if worker.wants_turn || worker.wake.is_pending() {
                 Some(self.now)
             } else {
                 due

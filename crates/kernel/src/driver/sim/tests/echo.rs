@@ -347,6 +347,7 @@ fn run(world: &SimWorld) -> Vec<(Vec<u8>, Vec<u8>, bool)> {
     server.driver.cancel(token(Lane::Accept, 0), listener);
     while server.is_accepting {
         server.step();
+        client.step();
         world.advance_to_next_event();
     }
     server.driver.close(listener);

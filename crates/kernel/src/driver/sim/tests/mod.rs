@@ -480,13 +480,13 @@ fn a_worker_that_insists_on_waiting_is_not_held_up() {
             .turn(Some(Duration::from_secs(1)), &mut bench.heard)
             .unwrap();
         turns += 1;
-        assert!(turns < 10_000);
+        assert!(turns < 1000);
     }
     assert_eq!(
         bench.results(token(Lane::Connect, 0)),
         [-libc::ECONNREFUSED]
     );
-    assert!(turns > 100, "a stepping harness has had its chance");
+    assert!(turns > 50, "a stepping harness has had its chance");
 }
 
 #[test]
@@ -501,6 +501,15 @@ fn a_wake_up_ends_a_wait_before_time_passes() {
     bench.driver.turn(None, &mut bench.heard).unwrap();
     assert!(bench.world.now() - started < Duration::from_millis(1));
     assert!(!handle.is_pending());
+    assert_eq!(
+        bench.world.next_event(),
+        Some(bench.world.now()),
+        "it may submit something"
+    );
+    bench
+        .driver
+        .turn(Some(Duration::ZERO), &mut bench.heard)
+        .unwrap();
     assert_eq!(bench.world.next_event(), None);
 }
 
