@@ -26,11 +26,11 @@ mod wake;
 
 pub use buffers::Buffer;
 pub use driver::probe::{DriverChoice, Io, describe_kernel};
-pub use driver::sim::{SimOptions, SimWorld};
+pub use driver::sim::{SimDescriptor, SimOptions, SimWorld};
 pub use driver::{DriverKind, Interest};
 pub use file::{Directory, File, FileKind, Metadata, Symlinks};
 pub use outgoing::{Chunk, Outgoing};
 pub use pool::{BlockingPool, PoolFull};
-pub use reactor::{ListenerKey, Reactor, ReactorOptions, RequestKey, SocketKey};
+pub use reactor::{Counters, ListenerKey, Reactor, ReactorOptions, RequestKey, SocketKey};
 pub use socket::{Keepalive, ListenOptions, ListenSocket, SocketOptions};
 pub use wake::WakeHandle;

@@ -96,6 +96,12 @@ impl Outgoing {
         self.second.iter_mut().for_each(copy);
     }
 
+    /// Copies all of it to the end of `bytes`.
+    pub fn append_to(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self.first.as_slice());
+        bytes.extend_from_slice(self.second.as_ref().map_or(&[], Chunk::as_slice));
+    }
+
     /// The number of bytes in it.
     pub fn byte_count(&self) -> usize {
         self.first.as_slice().len()

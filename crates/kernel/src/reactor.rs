@@ -54,6 +54,9 @@ pub struct ReactorOptions {
     pub receive_buffer_bytes: usize,
     /// Submission queue entries of the ring. Default: 1,024; the kernel rounds up to a power of 2.
     pub ring_entries: u32,
+    /// Completion queue entries of the ring. Default: 8,192; rounded up likewise. An overflow
+    /// costs time, not completions.
+    pub completion_entries: u32,
     /// Where the epoll driver sends file work that has to wait for a disk.
     pub blocking: BlockingPool,
 }
@@ -65,6 +68,7 @@ impl Default for ReactorOptions {
             receive_buffers: 256,
             receive_buffer_bytes: 4096,
             ring_entries: 1024,
+            completion_entries: 8192,
             blocking: BlockingPool::new(8, 1024),
         }
     }

@@ -119,18 +119,25 @@ impl ListenSocket {
             )?;
         }
         for _ in 1..count {
-            let sibling = listening_socket(&bound, options)?;
-            set_int(sibling.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
-            rustix::net::bind(&sibling, &bound)?;
-            sockets.push(sibling);
+            sockets.push(sibling(&bound, options)?);
         }
         for socket in &sockets {
-            rustix::net::listen(socket, options.backlog.min(i32::MAX as u32) as i32)?;
+            rustix::net::listen(socket, backlog(options))?;
         }
         Ok(sockets
             .into_iter()
             .map(|descriptor| ListenSocket { descriptor })
             .collect())
+    }
+
+    /// Binds one more socket beside those of a group that is in use.
+    ///
+    /// # Errors
+    /// As [`ListenSocket::bind_group`].
+    pub fn bind_sibling(address: SocketAddr, options: &ListenOptions) -> io::Result<ListenSocket> {
+        let descriptor = sibling(&address, options)?;
+        rustix::net::listen(&descriptor, backlog(options))?;
+        Ok(ListenSocket { descriptor })
     }
 
     /// The address it is bound to, with the port that the kernel chose for port 0.
@@ -144,6 +151,17 @@ impl ListenSocket {
     pub(crate) fn into_descriptor(self) -> RawFd {
         self.descriptor.into_raw_fd()
     }
+}
+
+fn sibling(address: &SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
+    let socket = listening_socket(address, options)?;
+    set_int(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    rustix::net::bind(&socket, address)?;
+    Ok(socket)
+}
+
+fn backlog(options: &ListenOptions) -> i32 {
+    clamp(options.backlog)
 }
 
 fn bind_patiently(address: SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {

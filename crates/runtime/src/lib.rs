@@ -49,7 +49,7 @@ pub use mailbox::{Receiver, Sender, mailbox};
 pub use net::{TcpListener, TcpStream, wake_receivers};
 pub use ringway_kernel::{
     BlockingPool, Buffer, Chunk, DriverChoice, DriverKind, FileKind, Io, Keepalive, ListenOptions,
-    ListenSocket, Metadata, Outgoing, PoolFull, ReactorOptions as RuntimeOptions, SimOptions,
-    SimWorld, SocketOptions, Symlinks, cpu, describe_kernel, process,
+    ListenSocket, Metadata, Outgoing, PoolFull, ReactorOptions as RuntimeOptions, SimDescriptor,
+    SimOptions, SimWorld, SocketOptions, Symlinks, cpu, describe_kernel, process,
 };
 pub use time::{Elapsed, Sleep, Timeout, now, sleep, timeout};

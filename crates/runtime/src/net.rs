@@ -134,6 +134,11 @@ impl TcpStream {
         Ok(stream)
     }
 
+    /// The worker's clock, as [`now`](crate::now).
+    pub fn now(&self) -> Instant {
+        self.worker.reactor.borrow().now()
+    }
+
     /// From now on, waits end with `TimedOut` when `deadline` has passed.
     pub fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;

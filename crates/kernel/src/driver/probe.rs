@@ -110,6 +110,7 @@ fn self_test() -> Result<(), String> {
         receive_buffers: 4,
         receive_buffer_bytes: 64,
         ring_entries: 8,
+        completion_entries: 16,
         ..ReactorOptions::default()
     };
     let mut ring = Uring::new(&options).map_err(|error| explain("io_uring_setup", &error))?;

@@ -49,7 +49,7 @@ impl Uring {
     /// The ladder: everything a modern kernel has (6.1 and later), then `COOP_TASKRUN` (5.19),
     /// then a plain ring. Older kernels lack multishot receive, which the self-test finds out.
     pub(crate) fn new(options: &ReactorOptions) -> io::Result<Uring> {
-        let ring = set_up(options.ring_entries)?;
+        let ring = set_up(options.ring_entries, options.completion_entries)?;
         let registered = RegisteredRing::register(ring.as_raw_fd());
         let buffers = BufferPool::new(options.receive_buffers, options.receive_buffer_bytes);
         let buffer_ring = BufferRing::register(&ring, &buffers)?;
@@ -251,11 +251,9 @@ impl Drop for RegisteredRing {
     }
 }
 
-fn set_up(entries: u32) -> io::Result<IoUring> {
+fn set_up(entries: u32, completions: u32) -> io::Result<IoUring> {
     let common = |builder: &mut io_uring::Builder| {
-        builder
-            .setup_clamp()
-            .setup_cqsize(entries.saturating_mul(8));
+        builder.setup_clamp().setup_cqsize(completions.max(entries));
     };
     let mut modern = IoUring::builder();
     common(&mut modern);
