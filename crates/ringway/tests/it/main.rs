@@ -1,3 +1,18 @@
 //! The real program, driven from outside. One module a subject; this file only lists them.
 
+// What the tests are made with.
+mod client;
+mod peers;
+mod server;
+mod tree;
+
+// The tests.
+mod changes;
 mod cli;
+mod faults;
+mod files;
+mod lifecycle;
+mod malformed;
+mod requests;
+mod site;
+mod slowness;

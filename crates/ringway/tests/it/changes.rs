@@ -1,0 +1,191 @@
+//! Files that change while they are sent: the old bytes, or an honest cut; never foreign bytes.
+
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use crate::client::{Client, Response, request};
+use crate::server::{Io, Server, on_both_drivers};
+use crate::slowness::thin_client;
+use crate::tree::{HELLO, Tree, content};
+
+on_both_drivers!(
+    deleted,
+    replaced,
+    grown,
+    link_swapped,
+    folder_swapped,
+    truncated,
+    truncated_to_nothing,
+    overwritten
+);
+
+/// Far more than the sockets' buffers hold.
+const LENGTH: usize = 24 << 20;
+/// How much has been read when the file changes.
+const READ: usize = 256 << 10;
+
+/// A download that has begun.
+struct Download {
+    tree: Tree,
+    server: Server,
+    client: Client,
+    head: Response,
+    body: Vec<u8>,
+}
+
+impl Download {
+    fn begin(io: Io, tree: Tree, target: &str) -> Download {
+        let server = Server::serve(io, &tree.root(), &[]);
+        let mut client = thin_client(&server);
+        client.send(request("GET", target, &[]));
+        let head = client.head();
+        assert_eq!(head.field("Content-Length"), Some(&*LENGTH.to_string()));
+        let body = client.take(READ);
+        Download {
+            tree,
+            server,
+            client,
+            head,
+            body,
+        }
+    }
+
+    fn of_file(io: Io) -> Download {
+        let tree = Tree::new();
+        tree.write("file.bin", old());
+        Download::begin(io, tree, "/file.bin")
+    }
+
+    /// Checks that the old file comes whole, and that the connection goes on.
+    fn expect_old(mut self) {
+        let rest = self.client.take(LENGTH - READ);
+        self.body.extend_from_slice(&rest);
+        assert!(self.body == old(), "not what the head promised");
+        assert_eq!(self.client.get("/hello.txt").body, HELLO);
+        self.server.stop();
+    }
+}
+
+fn old() -> Vec<u8> {
+    content(1, LENGTH)
+}
+
+fn deleted(io: Io) {
+    let download = Download::of_file(io);
+    std::fs::remove_file(download.tree.path("file.bin")).unwrap();
+    download.expect_old();
+}
+
+fn replaced(io: Io) {
+    let download = Download::of_file(io);
+    download.tree.write("new.bin", content(2, LENGTH));
+    std::fs::rename(
+        download.tree.path("new.bin"),
+        download.tree.path("file.bin"),
+    )
+    .unwrap();
+    // Somebody who asks now gets the new one, with a tag of its own.
+    let tag = download.head.field("ETag").unwrap().to_owned();
+    let new = download.server.get("/file.bin");
+    assert!(new.body == content(2, LENGTH));
+    assert_ne!(new.field("ETag"), Some(&*tag));
+    download.expect_old();
+}
+
+fn grown(io: Io) {
+    let download = Download::of_file(io);
+    let mut file = std::fs::File::options()
+        .append(true)
+        .open(download.tree.path("file.bin"))
+        .unwrap();
+    std::io::Write::write_all(&mut file, &content(3, 1 << 20)).unwrap();
+    download.expect_old();
+}
+
+fn link_swapped(io: Io) {
+    let tree = Tree::new();
+    tree.write("old.bin", old());
+    tree.write("new.bin", content(2, LENGTH));
+    symlink("old.bin", tree.path("link")).unwrap();
+    let download = Download::begin(io, tree, "/link");
+    symlink("new.bin", download.tree.path("other")).unwrap();
+    std::fs::rename(download.tree.path("other"), download.tree.path("link")).unwrap();
+    assert!(download.server.get("/link").body == content(2, LENGTH));
+    download.expect_old();
+}
+
+/// How sites are deployed: the folder itself is another one at once.
+fn folder_swapped(io: Io) {
+    let tree = Tree::new();
+    tree.write("release-1/file.bin", old());
+    tree.write("release-2/file.bin", content(2, LENGTH));
+    symlink("release-1", tree.path("current")).unwrap();
+    let download = Download::begin(io, tree, "/current/file.bin");
+    symlink("release-2", download.tree.path("next")).unwrap();
+    std::fs::rename(download.tree.path("next"), download.tree.path("current")).unwrap();
+    std::fs::remove_dir_all(download.tree.path("release-1")).unwrap();
+    assert!(download.server.get("/current/file.bin").body == content(2, LENGTH));
+    download.expect_old();
+}
+
+/// Checks that a body whose rest doesn't exist any more is cut, soon and without a spin.
+fn check_truncated(io: Io, length: u64) {
+    let mut download = Download::of_file(io);
+    let before = download.server.cpu_time();
+    let file = std::fs::File::options()
+        .write(true)
+        .open(download.tree.path("file.bin"))
+        .unwrap();
+    file.set_len(length).unwrap();
+    let rest = download.client.expect_cut();
+    download.body.extend_from_slice(&rest);
+    assert!(
+        download.body.len() < LENGTH,
+        "a clean end of a file that is cut"
+    );
+    assert!(
+        old().starts_with(&download.body),
+        "bytes that weren't in the file"
+    );
+    let used = download.server.cpu_time() - before;
+    assert!(used < Duration::from_secs(1), "{used:?} for a cut");
+    download.server.expect_alive("/hello.txt", HELLO);
+    let again = download.server.get("/file.bin");
+    assert!(again.body == old()[..length as usize]);
+    download.server.stop();
+}
+
+fn truncated(io: Io) {
+    check_truncated(io, 1 << 20);
+}
+
+fn truncated_to_nothing(io: Io) {
+    check_truncated(io, 0);
+}
+
+/// Written over in place: what comes is of this file, old or new, and not beyond its length.
+fn overwritten(io: Io) {
+    let mut download = Download::of_file(io);
+    let (old, new) = (old(), content(4, LENGTH));
+    let mut file = std::fs::File::options()
+        .write(true)
+        .open(download.tree.path("file.bin"))
+        .unwrap();
+    std::io::Write::write_all(&mut file, &new).unwrap();
+    let mut piece = download.client.sip(LENGTH).unwrap_or_default();
+    while !piece.is_empty() && download.body.len() < LENGTH {
+        download.body.extend_from_slice(&piece);
+        piece = match download.body.len() {
+            LENGTH => break,
+            length => download.client.sip(LENGTH - length).unwrap_or_default(),
+        };
+    }
+    for (index, byte) in download.body.iter().enumerate() {
+        assert!(
+            *byte == old[index] || *byte == new[index],
+            "a foreign byte at {index}"
+        );
+    }
+    download.server.expect_alive("/hello.txt", HELLO);
+    download.server.stop();
+}

@@ -1,0 +1,626 @@
+//! What goes wrong in the world, provoked: resets, no descriptors, no buffers, no io_uring, full
+//! logs, a jumping clock, panics, half-closed connections, interrupted calls.
+//!
+//! The same is expected each time: no crash, no hang, no spin, everything given back, and the
+//! others served.
+
+use std::io::Read as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::net::sockopt::set_socket_linger;
+
+use crate::client::{Client, find, request};
+use crate::peers;
+use crate::server::{Io, PATIENCE, Server, command, eventually, on_both_drivers, run_by};
+use crate::tree::{HELLO, Tree, content};
+
+on_both_drivers!(
+    reset_storms,
+    no_descriptors_left,
+    no_files_left,
+    few_buffers,
+    log_on_a_full_disk,
+    log_that_nobody_reads,
+    clock_jumps,
+    panics,
+    half_closes,
+    connection_churn,
+    small_send_buffers,
+);
+
+/// Ends a connection with a reset.
+fn reset(client: Client) {
+    set_socket_linger(client.stream(), Some(Duration::ZERO)).unwrap();
+}
+
+fn reset_storms(io: Io) {
+    let tree = Tree::new();
+    tree.write("large.bin", content(1, 8 << 20));
+    let server = Server::serve(io, &tree.root(), &[]);
+    let storm = |count: usize| {
+        for index in 0..count {
+            let mut client = server.connect();
+            match index % 6 {
+                0 => {}
+                1 => client.send("GET /hello.txt HT"),
+                2 => client.send(request("GET", "/hello.txt", &["Content-Length: 100"])),
+                3 => client.send(request("GET", "/hello.txt", &[]).repeat(20)),
+                4 => {
+                    client.send(request("GET", "/large.bin", &[]));
+                    client.head();
+                }
+                _ => {
+                    client.send("BAD\r\n\r\n");
+                    client.head();
+                }
+            }
+            reset(client);
+        }
+    };
+    storm(60);
+    server.expect_alive("/hello.txt", HELLO);
+    let (descriptors, memory) = (server.descriptors(), server.resident_kib());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| storm(240));
+        }
+    });
+    server.expect_alive("/hello.txt", HELLO);
+    eventually("its descriptors are closed", || {
+        (server.descriptors() <= descriptors).then_some(())
+    });
+    let grown = server.resident_kib().saturating_sub(memory);
+    assert!(grown < 8 << 10, "{grown} KiB more");
+    server.stop();
+}
+
+/// A server that may have `limit` descriptors and no more.
+fn with_descriptors(io: Io, tree: &Tree, limit: usize, flags: &[&str]) -> Server {
+    let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+    let command = command(io, &tree.root(), flags);
+    Server::start(run_by("sh", &["-c", &script], &command))
+}
+
+/// Opens connections until there are more than the server can have, and checks that it serves
+/// those that it has, waits without spinning, and takes the others when there is room.
+fn exhaust(server: &Server, count: usize) {
+    let mut clients: Vec<Client> = (0..count).map(|_| server.connect()).collect();
+    let (mut served, mut waiting) = (Vec::new(), Vec::new());
+    for mut client in clients.drain(..) {
+        // One that was let in and refused would show as an answer that isn't 200, or a cut.
+        client.send(request("GET", "/hello.txt", &[]));
+        match client.is_answered_within(Duration::from_millis(if waiting.is_empty() {
+            1000
+        } else {
+            5
+        })) {
+            true => served.push(client),
+            false => waiting.push(client),
+        }
+    }
+    assert!(served.len() >= 10, "only {} served", served.len());
+    assert!(
+        waiting.len() >= 10,
+        "it has descriptors for all but {}",
+        waiting.len()
+    );
+    let before = server.cpu_time();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(1) {
+        waiting[0].is_answered_within(Duration::from_millis(200));
+    }
+    let used = server.cpu_time() - before;
+    assert!(
+        used < Duration::from_millis(300),
+        "{used:?} of a second, for nothing"
+    );
+    for client in &mut served {
+        assert_eq!(client.response().body, HELLO);
+        assert_eq!(client.get("/hello.txt").body, HELLO);
+    }
+    // Room for all.
+    drop(served);
+    for client in &mut waiting {
+        let response = client.response();
+        assert_eq!((response.status, &*response.body), (200, HELLO));
+    }
+}
+
+fn no_descriptors_left(io: Io) {
+    let tree = Tree::new();
+    // By its own count of what the limit leaves room for, and by running into it.
+    for flags in [&[][..], &["--connections", "1000"]] {
+        let server = with_descriptors(io, &tree, 80, flags);
+        server.expect_alive("/hello.txt", HELLO);
+        let before = server.descriptors();
+        for _ in 0..2 {
+            exhaust(&server, 120);
+            eventually("its descriptors are closed", || {
+                (server.descriptors() <= before + 1).then_some(())
+            });
+            server.expect_alive("/hello.txt", HELLO);
+        }
+        server.stop();
+    }
+}
+
+/// With connections for every descriptor, a file can't be opened: that is an error answer (RFC
+/// 9110 §15.6.4), not a hang, and it passes.
+fn no_files_left(io: Io) {
+    let tree = Tree::new();
+    let large = content(2, 1 << 20);
+    tree.write("large.bin", &large);
+    let server = with_descriptors(io, &tree, 80, &["--connections", "1000"]);
+    let mut clients: Vec<Client> = (0..120).map(|_| server.connect()).collect();
+    let mut statuses = Vec::new();
+    for client in &mut clients {
+        client.send(request("GET", "/large.bin", &["Connection: close"]));
+    }
+    for client in &mut clients {
+        let response = client.response();
+        match response.status {
+            200 => assert!(response.body == large),
+            status => assert!([500, 503].contains(&status), "{response:?}"),
+        }
+        statuses.push(response.status);
+    }
+    drop(clients);
+    server.expect_alive("/large.bin", &large);
+    server.stop();
+}
+
+/// Fewer buffers and queue entries than there are senders: nothing is lost, and the order holds.
+fn few_buffers(io: Io) {
+    let tree = Tree::new();
+    for seed in 0..8 {
+        tree.write(format!("{seed}.bin"), content(seed, 3000 * seed as usize));
+    }
+    let flags = ["--receive-buffers", "4", "--receive-buffer-bytes", "256"];
+    let flags = [
+        &flags[..],
+        &["--ring-entries", "8", "--completion-entries", "8"],
+    ]
+    .concat();
+    let server = Server::serve(io, &tree.root(), &flags);
+    let ask = |seed: u64| {
+        let chunk = format!("3e8\r\n{}\r\n", "x".repeat(1000));
+        let path = format!("/{seed}.bin");
+        match seed % 2 {
+            0 => {
+                request("GET", &path, &["Transfer-Encoding: chunked"])
+                    + &chunk.repeat(5)
+                    + "0\r\n\r\n"
+            }
+            _ => request("GET", &path, &["Content-Length: 5000"]) + &"y".repeat(5000),
+        }
+    };
+    std::thread::scope(|scope| {
+        for first in 0..8 {
+            let server = &server;
+            scope.spawn(move || {
+                // Many connections of each thread send before any of them reads.
+                let mut clients: Vec<Client> = (0..16).map(|_| server.connect()).collect();
+                for round in 0..4 {
+                    let seed = (first + round) % 8;
+                    for client in &mut clients {
+                        client.send(ask(seed) + &ask((seed + 1) % 8));
+                    }
+                    for client in &mut clients {
+                        for seed in [seed, (seed + 1) % 8] {
+                            let response = client.response();
+                            assert_eq!(response.status, 200);
+                            assert!(response.body == content(seed, 3000 * seed as usize));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    server.stop();
+}
+
+#[test]
+fn io_uring_is_refused() {
+    let tree = Tree::new();
+    // `auto` says what it does, and why (the whole of `requests` and `files` runs this way too).
+    let server = Server::serve(Io::Refused, &tree.root(), &[]);
+    server.expect_alive("/hello.txt", HELLO);
+    let ended = server.stop();
+    let said = ended.stdout + &ended.stderr;
+    let line = said
+        .lines()
+        .find(|line| line.contains("epoll"))
+        .expect("a line on the driver");
+    assert!(
+        line.contains("io_uring_setup") && line.contains("EPERM"),
+        "{line}"
+    );
+    // `uring` doesn't do something else instead.
+    let outer = command(Io::Uring, &tree.root(), &[]);
+    let refused = Server::try_start(run_by(peers::refuse_io_uring(), &[], &outer));
+    let ended = refused.err().expect("it doesn't start");
+    assert_eq!(ended.code, Some(1));
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("EPERM") && ended.stderr.contains("--io"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn no_memory_may_be_locked() {
+    let tree = Tree::new();
+    let mut auto = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    auto.arg("serve")
+        .arg(tree.root())
+        .args(["--listen", "127.0.0.1:0"]);
+    let server = Server::start(run_by(
+        "sh",
+        &["-c", "ulimit -l 0; exec \"$0\" \"$@\""],
+        &auto,
+    ));
+    server.expect_alive("/hello.txt", HELLO);
+    server.stop();
+}
+
+/// Requests whose log lines are long, all of which have to be answered.
+fn ask_with_long_lines(server: &Server, count: usize) {
+    let referer = format!("Referer: http://test/{}", "r".repeat(7000));
+    let mut client = server.connect();
+    let began = Instant::now();
+    for _ in 0..count {
+        assert_eq!(
+            client.ask(&request("GET", "/hello.txt", &[&referer])).body,
+            HELLO
+        );
+    }
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+}
+
+/// The number of lines that the server says it lost.
+fn dropped(errors: &str) -> u64 {
+    let line = errors.lines().rfind(|line| line.contains("dropped"));
+    let line = line.unwrap_or_else(|| panic!("no line tells what was dropped: {errors}"));
+    let numbers = line.split(|letter: char| !letter.is_ascii_digit());
+    // Behind the time of the day, which comes first.
+    numbers
+        .filter_map(|digits| digits.parse().ok())
+        .next_back()
+        .expect(line)
+}
+
+/// The log lines that were written: whole ones only, but for the one that the disk ended.
+fn check_lines(log: &[u8]) -> u64 {
+    let text = String::from_utf8_lossy(log);
+    let (whole, _rest) = text.rsplit_once('\n').unwrap_or_default();
+    for line in whole.lines() {
+        assert!(
+            line.contains("\"GET /hello.txt HTTP/1.1\" 200 14 "),
+            "{line}"
+        );
+    }
+    whole.lines().count() as u64
+}
+
+fn log_on_a_full_disk(io: Io) {
+    if !peers::is_root() {
+        return;
+    }
+    let tree = Tree::new();
+    let disk = tree.outside().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let log = disk.join("access.log");
+    let (disk, log) = (disk.to_str().unwrap(), log.to_str().unwrap());
+    // In a mount namespace of its own, which ends with it.
+    let script = format!("mount -t tmpfs -o size=1m tmpfs '{disk}' && exec \"$0\" \"$@\"");
+    let inner = command(io, &tree.root(), &["--access-log", log]);
+    if !peers::run(Command::new("unshare").args(["-m", "true"]), PATIENCE)
+        .status
+        .success()
+    {
+        return peers::skip("this root may not make a mount namespace");
+    }
+    let server = Server::start(run_by("unshare", &["-m", "sh", "-c", &script], &inner));
+    ask_with_long_lines(&server, 400);
+    let mut written = Vec::new();
+    let within = format!("/proc/{}/root{log}", server.pid().as_raw_nonzero());
+    eventually("the disk is full", || {
+        written.clear();
+        std::fs::File::open(&within)
+            .unwrap()
+            .read_to_end(&mut written)
+            .unwrap();
+        (written.len() >= (1 << 20) - (8 << 10)).then_some(())
+    });
+    ask_with_long_lines(&server, 10);
+    let lines = check_lines(&written);
+    let ended = server.stop();
+    assert!(dropped(&ended.stderr) >= 410 - lines, "{}", ended.stderr);
+}
+
+fn log_that_nobody_reads(io: Io) {
+    let tree = Tree::new();
+    let log = tree.outside().join("access.pipe");
+    mknodat(CWD, &log, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    // Open for both, so that it has a reader and can be written to.
+    let pipe = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&log)
+        .unwrap();
+    let server = Server::serve(io, &tree.root(), &["--access-log", log.to_str().unwrap()]);
+    // Far more than a pipe and a bounded queue hold.
+    ask_with_long_lines(&server, 3000);
+    let idle = server.cpu_time();
+    let mut client = server.connect();
+    assert!(!client.is_answered_within(Duration::from_millis(300)));
+    assert!(
+        server.cpu_time() - idle < Duration::from_millis(150),
+        "it spins on the pipe"
+    );
+    let ended = server.stop();
+    assert!(dropped(&ended.stderr) > 0, "{}", ended.stderr);
+    drop(pipe);
+}
+
+/// libfaketime moves the clock of the day under the running server, and leaves the monotonic one.
+fn clock_jumps(io: Io) {
+    let folders = [
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib/aarch64-linux-gnu",
+        "/usr/lib64",
+        "/usr/lib",
+    ];
+    let libraries = folders.map(|folder| format!("{folder}/faketime/libfaketimeMT.so.1"));
+    let Some(library) = libraries
+        .iter()
+        .find(|file| std::path::Path::new(file).exists())
+    else {
+        return peers::skip("faketime isn't installed");
+    };
+    let tree = Tree::new();
+    let clock = tree.outside().join("clock");
+    std::fs::write(&clock, "+0").unwrap();
+    let mut inner = command(io, &tree.root(), &["--idle-timeout", "3s"]);
+    inner
+        .env("LD_PRELOAD", library)
+        .env("FAKETIME_TIMESTAMP_FILE", &clock);
+    inner
+        .env("FAKETIME_NO_CACHE", "1")
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let server = Server::start(inner);
+    let year = |client: &mut Client| -> i32 {
+        let response = client.get("/hello.txt");
+        let date = response.field("Date").expect("Date");
+        date.split(' ').nth(3).expect(date).parse().expect(date)
+    };
+    let mut client = server.connect();
+    let now = year(&mut client);
+    // 800 days are two years and a bit; from a jump back the clock returns.
+    for (offset, expect) in [
+        ("+800d", now + 2..=now + 3),
+        ("-800d", now - 3..=now - 2),
+        ("+0", now..=now),
+    ] {
+        let mut idle = server.connect();
+        let began = Instant::now();
+        std::fs::write(&clock, offset).unwrap();
+        eventually("the jump is seen", || {
+            expect.contains(&year(&mut client)).then_some(())
+        });
+        // The cache looks at files again although the clock went back.
+        let body = format!("at {offset}");
+        tree.write("hello.txt", &body);
+        eventually("the change is seen", || {
+            (client.get("/hello.txt").body == body.as_bytes()).then_some(())
+        });
+        // It neither ended the wait nor put it off.
+        idle.expect_end();
+        let lived = began.elapsed();
+        let bounds = Duration::from_millis(2900)..Duration::from_secs(8);
+        assert!(bounds.contains(&lived), "{lived:?}");
+        client = server.connect();
+    }
+    server.stop();
+}
+
+fn panics(io: Io) {
+    if !cfg!(debug_assertions) {
+        return peers::skip("a release build has no --inject-panic");
+    }
+    let tree = Tree::new();
+    let server = Server::serve(io, &tree.root(), &["--inject-panic", "/panic"]);
+    let mut others: Vec<Client> = (0..8).map(|_| server.connect()).collect();
+    for client in &mut others {
+        assert_eq!(client.get("/hello.txt").body, HELLO);
+    }
+    let before = server.descriptors();
+    for _ in 0..10 {
+        let mut client = server.connect();
+        client.send(request("GET", "/hello.txt", &[]));
+        assert_eq!(client.response().body, HELLO);
+        client.send(request("GET", "/panic", &[]) + &request("GET", "/hello.txt", &[]));
+        let rest = client.expect_cut();
+        assert_eq!(find(&rest, HELLO), None, "the connection went on");
+        assert!(
+            !rest.starts_with(b"HTTP/1.1 2"),
+            "{}",
+            String::from_utf8_lossy(&rest)
+        );
+        for client in &mut others {
+            assert_eq!(client.get("/hello.txt").body, HELLO);
+        }
+    }
+    eventually("its descriptors are closed", || {
+        (server.descriptors() <= before).then_some(())
+    });
+    let ended = server.stop();
+    assert!(
+        ended.stderr.contains("panic"),
+        "it isn't said: {}",
+        ended.stderr
+    );
+}
+
+fn half_closes(io: Io) {
+    let tree = Tree::new();
+    let large = content(3, 10 << 20);
+    tree.write("large.bin", &large);
+    let server = Server::serve(io, &tree.root(), &[]);
+    let before = server.descriptors();
+    for paths in [
+        &["/hello.txt"][..],
+        &["/large.bin"],
+        &["/hello.txt", "/large.bin", "/hello.txt"],
+    ] {
+        let mut client = server.connect();
+        client.send(
+            paths
+                .iter()
+                .map(|path| request("GET", path, &[]))
+                .collect::<String>(),
+        );
+        client.finish_sending();
+        for path in paths {
+            let response = client.response();
+            assert_eq!(response.status, 200);
+            assert!(
+                response.body
+                    == if *path == "/large.bin" {
+                        &large[..]
+                    } else {
+                        HELLO
+                    },
+                "{path}"
+            );
+        }
+        client.expect_end();
+    }
+    // After an answer, and before any request.
+    let mut client = server.connect();
+    assert_eq!(client.get("/hello.txt").body, HELLO);
+    client.finish_sending();
+    client.expect_end();
+    let mut client = server.connect();
+    client.finish_sending();
+    client.expect_end();
+    drop(client);
+    eventually("its descriptors are closed", || {
+        (server.descriptors() <= before).then_some(())
+    });
+}
+
+fn connection_churn(io: Io) {
+    let tree = Tree::new();
+    let server = Server::serve(io, &tree.root(), &[]);
+    let churn = |count: usize| {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..count / 4 {
+                        server.expect_alive("/hello.txt", HELLO);
+                    }
+                });
+            }
+        });
+        // The last one may still be closing.
+        server.connect()
+    };
+    drop(churn(400));
+    let warm = server.connect();
+    let (descriptors, memory) = (server.descriptors(), server.resident_kib());
+    drop(churn(2000));
+    eventually("its descriptors are closed", || {
+        (server.descriptors() <= descriptors).then_some(())
+    });
+    let grown = server.resident_kib().saturating_sub(memory);
+    assert!(grown < 2 << 10, "{grown} KiB more after 2,000 connections");
+    drop(warm);
+    server.stop();
+}
+
+/// Every send is a short one.
+fn small_send_buffers(io: Io) {
+    let tree = Tree::new();
+    let (large, small) = (content(4, 3 << 20), content(5, 200 << 10));
+    tree.write("large.bin", &large);
+    tree.write("small.bin", &small);
+    let file = tree.outside().join("site.toml");
+    let text = format!(
+        "io = \"{}\"\nworkers = 2\n[listen.main]\naddress = \"127.0.0.1:0\"\nsend_buffer = \"4KiB\"\n\
+         receive_buffer = \"4KiB\"\n[files.site]\nroot = \"root\"\n",
+        io.word()
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut run = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    run.args(["run", "--config"]).arg(&file);
+    let server = Server::start(run);
+    let mut client = server.connect();
+    for _ in 0..2 {
+        client.send(request("GET", "/small.bin", &[]) + &request("GET", "/large.bin", &[]));
+        assert!(client.response().body == small);
+        assert!(client.response().body == large);
+    }
+    let mut sender = Client::over(client.stream().try_clone().unwrap());
+    std::thread::scope(|scope| {
+        let length = format!("Content-Length: {}", 500_000);
+        scope.spawn(move || {
+            sender.send(request("GET", "/small.bin", &[&length]) + &"x".repeat(500_000));
+        });
+        assert!(client.response().body == small);
+    });
+    server.stop();
+}
+
+/// System calls of the epoll driver fail with EINTR again and again.
+#[test]
+fn interrupted_calls() {
+    if !peers::has("strace") {
+        return;
+    }
+    if !peers::run(
+        Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]),
+        PATIENCE,
+    )
+    .status
+    .success()
+    {
+        return peers::skip("strace may not trace here");
+    }
+    let tree = Tree::new();
+    let large = content(6, 2 << 20);
+    tree.write("large.bin", &large);
+    let inner = command(Io::Epoll, &tree.root(), &["--cache-bytes", "0"]);
+    // `-D`: the server itself is the child, so that signals reach it.
+    let mut arguments = vec!["-D", "-f", "-qq", "-o", "/dev/null"];
+    let calls = "epoll_wait,epoll_pwait,epoll_pwait2,accept4,recvfrom,read,sendto,sendmsg,write,sendfile,openat2,pread64";
+    let trace = format!("trace={calls}");
+    arguments.extend(["-e", &trace]);
+    // Not the reads that start the program: the loader takes no EINTR.
+    let injections: Vec<String> = calls
+        .split(',')
+        .map(|call| {
+            format!(
+                "inject={call}:error=EINTR:when={}+3",
+                if call == "read" { 60 } else { 2 }
+            )
+        })
+        .collect();
+    for injection in &injections {
+        arguments.extend(["-e", injection]);
+    }
+    let server = Server::start(run_by("strace", &arguments, &inner));
+    for _ in 0..10 {
+        server.expect_alive("/hello.txt", HELLO);
+        server.expect_alive("/large.bin", &large);
+        let mut client = server.connect();
+        client.send(request("GET", "/hello.txt", &[]).repeat(20));
+        for _ in 0..20 {
+            assert_eq!(client.response().body, HELLO);
+        }
+    }
+    server.stop();
+}

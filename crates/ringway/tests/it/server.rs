@@ -1,0 +1,402 @@
+//! The program under test: started on a port of the kernel's choice, watched, and stopped.
+//!
+//! What it prints is kept and shown when the test fails. Nothing here waits without a deadline,
+//! and a server whose test ends early is killed with it.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::client::{Client, Response, request};
+
+/// How long a test waits for what has to happen: far longer than it takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The driver that a test runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Io {
+    Uring,
+    Epoll,
+    /// What `auto` makes of a kernel that refuses io_uring.
+    Refused,
+}
+
+impl Io {
+    /// As `--io` has it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Io::Uring => "uring",
+            Io::Epoll => "epoll",
+            Io::Refused => "auto",
+        }
+    }
+
+    /// Why this driver can't be tested here, if it can't.
+    pub(crate) fn missing(self) -> Option<&'static str> {
+        static REFUSED: OnceLock<Option<String>> = OnceLock::new();
+        match self {
+            Io::Epoll | Io::Refused => None,
+            Io::Uring => REFUSED
+                .get_or_init(crate::peers::io_uring_refused)
+                .as_deref(),
+        }
+    }
+}
+
+/// Makes two tests of each function, which takes the driver.
+macro_rules! on_both_drivers {
+    ($($name:ident),+ $(,)?) => {
+        mod uring {
+            $(#[test] fn $name() { $crate::server::on_driver($crate::server::Io::Uring, super::$name) })+
+        }
+        mod epoll {
+            $(#[test] fn $name() { $crate::server::on_driver($crate::server::Io::Epoll, super::$name) })+
+        }
+    };
+}
+pub(crate) use on_both_drivers;
+
+/// The same, and a third test where the kernel refuses io_uring.
+macro_rules! on_every_driver {
+    ($($name:ident),+ $(,)?) => {
+        $crate::server::on_both_drivers!($($name),+);
+        mod refused {
+            $(#[test] fn $name() { $crate::server::on_driver($crate::server::Io::Refused, super::$name) })+
+        }
+    };
+}
+pub(crate) use on_every_driver;
+
+/// Runs a test, or says why it can't run here.
+pub(crate) fn on_driver(io: Io, test: fn(Io)) {
+    match io.missing() {
+        Some(reason) => crate::peers::skip(reason),
+        None => test(io),
+    }
+}
+
+/// A running server. Dropping it kills it.
+pub(crate) struct Server {
+    child: Child,
+    addresses: Vec<SocketAddr>,
+    stdout: Captured,
+    stderr: Captured,
+}
+
+/// What a program printed that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// `ringway serve ROOT` on a free port with two workers.
+pub(crate) fn command(io: Io, root: &Path, flags: &[&str]) -> Command {
+    command_on(io, root, "127.0.0.1:0", flags)
+}
+
+/// `ringway serve ROOT --listen ADDRESS` with two workers.
+pub(crate) fn command_on(io: Io, root: &Path, address: &str, flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    command.arg("serve").arg(root);
+    command.args(["--io", io.word(), "--workers", "2", "--listen", address]);
+    command.args(flags);
+    match io {
+        Io::Refused => run_by(crate::peers::refuse_io_uring(), &[], &command),
+        Io::Uring | Io::Epoll => command,
+    }
+}
+
+/// `command`, run by `program` with `arguments` before it. The program has to end in an exec, so
+/// that the process is the server's.
+pub(crate) fn run_by(program: impl AsRef<OsStr>, arguments: &[&str], command: &Command) -> Command {
+    let mut outer = Command::new(program);
+    outer.args(arguments).arg(command.get_program());
+    outer.args(command.get_args());
+    outer
+}
+
+impl Server {
+    /// Serves `root` on `io`.
+    pub(crate) fn serve(io: Io, root: &Path, flags: &[&str]) -> Server {
+        Server::start(command(io, root, flags))
+    }
+
+    /// Starts the program and waits until it says that it is ready.
+    pub(crate) fn start(command: Command) -> Server {
+        match Server::try_start(command) {
+            Ok(server) => server,
+            Err(ended) => panic!("the server didn't start: {ended:#?}"),
+        }
+    }
+
+    /// The same, for a program that may refuse to.
+    pub(crate) fn try_start(mut command: Command) -> Result<Server, Ended> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut server = Server {
+            stdout: Captured::of(child.stdout.take().unwrap()),
+            stderr: Captured::of(child.stderr.take().unwrap()),
+            child,
+            addresses: Vec::new(),
+        };
+        let started = server.stdout.wait(|text, over| {
+            let addresses = addresses(text);
+            (over || !addresses.is_empty()).then_some(addresses)
+        });
+        server.addresses = started.expect("the server says within the deadline that it is ready");
+        if server.addresses.is_empty() {
+            let code = server.wait().code();
+            return Err(server.ended(code));
+        }
+        Ok(server)
+    }
+
+    /// The addresses that it says it listens on, when there are `count`.
+    pub(crate) fn addresses(&self, count: usize) -> Vec<SocketAddr> {
+        let all = self.stdout.wait(|text, _| {
+            let addresses = addresses(text);
+            (addresses.len() >= count).then_some(addresses)
+        });
+        all.unwrap_or_else(|| panic!("less than {count} addresses: {}", self.stdout.text()))
+    }
+
+    /// The address that it listens on.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.address())
+    }
+
+    /// The answer to a GET on a connection of its own, which ends with it.
+    pub(crate) fn get(&self, path: &str) -> Response {
+        let mut client = self.connect();
+        client.send(request("GET", path, &["Connection: close"]));
+        let response = client.response();
+        client.expect_end();
+        response
+    }
+
+    /// Checks that it still answers, whatever was done to it.
+    pub(crate) fn expect_alive(&self, path: &str, body: &[u8]) {
+        let response = self.get(path);
+        assert_eq!(response.status, 200);
+        assert!(response.body == body, "{path} has another body");
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for the end of the process.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        eventually("the server ends", || self.child.try_wait().unwrap())
+    }
+
+    /// Stops it in good order and says what it printed.
+    pub(crate) fn stop(mut self) -> Ended {
+        self.signal(Signal::TERM);
+        let code = self.wait().code();
+        let ended = self.ended(code);
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        ended
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn ended(&self, code: Option<i32>) -> Ended {
+        let whole = |captured: &Captured| {
+            captured.wait(|_, over| over.then_some(()));
+            captured.text()
+        };
+        Ended {
+            code,
+            stdout: whole(&self.stdout),
+            stderr: whole(&self.stderr),
+        }
+    }
+
+    /// Standard error so far.
+    pub(crate) fn errors(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Standard output so far.
+    pub(crate) fn output(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// Open descriptors of the process.
+    pub(crate) fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        std::fs::read_dir(folder).unwrap().count()
+    }
+
+    /// Memory that is the process's own: resident, not from files.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+        let number = line.unwrap().split_whitespace().nth(1).unwrap();
+        number.parse().unwrap()
+    }
+
+    /// CPU time that it has used, in user mode and in the kernel, over all its threads.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields: Vec<&str> = stat
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .split_whitespace()
+            .collect();
+        // Fields 14 and 15 of proc_pid_stat(5), in ticks of 10 ms; here the third is the first.
+        let ticks: u64 = fields[11..13]
+            .iter()
+            .map(|field| field.parse::<u64>().unwrap())
+            .sum();
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// Waits until it has taken everything that the kernel had received from `client`.
+    pub(crate) fn expect_taken(&self, client: &Client) {
+        let hex = |address: SocketAddr| format!("{:04X}", address.port());
+        let (ours, theirs) = (hex(client.local_address()), hex(self.address()));
+        eventually("the server reads", || {
+            let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+            let of_server = table.lines().find(|line| {
+                let mut fields = line.split_whitespace().skip(1);
+                let mut next_ends_with =
+                    |port: &str| fields.next().is_some_and(|f| f.ends_with(port));
+                next_ends_with(&format!(":{theirs}")) && next_ends_with(&format!(":{ours}"))
+            });
+            // No line: it has closed the connection.
+            let waiting = of_server.and_then(|line| line.split_whitespace().nth(4));
+            (waiting.is_none_or(|queues| queues.ends_with(":00000000"))).then_some(())
+        });
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            // Its output is complete only when it has ended.
+            _ = self.child.kill();
+            _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            let ended = self.ended(None);
+            eprintln!(
+                "-- the server's output\n{}\n-- its errors\n{}",
+                ended.stdout, ended.stderr
+            );
+        }
+    }
+}
+
+/// Every `http://ADDRESS/` in `text`.
+fn addresses(text: &str) -> Vec<SocketAddr> {
+    let urls = text.split("http://").skip(1);
+    urls.filter_map(|rest| rest.split_once('/')?.0.parse().ok())
+        .collect()
+}
+
+/// Asks again and again until there is an answer.
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    match within(PATIENCE, ask) {
+        Some(answer) => answer,
+        None => panic!("not within {PATIENCE:?}: {what}"),
+    }
+}
+
+/// Asks again and again until there is an answer, or `time` has passed.
+pub(crate) fn within<T>(time: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + time;
+    loop {
+        let late = Instant::now() >= deadline;
+        let answer = ask();
+        if answer.is_some() || late {
+            return answer;
+        }
+        std::thread::park_timeout(Duration::from_millis(3));
+    }
+}
+
+/// What a pipe has said so far, read by a thread so that the program never blocks on it.
+#[derive(Clone)]
+struct Captured(Arc<(Mutex<Output>, Condvar)>);
+
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
+    over: bool,
+}
+
+impl Captured {
+    fn of(mut pipe: impl Read + Send + 'static) -> Captured {
+        let captured = Captured(Arc::default());
+        let ours = captured.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            loop {
+                let count = pipe.read(&mut buffer).unwrap_or(0);
+                let (output, changed) = &*ours.0;
+                let mut output = output.lock().unwrap();
+                output.bytes.extend_from_slice(&buffer[..count]);
+                output.over = count == 0;
+                changed.notify_all();
+                if output.over {
+                    break;
+                }
+            }
+        });
+        captured
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.0.lock().unwrap().bytes).into_owned()
+    }
+
+    /// Waits until `find` has found something; it is told whether this is all.
+    fn wait<T>(&self, mut find: impl FnMut(&str, bool) -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + PATIENCE;
+        let (output, changed) = &*self.0;
+        let mut output = output.lock().unwrap();
+        loop {
+            // A line that isn't complete says nothing yet.
+            let end = output
+                .bytes
+                .iter()
+                .rposition(|&byte| byte == b'\n')
+                .map_or(0, |at| at + 1);
+            let end = if output.over { output.bytes.len() } else { end };
+            let found = find(&String::from_utf8_lossy(&output.bytes[..end]), output.over);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if found.is_some() || output.over || left.is_zero() {
+                return found;
+            }
+            output = changed.wait_timeout(output, left).unwrap().0;
+        }
+    }
+}
