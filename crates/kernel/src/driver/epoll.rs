@@ -149,22 +149,24 @@ impl Epoll {
             None => None,
         };
         let mut space = [const { MaybeUninit::<Event>::uninit() }; EVENTS];
-        let events = match epoll::wait(&self.epoll, &mut space, limit) {
+        let waited = epoll::wait(&self.epoll, &mut space, limit);
+        self.now = Instant::now();
+        let events = match waited {
             Ok((events, _)) => events,
             Err(Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         for event in events {
             let (data, flags) = (event.data.u64(), event.flags);
-            if data == WAKE {
-                self.wake.clear();
-            } else {
-                self.take_event(
+            match data {
+                WAKE => self.wake.clear(),
+                ALARM => self.alarm.rang(),
+                _ => self.take_event(
                     data as u32 as RawFd,
                     (data >> 32) as u32,
                     flags,
                     completions,
-                );
+                ),
             }
         }
         Ok(())
