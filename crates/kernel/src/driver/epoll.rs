@@ -50,6 +50,8 @@ struct Watch {
     writable: bool,
     /// The peer has shut its side: the end of the stream follows the bytes that are left.
     hangup: bool,
+    /// There was an urgent byte, before which a read stops short although more can be read.
+    urgent: bool,
     /// In the list of descriptors that can go on without a new event.
     is_runnable: bool,
     accept: Option<Token>,
@@ -185,7 +187,8 @@ impl Epoll {
         }
         let ended = flags.intersects(EventFlags::ERR | EventFlags::HUP);
         watch.hangup |= ended || flags.contains(EventFlags::RDHUP);
-        watch.readable |= watch.hangup || flags.contains(EventFlags::IN);
+        watch.urgent |= flags.contains(EventFlags::PRI);
+        watch.readable |= watch.hangup || flags.intersects(EventFlags::IN | EventFlags::PRI);
         watch.writable |= ended || flags.contains(EventFlags::OUT);
         self.advance(fd, completions);
     }
@@ -270,14 +273,15 @@ impl Epoll {
                     });
                     let watch = self.watch(fd);
                     // A short read has emptied the socket: the next bytes raise a new edge.
-                    if count < capacity && !watch.hangup {
+                    if count < capacity && !watch.hangup && !watch.urgent {
                         watch.readable = false;
                         return;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.buffers.untake(id);
-                    self.watch(fd).readable = false;
+                    let watch = self.watch(fd);
+                    (watch.readable, watch.urgent) = (false, false);
                     return;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
@@ -566,7 +570,8 @@ impl Driver for Epoll {
             ..Watch::default()
         };
         let data = EventData::new_u64(u64::from(generation) << 32 | u64::from(descriptor as u32));
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        let flags = EventFlags::IN | EventFlags::PRI | EventFlags::OUT;
+        let flags = flags | EventFlags::RDHUP | EventFlags::ET;
         Ok(epoll::add(
             &self.epoll,
             socket::borrow(descriptor),
