@@ -2,5 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod config;
 pub mod limits;
+pub mod stats;
