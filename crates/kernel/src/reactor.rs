@@ -140,11 +140,14 @@ impl Reactor {
     /// When the driver itself fails: the worker can't go on.
     pub fn turn(&mut self, wait: Option<Duration>, woken: &mut Vec<Waker>) -> io::Result<()> {
         self.rearm_parked();
-        // Somebody is already waiting to be woken: don't sleep.
-        let wait = if self.woken.is_empty() {
-            wait
-        } else {
+        // Somebody is already waiting to be woken, or in line for a buffer that is free: one that
+        // was served before may have nothing to put into it, and would let the others wait on.
+        let is_hurried = !self.woken.is_empty()
+            || (!self.parked.is_empty() && self.buffers.free_count() > 0);
+        let wait = if is_hurried {
             Some(Duration::ZERO)
+        } else {
+            wait
         };
         let mut completions = std::mem::take(&mut self.completions);
         let turned = self.driver.turn(wait, &mut completions);
