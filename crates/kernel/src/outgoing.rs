@@ -1,6 +1,7 @@
 //! Bytes on their way out: owned by a socket's slot from submission to the last completion.
 
 use crate::buffers::Buffer;
+use crate::driver::SendParts;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -96,6 +97,29 @@ impl Outgoing {
         self.second.iter_mut().for_each(copy);
     }
 
+    /// What is left when `sent` bytes have been taken, as a driver wants it: not empty. A header
+    /// for two runs is made in `gather`.
+    pub(crate) fn parts(&self, sent: usize, gather: &mut Option<Box<Gather>>) -> SendParts {
+        let first = self.first.as_slice();
+        let (first, second) = match &self.second {
+            None => (&first[sent..], &[][..]),
+            Some(second) if sent < first.len() => (&first[sent..], second.as_slice()),
+            Some(second) => (&second.as_slice()[sent - first.len()..], &[][..]),
+        };
+        let runs = [run_of(first), run_of(second)];
+        let mut message = std::ptr::null();
+        if !second.is_empty() {
+            message = gather.get_or_insert_with(Gather::new).set(runs);
+        }
+        SendParts {
+            message,
+            first: runs[0],
+            second: runs[1],
+            more_follows: self.more_follows,
+            is_first: sent == 0,
+        }
+    }
+
     /// Copies all of it to the end of `bytes`.
     pub fn append_to(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(self.first.as_slice());
@@ -119,5 +143,37 @@ impl<T: Into<Chunk>> From<T> for Outgoing {
             second: None,
             more_follows: false,
         }
+    }
+}
+
+/// What `sendmsg(2)` reads: a header over two runs of bytes. Boxed, so that it never moves and
+/// connections that never need it don't pay for it.
+pub(crate) struct Gather {
+    message: libc::msghdr,
+    runs: [libc::iovec; 2],
+}
+
+fn run_of(bytes: &[u8]) -> libc::iovec {
+    libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    }
+}
+
+impl Gather {
+    fn new() -> Box<Gather> {
+        // SAFETY: all-zero bytes are a valid msghdr: null pointers and zero lengths.
+        let message: libc::msghdr = unsafe { std::mem::zeroed() };
+        Box::new(Gather {
+            message,
+            runs: [run_of(&[]), run_of(&[])],
+        })
+    }
+
+    fn set(&mut self, runs: [libc::iovec; 2]) -> *const libc::msghdr {
+        self.runs = runs;
+        self.message.msg_iov = self.runs.as_mut_ptr();
+        self.message.msg_iovlen = 2;
+        &raw const self.message
     }
 }

@@ -324,11 +324,7 @@ pub(crate) fn close(fd: RawFd) {
 }
 
 pub(crate) fn send_now(fd: RawFd, bytes: &[u8], more_follows: bool) -> io::Result<usize> {
-    let mut flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    if more_follows {
-        flags |= SendFlags::MORE;
-    }
-    Ok(rustix::net::send(borrow(fd), bytes, flags)?)
+    Ok(send_raw(fd, bytes, more_follows)?)
 }
 
 /// Sends at once what fits of one message.
@@ -336,18 +332,20 @@ pub(crate) fn send_now(fd: RawFd, bytes: &[u8], more_follows: bool) -> io::Resul
 /// # Safety
 /// The pointers in `parts` are valid for the duration of the call.
 pub(crate) unsafe fn send_parts(fd: RawFd, parts: &SendParts) -> io::Result<usize> {
+    if !parts.is_gathered() {
+        let (start, length) = (parts.first.iov_base.cast::<u8>(), parts.first.iov_len);
+        // SAFETY: the caller keeps the bytes valid for the duration of the call.
+        let bytes = unsafe { std::slice::from_raw_parts(start, length) };
+        return rustix::io::retry_on_intr(|| send_raw(fd, bytes, parts.more_follows))
+            .map_err(io::Error::from);
+    }
     let mut flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
     if parts.more_follows {
         flags |= libc::MSG_MORE;
     }
     loop {
-        let count = if parts.is_gathered() {
-            // SAFETY: the caller keeps the message and what it points to valid.
-            unsafe { libc::sendmsg(fd, parts.message, flags) }
-        } else {
-            // SAFETY: the caller keeps the bytes valid.
-            unsafe { libc::send(fd, parts.first.iov_base, parts.first.iov_len, flags) }
-        };
+        // SAFETY: the caller keeps the message and what it points to valid.
+        let count = unsafe { libc::sendmsg(fd, parts.message, flags) };
         if count >= 0 {
             return Ok(count as usize);
         }
@@ -356,6 +354,14 @@ pub(crate) unsafe fn send_parts(fd: RawFd, parts: &SendParts) -> io::Result<usiz
             return Err(error);
         }
     }
+}
+
+fn send_raw(fd: RawFd, bytes: &[u8], more_follows: bool) -> rustix::io::Result<usize> {
+    let mut flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    if more_follows {
+        flags |= SendFlags::MORE;
+    }
+    rustix::net::send(borrow(fd), bytes, flags)
 }
 
 pub(crate) fn receive_now(fd: RawFd, bytes: &mut [u8]) -> io::Result<usize> {

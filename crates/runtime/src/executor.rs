@@ -1,7 +1,7 @@
 //! The executor: one worker's tasks, on one thread. Tasks and wakers are those of `async-task`.
 
 use crate::timer::Wheel;
-use crate::worker::{Remote, Worker};
+use crate::worker::{Remote, Turn, Worker};
 use async_task::{FallibleTask, Runnable};
 use pin_project_lite::pin_project;
 use ringway_kernel::{DriverChoice, Reactor, ReactorOptions, SimWorld};
@@ -247,6 +247,14 @@ impl Runtime {
         self.choice.as_ref()
     }
 
+    /// Makes this the current worker of the thread while the guard lives, so that tasks can be
+    /// spawned and listeners bound outside of a task.
+    pub fn enter(&self) -> Entered {
+        Entered {
+            _turn: self.worker.enter(),
+        }
+    }
+
     /// Starts a task on this worker.
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
@@ -346,6 +354,17 @@ impl Runtime {
     /// Timers that exist.
     pub fn timer_count(&self) -> usize {
         self.worker.timers.borrow().len()
+    }
+}
+
+/// Made by [`Runtime::enter`].
+pub struct Entered {
+    _turn: Turn,
+}
+
+impl fmt::Debug for Entered {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Entered")
     }
 }
 

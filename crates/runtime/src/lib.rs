@@ -43,7 +43,7 @@ mod timer;
 mod worker;
 
 pub use blocking::{BlockingError, spawn_blocking};
-pub use executor::{JoinError, JoinHandle, Runtime, spawn};
+pub use executor::{Entered, JoinError, JoinHandle, Runtime, spawn};
 pub use file::{Directory, File};
 pub use mailbox::{Receiver, Sender, mailbox};
 pub use net::{TcpListener, TcpStream, wake_receivers};

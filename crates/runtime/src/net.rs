@@ -193,6 +193,15 @@ impl TcpStream {
         }
     }
 
+    /// As [`TcpStream::send`], without a wait: gives `outgoing` back when an earlier send is still
+    /// under way.
+    ///
+    /// # Errors
+    /// As `send(2)`, for an earlier send.
+    pub fn submit(&mut self, outgoing: Outgoing) -> io::Result<Option<Outgoing>> {
+        self.worker.reactor.borrow_mut().submit(self.key, outgoing)
+    }
+
     /// Waits until the kernel has taken everything that was sent.
     ///
     /// # Errors

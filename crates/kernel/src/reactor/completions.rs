@@ -92,7 +92,7 @@ impl Reactor {
 
     fn complete_send(&mut self, key: SocketKey, result: i32) {
         if self.take_send_result(key, result) {
-            self.submit_send(key);
+            self.submit_rest(key);
         }
     }
 

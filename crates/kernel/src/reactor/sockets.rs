@@ -2,9 +2,9 @@
 
 use super::{Reactor, SocketKey, os_error, store_waker};
 use crate::buffers::{Buffer, BufferPool, Chain};
-use crate::driver::{Interest, Lane, SendParts, Token};
+use crate::driver::{Interest, Lane, Token};
 use crate::file::File;
-use crate::outgoing::{Chunk, Outgoing};
+use crate::outgoing::{Gather, Outgoing};
 use crate::socket::{ConnectAddress, SocketOptions};
 use std::collections::VecDeque;
 use std::io;
@@ -43,13 +43,6 @@ pub(super) struct Socket {
     pub(super) sent_total: u64,
     pub(super) connecting: Option<Box<ConnectAddress>>,
     pub(super) gather: Option<Box<Gather>>,
-}
-
-/// What `sendmsg(2)` reads: a header over two runs of bytes. Boxed, so that it never moves and
-/// connections that never need it don't pay for it.
-pub(super) struct Gather {
-    message: libc::msghdr,
-    runs: [libc::iovec; 2],
 }
 
 /// A set of lanes, by their numbers.
@@ -109,60 +102,6 @@ impl Socket {
             None => self.spilled.pop_front().map(Buffer::from_heap),
             some => some,
         }
-    }
-
-    /// The bytes of `sending` that are left, as the driver wants them.
-    fn parts_left(&mut self) -> SendParts {
-        let outgoing = self
-            .sending
-            .as_ref()
-            .expect("parts are asked for while sending");
-        let first = outgoing.first.as_slice();
-        let second = outgoing.second.as_ref().map_or(&[][..], Chunk::as_slice);
-        let more_follows = outgoing.more_follows;
-        let is_first = self.sent == 0;
-        let (first, second) = if self.sent < first.len() {
-            (&first[self.sent..], second)
-        } else {
-            (&second[self.sent - first.len()..], &[][..])
-        };
-        let runs = [run_of(first), run_of(second)];
-        let mut message = std::ptr::null();
-        if !second.is_empty() {
-            message = self.gather.get_or_insert_with(Gather::new).set(runs);
-        }
-        SendParts {
-            message,
-            first: runs[0],
-            second: runs[1],
-            more_follows,
-            is_first,
-        }
-    }
-}
-
-fn run_of(bytes: &[u8]) -> libc::iovec {
-    libc::iovec {
-        iov_base: bytes.as_ptr().cast_mut().cast(),
-        iov_len: bytes.len(),
-    }
-}
-
-impl Gather {
-    fn new() -> Box<Gather> {
-        // SAFETY: all-zero bytes are a valid msghdr: null pointers and zero lengths.
-        let message: libc::msghdr = unsafe { std::mem::zeroed() };
-        Box::new(Gather {
-            message,
-            runs: [run_of(&[]), run_of(&[])],
-        })
-    }
-
-    fn set(&mut self, runs: [libc::iovec; 2]) -> *const libc::msghdr {
-        self.runs = runs;
-        self.message.msg_iov = self.runs.as_mut_ptr();
-        self.message.msg_iovlen = 2;
-        &raw const self.message
     }
 }
 
@@ -272,36 +211,72 @@ impl Reactor {
         outgoing: &mut Option<Outgoing>,
         waker: &Waker,
     ) -> Poll<io::Result<()>> {
-        if let Poll::Pending = self.poll_sent(key, waker)? {
-            return Poll::Pending;
-        }
-        let Some(socket) = self.sockets.get_mut(key.0) else {
-            return Poll::Ready(Err(closed()));
-        };
-        let Some(mut outgoing) = outgoing.take() else {
+        let Some(message) = outgoing.take() else {
             return Poll::Ready(Ok(()));
         };
-        if outgoing.byte_count() == 0 {
-            return Poll::Ready(Ok(()));
+        *outgoing = self.submit(key, message)?;
+        if outgoing.is_none() {
+            Poll::Ready(Ok(()))
+        } else {
+            self.poll_sent(key, waker)
         }
+    }
+
+    /// Submits `outgoing`, or gives it back because an earlier send is still in flight.
+    ///
+    /// # Errors
+    /// Of an earlier send; what comes of this one is reported by the connection's next call.
+    pub fn submit(&mut self, key: SocketKey, outgoing: Outgoing) -> io::Result<Option<Outgoing>> {
+        let socket = self.sockets.get_mut(key.0).ok_or_else(closed)?;
+        if socket.send_error != 0 {
+            return Err(os_error(socket.send_error));
+        }
+        if socket.in_flight.contains(Lane::Send) {
+            return Ok(Some(outgoing));
+        }
+        let mut outgoing = outgoing;
         if self.buffers.is_low() {
             outgoing.copy_received();
         }
+        let count = outgoing.byte_count();
+        if count == 0 {
+            return Ok(None);
+        }
+        let parts = outgoing.parts(0, &mut socket.gather);
+        // SAFETY: the bytes are on the heap, in the arena or static, so they stay where they are
+        // when `outgoing` moves into the slot below; the header is boxed in the slot. Both are
+        // touched again only by this operation's last completion.
+        let result = unsafe {
+            self.driver
+                .send(Token::new(Lane::Send, key.0), socket.fd, parts)
+        };
+        if result == Some(count as i32) {
+            // The usual case: all of it fitted, and nothing has to be kept.
+            socket.sent_total += count as u64;
+            return Ok(None);
+        }
         socket.sending = Some(outgoing);
         socket.sent = 0;
-        self.submit_send(key);
-        Poll::Ready(Ok(()))
+        socket.in_flight.insert(Lane::Send);
+        if result.is_some_and(|result| self.take_send_result(key, result)) {
+            self.submit_rest(key);
+        }
+        Ok(None)
     }
 
     /// Sends what is left of a socket's outgoing bytes; loops while the driver answers at once.
-    pub(super) fn submit_send(&mut self, key: SocketKey) {
+    pub(super) fn submit_rest(&mut self, key: SocketKey) {
         while let Some(socket) = self.sockets.get_mut(key.0) {
-            let parts = socket.parts_left();
-            let fd = socket.fd;
-            socket.in_flight.insert(Lane::Send);
+            let Some(outgoing) = &socket.sending else {
+                return;
+            };
+            let parts = outgoing.parts(socket.sent, &mut socket.gather);
             // SAFETY: the bytes belong to `sending`, the header to `gather`, both in a slot that
             // never moves; they are touched again only by this operation's last completion.
-            let result = unsafe { self.driver.send(Token::new(Lane::Send, key.0), fd, parts) };
+            let result = unsafe {
+                self.driver
+                    .send(Token::new(Lane::Send, key.0), socket.fd, parts)
+            };
             let Some(result) = result else { return };
             if !self.take_send_result(key, result) {
                 return;

@@ -1,0 +1,501 @@
+//! From a configuration to running workers, and back: bind, open, start, wait, drain.
+
+use crate::admission::Admission;
+use crate::config::{self, Address, Config, Listener};
+use crate::log::{self, LogThread};
+use crate::stats::{Counter, WorkerStats};
+use crate::worker::{self, Order, Spec};
+use ringway_runtime::process::{Signal, Signals, raise_descriptor_limit};
+use ringway_runtime::{
+    BlockingPool, Directory, DriverChoice, Io, Keepalive, ListenOptions, ListenSocket,
+    RuntimeOptions, Sender, SocketOptions, cpu, mailbox,
+};
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Descriptors that aren't connections: logs, epoll or ring, events, roots, files being sent.
+const SPARE_DESCRIPTORS: u64 = 64;
+const SPARE_FOR_EACH_WORKER: u64 = 16;
+/// After the drain's own deadline, how long a worker may take to call back what the kernel holds.
+const TEARDOWN_PATIENCE: Duration = Duration::from_secs(8);
+/// How long the access log may take to write what it has when the server ends.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why the server didn't start, or had to end.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// An address can't be listened on.
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// A root directory can't be opened.
+    Root {
+        /// The directory.
+        path: PathBuf,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// The access log can't be opened.
+    AccessLog(io::Error),
+    /// A worker can't run.
+    Worker {
+        /// Its number, from 0.
+        index: usize,
+        /// The reason.
+        error: io::Error,
+    },
+    /// The process's signals or threads can't be set up.
+    Process(io::Error),
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServerError::Listen { address, error } => {
+                write!(
+                    out,
+                    "can't listen on {address}: {error}{}",
+                    advice(*address, error)
+                )
+            }
+            ServerError::Root { path, error } => {
+                write!(
+                    out,
+                    "can't open the root directory {}: {error}",
+                    path.display()
+                )
+            }
+            ServerError::AccessLog(error) => write!(out, "can't open the access log: {error}"),
+            ServerError::Worker { index, error } => {
+                write!(out, "worker {index} can't run: {error}")
+            }
+            ServerError::Process(error) => write!(out, "can't start: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+/// What to do about an address that can't be bound.
+fn advice(address: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another program has that port: stop it, or choose another with --listen".to_owned()
+        }
+        io::ErrorKind::PermissionDenied if address.port() < 1024 => format!(
+            "; ports below 1024 need the right CAP_NET_BIND_SERVICE: choose another, such as \
+             {}, or give the program that right",
+            8000 + u32::from(address.port())
+        ),
+        io::ErrorKind::AddrNotAvailable => "; no interface here has that address".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// Runs the server until it is told to stop by SIGINT or SIGTERM: then nothing more is accepted,
+/// and what is under way is finished within the configured time. A second signal ends it at once.
+///
+/// To be called on the main thread before any other is started, because it takes the process's
+/// signals.
+///
+/// # Errors
+/// When it can't start, with everything undone; or when every worker has failed.
+pub fn run(config: Config) -> Result<(), ServerError> {
+    let signals = Signals::block().map_err(ServerError::Process)?;
+    log::init_events(config.log.events);
+    let descriptors = raise_descriptor_limit().map_err(ServerError::Process)?;
+    let config = Arc::new(config);
+    let server = Server::start(&config, descriptors)?;
+    server.announce();
+    let events = server.events.0.clone();
+    std::thread::Builder::new()
+        .name("ringway-signals".to_owned())
+        .spawn(move || {
+            loop {
+                // The receiver lives as long as the process.
+                let _ = events.send(Event::Signal(signals.wait()));
+            }
+        })
+        .map_err(ServerError::Process)?;
+    server.control()
+}
+
+/// What the control thread hears.
+enum Event {
+    Ready(DriverChoice),
+    Ended(usize, Ending),
+    Signal(Signal),
+}
+
+/// How a worker's thread ended.
+enum Ending {
+    Done,
+    Failed(io::Error),
+    Panicked,
+}
+
+struct Running {
+    orders: Sender<Order>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Server {
+    config: Arc<Config>,
+    directories: Vec<Directory>,
+    /// Every bound address with its root.
+    bound: Vec<(SocketAddr, usize)>,
+    cpus: Vec<usize>,
+    blocking: BlockingPool,
+    admission: Arc<Admission>,
+    log: Option<LogThread>,
+    stats: Vec<Arc<WorkerStats>>,
+    workers: Vec<Option<Running>>,
+    driver: Option<DriverChoice>,
+    events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+}
+
+impl Server {
+    fn start(config: &Arc<Config>, descriptors: u64) -> Result<Server, ServerError> {
+        let open = |root: &config::Root| {
+            Directory::open(&root.root).map_err(|error| ServerError::Root {
+                path: root.root.clone(),
+                error,
+            })
+        };
+        let directories = config.roots.iter().map(open).collect::<Result<_, _>>()?;
+        let log = LogThread::open(&config.log).map_err(ServerError::AccessLog)?;
+        let limits = config.limits;
+        let mut server = Server {
+            config: Arc::clone(config),
+            directories,
+            bound: Vec::new(),
+            cpus: if config.pin {
+                cpu::allowed().unwrap_or_default()
+            } else {
+                Vec::new()
+            },
+            blocking: BlockingPool::new(limits.blocking_threads, limits.blocking_queue),
+            admission: Admission::new(
+                connection_limit(config, descriptors),
+                limits.connections_per_address,
+            ),
+            log,
+            stats: (0..config.workers).map(|_| Arc::default()).collect(),
+            workers: Vec::new(),
+            driver: None,
+            events: mpsc::channel(),
+        };
+        let mut sockets = server.bind_all()?;
+        for index in 0..config.workers {
+            let listeners = sockets
+                .iter_mut()
+                .map(|(group, root)| (group.remove(0), *root));
+            let listeners = listeners.collect();
+            let running = server.spawn(index, listeners)?;
+            server.workers.push(Some(running));
+        }
+        server.await_ready()?;
+        Ok(server)
+    }
+
+    /// A group of sockets for each address: one for each worker.
+    fn bind_all(&mut self) -> Result<Vec<(Vec<ListenSocket>, usize)>, ServerError> {
+        let mut groups = Vec::new();
+        let config = Arc::clone(&self.config);
+        for listener in &config.listeners {
+            for address in &listener.addresses {
+                let group = bind(*address, listener, config.workers)?;
+                let socket = address.socket;
+                let bound = group[0].local_address();
+                let bound = bound.map_err(|error| ServerError::Listen {
+                    address: socket,
+                    error,
+                })?;
+                self.bound.push((bound, listener.root));
+                groups.push((group, listener.root));
+            }
+        }
+        Ok(groups)
+    }
+
+    fn spawn(
+        &self,
+        index: usize,
+        listeners: Vec<(ListenSocket, usize)>,
+    ) -> Result<Running, ServerError> {
+        let (orders, mail) = mailbox(4);
+        let spec = Spec {
+            index,
+            cpu: (!self.cpus.is_empty()).then(|| self.cpus[index % self.cpus.len()]),
+            config: Arc::clone(&self.config),
+            directories: self.directories.clone(),
+            listeners,
+            options: self.runtime_options(),
+            admission: Arc::clone(&self.admission),
+            log: self.log.as_ref().map(LogThread::handle),
+            stats: Arc::clone(&self.stats[index]),
+        };
+        let events = self.events.0.clone();
+        let thread = std::thread::Builder::new()
+            .name(format!("ringway-{index}"))
+            .spawn(move || {
+                let ready = |choice: &DriverChoice| {
+                    let _ = events.send(Event::Ready(choice.clone()));
+                };
+                let ran = catch_unwind(AssertUnwindSafe(|| worker::run(spec, mail, ready)));
+                let ending = match ran {
+                    Ok(Ok(())) => Ending::Done,
+                    Ok(Err(error)) => Ending::Failed(error),
+                    Err(_) => Ending::Panicked,
+                };
+                // The control thread may have gone, and the process with it.
+                let _ = events.send(Event::Ended(index, ending));
+            })
+            .map_err(ServerError::Process)?;
+        Ok(Running {
+            orders,
+            thread: Some(thread),
+        })
+    }
+
+    fn runtime_options(&self) -> RuntimeOptions {
+        let limits = self.config.limits;
+        RuntimeOptions {
+            io: match self.config.io {
+                config::Io::Auto => Io::Auto,
+                config::Io::Uring => Io::Uring,
+                config::Io::Epoll => Io::Epoll,
+            },
+            receive_buffers: limits.receive_buffers.min(1 << 15) as u16,
+            receive_buffer_bytes: limits.receive_buffer_bytes as usize,
+            ring_entries: limits.ring_entries,
+            completion_entries: limits.completion_entries,
+            blocking: self.blocking.clone(),
+        }
+    }
+
+    /// Waits until every worker has its driver, or one has failed.
+    fn await_ready(&mut self) -> Result<(), ServerError> {
+        for _ in 0..self.config.workers {
+            match self.events.1.recv() {
+                Ok(Event::Ready(choice)) => self.driver = Some(choice),
+                Ok(Event::Ended(index, Ending::Failed(error))) => {
+                    return Err(ServerError::Worker { index, error });
+                }
+                _ => {
+                    let error = io::Error::other("it ended before it began");
+                    return Err(ServerError::Worker { index: 0, error });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The lines that a person sees at start; the first has the address to click.
+    fn announce(&self) {
+        for (address, root) in &self.bound {
+            let path = self.config.roots[*root].root.display();
+            println!("serving {path} at http://{}/", reachable(*address));
+        }
+        if let Some(choice) = &self.driver {
+            println!("driver  {choice}");
+        }
+        let workers = self.config.workers;
+        let plural = if workers == 1 { "" } else { "s" };
+        if self.cpus.is_empty() {
+            println!("workers {workers} thread{plural}, not pinned");
+        } else {
+            let cpus: Vec<String> = (0..workers)
+                .map(|index| self.cpus[index % self.cpus.len()].to_string())
+                .collect();
+            println!(
+                "workers {workers} thread{plural}, on CPU {}",
+                cpus.join(", ")
+            );
+        }
+    }
+
+    /// Listens to signals and to workers until the last of them has ended.
+    fn control(mut self) -> Result<(), ServerError> {
+        let mut drain_until: Option<Instant> = None;
+        while self.workers.iter().any(Option::is_some) {
+            let event = match drain_until {
+                None => self.events.1.recv().ok(),
+                Some(until) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    self.events.1.recv_timeout(left).ok()
+                }
+            };
+            match event {
+                Some(Event::Signal(Signal::Terminate)) if drain_until.is_none() => {
+                    let patience = self.config.shutdown_timeout;
+                    tracing::info!(
+                        seconds = patience.as_secs_f64(),
+                        "ending: no more connections"
+                    );
+                    drain_until = Some(Instant::now() + patience + TEARDOWN_PATIENCE);
+                    self.drain(patience);
+                }
+                Some(Event::Signal(Signal::Terminate)) => {
+                    tracing::warn!("ended at once by a second signal");
+                    return Ok(());
+                }
+                Some(Event::Signal(Signal::Reload)) => {
+                    tracing::info!("access log opened anew");
+                    self.log.iter().for_each(LogThread::reopen);
+                }
+                Some(Event::Ended(index, ending)) => {
+                    self.take_ended(index, ending, drain_until.is_some())?;
+                }
+                Some(Event::Ready(..)) => {}
+                // Out of patience: what a worker still holds ends with the process.
+                None => break,
+            }
+        }
+        if let Some(log) = self.log.take() {
+            log.finish(LOG_PATIENCE);
+        }
+        tracing::info!("ended");
+        Ok(())
+    }
+
+    fn drain(&self, patience: Duration) {
+        for running in self.workers.iter().flatten() {
+            // A full mailbox has the same order in it.
+            let _ = running.orders.send(Order::Drain(patience));
+        }
+    }
+
+    fn take_ended(
+        &mut self,
+        index: usize,
+        ending: Ending,
+        is_draining: bool,
+    ) -> Result<(), ServerError> {
+        if let Some(mut running) = self.workers[index].take()
+            && let Some(thread) = running.thread.take()
+        {
+            // It has sent its last event; a panic was caught inside.
+            let _ = thread.join();
+        }
+        match ending {
+            Ending::Done => {}
+            _ if is_draining => {}
+            Ending::Failed(error) => return Err(ServerError::Worker { index, error }),
+            Ending::Panicked => {
+                tracing::error!(worker = index, "a worker panicked: starting it anew");
+                self.stats[index].count(Counter::Panics);
+                self.stats[index].count(Counter::Restarts);
+                let listeners = self.rebind()?;
+                self.workers[index] = Some(self.spawn(index, listeners)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// One more socket of each address, beside those of the workers that are left.
+    fn rebind(&self) -> Result<Vec<(ListenSocket, usize)>, ServerError> {
+        let mut bound = self.bound.iter();
+        let mut sockets = Vec::new();
+        for listener in &self.config.listeners {
+            let options = listen_options(listener);
+            for _ in &listener.addresses {
+                let (address, root) = bound.next().expect("one for each address");
+                let socket = ListenSocket::bind_sibling(*address, &options).map_err(|error| {
+                    ServerError::Listen {
+                        address: *address,
+                        error,
+                    }
+                })?;
+                sockets.push((socket, *root));
+            }
+        }
+        Ok(sockets)
+    }
+}
+
+/// Binds one address for all workers. "Every family" is both, or IPv4 where there is no IPv6.
+fn bind(
+    address: Address,
+    listener: &Listener,
+    count: usize,
+) -> Result<Vec<ListenSocket>, ServerError> {
+    let options = listen_options(listener);
+    let bound = ListenSocket::bind_group(address.socket, count, &options);
+    let bound = match bound {
+        Err(error)
+            if address.every_family
+                && matches!(
+                    error.kind(),
+                    io::ErrorKind::Unsupported | io::ErrorKind::AddrNotAvailable
+                ) =>
+        {
+            let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.socket.port()));
+            ListenSocket::bind_group(v4, count, &options)
+        }
+        bound => bound,
+    };
+    bound.map_err(|error| ServerError::Listen {
+        address: address.socket,
+        error,
+    })
+}
+
+fn listen_options(listener: &Listener) -> ListenOptions {
+    let socket = &listener.socket;
+    let options = &listener.options;
+    ListenOptions {
+        backlog: options.backlog,
+        only_v6: options.ipv6_only,
+        fast_open: options.fast_open,
+        defer_accept: options.defer_accept,
+        socket: SocketOptions {
+            nodelay: socket.nodelay,
+            notsent_lowat: socket.notsent_lowat,
+            keepalive: socket.keepalive.then_some(Keepalive {
+                idle: socket.keepalive_idle,
+                interval: socket.keepalive_interval,
+                count: socket.keepalive_count,
+            }),
+            user_timeout: socket.user_timeout,
+            congestion: socket.congestion.clone(),
+            send_buffer: socket.send_buffer.map(|bytes| bytes as usize),
+            receive_buffer: socket.receive_buffer.map(|bytes| bytes as usize),
+        },
+    }
+}
+
+/// The bound of open connections: the configured one, within what descriptors allow.
+fn connection_limit(config: &Config, descriptors: u64) -> u32 {
+    let spare = SPARE_DESCRIPTORS + SPARE_FOR_EACH_WORKER * config.workers as u64;
+    // With very few descriptors half of them serve, rather than none.
+    let possible = descriptors
+        .saturating_sub(spare)
+        .max(descriptors / 2)
+        .max(1);
+    let possible = u32::try_from(possible).unwrap_or(u32::MAX);
+    match config.limits.connections {
+        0 => possible,
+        limit => limit.min(possible),
+    }
+}
+
+/// The address as a browser on this machine can use it.
+fn reachable(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("localhost:{}", address.port())
+    } else {
+        address.to_string()
+    }
+}

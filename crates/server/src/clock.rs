@@ -1,0 +1,52 @@
+//! The wall clock of a worker, and its `Date`: read a few times a second, not for each request.
+
+use ringway_http::date::HttpDate;
+use std::cell::Cell;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How old the wall time may be: well below the second that `Date` can tell (RFC 9110 §6.6.1).
+const FRESH: Duration = Duration::from_millis(100);
+
+/// Wall time, refreshed by the worker's monotonic clock, so that a jump of the wall clock can
+/// change dates but no deadline.
+pub(crate) struct Clock {
+    read_at: Cell<Option<Instant>>,
+    seconds: Cell<u64>,
+    date: Cell<HttpDate>,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Clock {
+        let date = Cell::new(HttpDate::from_unix_seconds(0));
+        Clock {
+            read_at: Cell::new(None),
+            seconds: Cell::new(0),
+            date,
+        }
+    }
+
+    /// Seconds since 1970, at most a tenth of a second old by `now`, the worker's clock.
+    pub(crate) fn seconds(&self, now: Instant) -> u64 {
+        if self
+            .read_at
+            .get()
+            .is_none_or(|read_at| now >= read_at + FRESH)
+        {
+            self.read_at.set(Some(now));
+            let seconds = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_secs();
+            if self.seconds.replace(seconds) != seconds {
+                self.date.set(HttpDate::from_unix_seconds(seconds));
+            }
+        }
+        self.seconds.get()
+    }
+
+    /// The same as a date.
+    pub(crate) fn date(&self, now: Instant) -> HttpDate {
+        self.seconds(now);
+        self.date.get()
+    }
+}

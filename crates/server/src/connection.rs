@@ -1,0 +1,612 @@
+//! One connection: requests in, answers out, one after the other.
+//!
+//! The fast path is straight: a head is parsed in the buffer it was received in, answered from
+//! memory, and sent with one call; then the connection waits for the next. Whatever else a request
+//! needs (a body to be read, a file to be opened, bytes to be streamed) happens in boxed futures,
+//! so that an idle connection's own stays small.
+
+use crate::answer::{self, Answer, FilePart, Frame};
+use crate::files::First;
+use crate::input::Input;
+use crate::log::Entry as LogEntry;
+use crate::stats::Counter;
+use crate::worker::{Place, Worker};
+use ringway_http::StatusCode;
+use ringway_http::body::{BodyDecoder, Step};
+use ringway_http::head::{Framing, HeadScan, RequestHead, Version, parse_head};
+use ringway_http::response::CONTINUE;
+use ringway_runtime::{Buffer, Outgoing, TcpStream};
+use std::future::poll_fn;
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Instant;
+
+/// Answers to pipelined requests up to this many bytes are gathered and leave together.
+const GATHER_BYTES: usize = 16 << 10;
+
+/// The most that one call of sendfile is asked to move, so that other connections have their turn.
+const FILE_STEP_BYTES: u64 = 1 << 20;
+/// What one connection may send in a row before the others have theirs.
+const FILE_TURN_BYTES: u64 = 4 << 20;
+
+/// One client's connection.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    worker: Rc<Worker>,
+    /// Which root answers.
+    root: usize,
+    peer: IpAddr,
+    input: Input,
+    scan: HeadScan,
+    /// Answers that wait for the input to be used up.
+    gathered: Vec<u8>,
+    requests: u32,
+    _place: Place,
+}
+
+/// How a connection ended, by whose doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The client was done, or the last answer said that it would be the last.
+    Orderly,
+    /// The client went away in the middle of something.
+    Broken,
+    /// Silent for too long between requests.
+    Idle,
+    /// What it sent was refused, or went beyond a limit.
+    Refused,
+    /// A head came too slowly.
+    SlowHead,
+    /// A body came too slowly.
+    SlowBody,
+    /// The client took no byte of an answer for too long.
+    WriteStall,
+    /// The file that was being sent changed or shrank: the rest would not have been what its head
+    /// promised.
+    FileChanged,
+    /// The server is ending.
+    Shutdown,
+}
+
+/// Where a connection stands when a request has been dealt with.
+enum Flow {
+    /// Ready for the next.
+    Continue,
+    /// The client won't send anything more.
+    Silence,
+    /// That answer was the last, for this reason; the client may still be sending.
+    Last(End),
+}
+
+/// What the bytes at hand amount to.
+enum Request {
+    /// Nothing whole yet.
+    Partial,
+    /// An answer, at once.
+    Answer(Answer),
+    /// Anything else.
+    Special(Box<Special>),
+}
+
+/// A request that can't be answered from memory alone.
+struct Special {
+    framing: Framing,
+    expects_continue: bool,
+    first: First,
+    log: Option<LogLine>,
+}
+
+/// The parts of a request that the access log wants when the answer is known.
+struct LogLine {
+    method: Box<str>,
+    target: Box<[u8]>,
+    version: Version,
+    referer: Option<Box<[u8]>>,
+    user_agent: Option<Box<[u8]>>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        stream: TcpStream,
+        worker: Rc<Worker>,
+        root: usize,
+        peer: IpAddr,
+        place: Place,
+    ) -> Connection {
+        Connection {
+            stream,
+            worker,
+            root,
+            peer,
+            input: Input::default(),
+            scan: HeadScan::default(),
+            gathered: Vec::new(),
+            requests: 0,
+            _place: place,
+        }
+    }
+
+    /// Serves the connection to its end.
+    pub(crate) async fn run(mut self) {
+        let served = self.serve().await;
+        let ended = match served {
+            Ok(flow) => Box::pin(self.finish(flow)).await,
+            Err(end) => Err(end),
+        };
+        self.worker.count_end(ended.err().unwrap_or(End::Orderly));
+    }
+
+    /// `Ok` when everything was answered; `Err` when the connection is to be cut.
+    async fn serve(&mut self) -> Result<Flow, End> {
+        loop {
+            if self.input.is_empty() {
+                if !self.gathered.is_empty() {
+                    self.flush_gathered().await?;
+                }
+                let Some(buffer) = self.next_bytes().await? else {
+                    return Ok(Flow::Silence);
+                };
+                self.input.push(buffer);
+            }
+            let flow = match self.next_request() {
+                Request::Answer(answer) => {
+                    let keep_alive = answer.keep_alive;
+                    if let Some(message) = self.send_now(answer.message)? {
+                        Box::pin(self.send(message)).await?;
+                    }
+                    if keep_alive {
+                        Flow::Continue
+                    } else {
+                        Flow::Last(End::Orderly)
+                    }
+                }
+                Request::Partial => Box::pin(self.complete_head()).await?,
+                Request::Special(special) => Box::pin(self.serve_special(*special)).await?,
+            };
+            if !matches!(flow, Flow::Continue) {
+                return Ok(flow);
+            }
+        }
+    }
+
+    /// Parses one request and, if memory suffices, answers it.
+    fn next_request(&mut self) -> Request {
+        let worker = Rc::clone(&self.worker);
+        let moment = worker.moment(self.stream.now());
+        let bytes = self.input.bytes();
+        let (head, length) = match parse_head(bytes, &mut self.scan, &worker.head_limits) {
+            Ok(None) => return Request::Partial,
+            Ok(Some(parsed)) => parsed,
+            Err(error) => return Request::Answer(self.refuse(error.status(), error.reason())),
+        };
+        self.scan = HeadScan::default();
+        self.requests += 1;
+        worker.stats.count(Counter::Requests);
+        worker.inject_panic(head.target);
+        let is_over = self.requests == worker.limits.requests_per_connection;
+        let keep_alive = head.keep_alive && !is_over && !worker.is_draining();
+        let root = &worker.roots[self.root];
+        let first = root.answer_now(&head, &bytes[..length], keep_alive, moment);
+        let request = match first {
+            First::Answer(answer) if head.framing == Framing::None => {
+                worker
+                    .stats
+                    .count_answer(answer.status.as_u16(), answer.body_bytes);
+                if worker.has_log() {
+                    let seconds = worker.clock.seconds(moment.now);
+                    worker.log(&LogEntry {
+                        peer: self.peer,
+                        time: seconds,
+                        method: head.method.as_str(),
+                        target: head.target,
+                        version: head.version,
+                        status: answer.status.as_u16(),
+                        bytes: answer.body_bytes,
+                        referer: head.referer,
+                        user_agent: head.user_agent,
+                    });
+                }
+                Request::Answer(answer)
+            }
+            first => Request::Special(Box::new(Special {
+                framing: head.framing,
+                expects_continue: head.expect_continue,
+                first,
+                log: worker.has_log().then(|| LogLine::of(&head)),
+            })),
+        };
+        self.input.consume(length);
+        request
+    }
+
+    /// The answer to what isn't a request; the connection ends with it.
+    fn refuse(&self, status: StatusCode, reason: &str) -> Answer {
+        let worker = &self.worker;
+        let now = self.stream.now();
+        worker.stats.count(Counter::Malformed);
+        worker.log(&LogEntry {
+            peer: self.peer,
+            time: worker.clock.seconds(now),
+            method: "-",
+            target: b"-",
+            version: Version::Http11,
+            status: status.as_u16(),
+            bytes: 0,
+            referer: None,
+            user_agent: None,
+        });
+        tracing::debug!(peer = %self.peer, status = status.as_u16(), reason, "refused a request");
+        let answer = answer::brief(status, Frame::of_malformed(), None, &worker.clock, now);
+        worker
+            .stats
+            .count_answer(status.as_u16(), answer.body_bytes);
+        answer
+    }
+
+    /// Waits for the first bytes of a request; `None` when the client is done.
+    async fn next_bytes(&mut self) -> Result<Option<Buffer>, End> {
+        let limits = &self.worker.limits;
+        let mut now = self.stream.now();
+        let idle_until = now + limits.idle_timeout;
+        loop {
+            let mut deadline = idle_until;
+            // Bytes that have left when an answer is still on its way, and when that must go on.
+            let mut sending = None;
+            if self.stream.is_sending() {
+                let stall_at = now + limits.write_stall_timeout;
+                deadline = stall_at.min(idle_until);
+                sending = Some((self.stream.sent_bytes(), stall_at));
+            }
+            self.stream.set_deadline(Some(deadline));
+            let received = poll_fn(|context| {
+                if self.worker.is_draining() && !self.stream.is_sending() {
+                    return Poll::Ready(None);
+                }
+                self.stream.poll_receive(context).map(Some)
+            })
+            .await;
+            match received.ok_or(End::Shutdown)? {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    now = self.stream.now();
+                    if let Some((sent, stall_at)) = sending
+                        && self.stream.sent_bytes() == sent
+                        && now >= stall_at
+                    {
+                        return Err(End::WriteStall);
+                    }
+                    if now >= idle_until {
+                        return Err(End::Idle);
+                    }
+                }
+                Err(_) => return Err(End::Broken),
+                Ok(received) => return Ok(received),
+            }
+        }
+    }
+
+    /// Receives until the head at hand is whole, or answers that its time was up.
+    async fn complete_head(&mut self) -> Result<Flow, End> {
+        self.input.release_buffer();
+        self.flush_gathered().await?;
+        let limits = self.worker.limits;
+        let deadline = self.stream.now() + limits.head_deadline;
+        loop {
+            self.stream.set_deadline(Some(deadline));
+            match self.stream.receive().await {
+                Ok(Some(buffer)) => self.input.push(buffer),
+                // Cut off in the middle of a head: there is nobody to answer.
+                Ok(None) => return Err(End::Broken),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    let answer = self.refuse(StatusCode::REQUEST_TIMEOUT, "the head was too slow");
+                    self.submit(answer.message).await?;
+                    return Ok(Flow::Last(End::SlowHead));
+                }
+                Err(_) => return Err(End::Broken),
+            }
+            let scan = &mut self.scan;
+            if !matches!(
+                parse_head(self.input.bytes(), scan, &self.worker.head_limits),
+                Ok(None)
+            ) {
+                // Whole, or hopeless: the caller parses it once more, and answers.
+                *scan = HeadScan::default();
+                return Ok(Flow::Continue);
+            }
+        }
+    }
+
+    /// Reads a body, looks a file up, streams it: whatever the request needs.
+    async fn serve_special(&mut self, special: Special) -> Result<Flow, End> {
+        self.input.release_buffer();
+        let Special {
+            framing,
+            expects_continue,
+            first,
+            log,
+        } = special;
+        if framing != Framing::None
+            && let Err(status) = self.discard_body(framing, expects_continue).await?
+        {
+            let answer = self.refuse(status, "the body was refused");
+            self.send(answer.message).await?;
+            let is_slow = status == StatusCode::REQUEST_TIMEOUT;
+            return Ok(Flow::Last(if is_slow {
+                End::SlowBody
+            } else {
+                End::Refused
+            }));
+        }
+        let worker = Rc::clone(&self.worker);
+        let answer = match first {
+            First::Answer(answer) => answer,
+            First::Lookup(lookup) => {
+                worker.roots[self.root]
+                    .look_up(&lookup, &worker.clock)
+                    .await
+            }
+        };
+        let keep_alive = answer.keep_alive;
+        let (status, planned) = (answer.status, answer.body_bytes);
+        let sent = match answer.file {
+            None => self.send(answer.message).await.map(|()| planned),
+            Some(part) => self.stream_file(answer.message, *part).await,
+        };
+        let body_bytes = sent.unwrap_or_default();
+        worker.stats.count_answer(status.as_u16(), body_bytes);
+        if let Some(line) = log {
+            worker.log(&line.entry(self.peer, status, body_bytes, &worker, self.stream.now()));
+        }
+        sent?;
+        Ok(if keep_alive {
+            Flow::Continue
+        } else {
+            Flow::Last(End::Orderly)
+        })
+    }
+
+    /// Reads a request's body and throws it away; `Err` is the status that refuses it.
+    async fn discard_body(
+        &mut self,
+        framing: Framing,
+        expects_continue: bool,
+    ) -> Result<Result<(), StatusCode>, End> {
+        let worker = Rc::clone(&self.worker);
+        let limits = worker.limits;
+        let mut decoder = match BodyDecoder::new(framing, &worker.body_limits) {
+            Ok(decoder) => decoder,
+            Err(error) => return Ok(Err(error.status())),
+        };
+        if expects_continue && self.input.is_empty() {
+            self.send(CONTINUE).await?;
+        }
+        let mut stall_at = self.stream.now() + limits.body_stall_timeout;
+        let mut progress = 0;
+        loop {
+            while !self.input.is_empty() {
+                let (consumed, is_over) = match decoder.decode(self.input.bytes()) {
+                    Ok(Step::Data { consumed, .. } | Step::More { consumed }) => (consumed, false),
+                    Ok(Step::End { consumed }) => (consumed, true),
+                    Err(error) => return Ok(Err(error.status())),
+                };
+                self.input.consume(consumed);
+                progress += consumed as u64;
+                if is_over {
+                    return Ok(Ok(()));
+                }
+            }
+            if progress >= limits.body_stall_bytes {
+                stall_at = self.stream.now() + limits.body_stall_timeout;
+                progress = 0;
+            }
+            self.stream.set_deadline(Some(stall_at));
+            match self.stream.receive().await {
+                Ok(Some(buffer)) => self.input.push(buffer),
+                Ok(None) => return Err(End::Broken),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    return Ok(Err(StatusCode::REQUEST_TIMEOUT));
+                }
+                Err(_) => return Err(End::Broken),
+            }
+        }
+    }
+
+    /// The usual case: nothing else is at hand or on its way, and the answer goes out without a
+    /// wait. Else it is given back.
+    fn send_now(&mut self, message: Outgoing) -> Result<Option<Outgoing>, End> {
+        if self.input.is_empty() && self.gathered.is_empty() {
+            return self.stream.submit(message).map_err(|_| End::Broken);
+        }
+        Ok(Some(message))
+    }
+
+    /// Sends an answer; small ones wait for their fellows while more requests are at hand.
+    async fn send(&mut self, message: impl Into<Outgoing>) -> Result<(), End> {
+        let message = message.into();
+        if self.input.is_empty() && self.gathered.is_empty() {
+            return self.submit(message).await;
+        }
+        if message.byte_count() <= GATHER_BYTES {
+            message.append_to(&mut self.gathered);
+            if self.gathered.len() >= GATHER_BYTES {
+                self.flush_gathered().await?;
+            }
+            return Ok(());
+        }
+        self.flush_gathered().await?;
+        self.submit(message).await
+    }
+
+    async fn flush_gathered(&mut self) -> Result<(), End> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let gathered = std::mem::take(&mut self.gathered);
+        self.submit(gathered.into()).await
+    }
+
+    /// Hands bytes to the worker. Waits only while an earlier message is on its way, and gives up
+    /// when that makes no progress.
+    async fn submit(&mut self, message: Outgoing) -> Result<(), End> {
+        let mut message = Some(message);
+        loop {
+            let sent = self.expect_progress();
+            let submitted = poll_fn(|context| {
+                let submitted = self.stream.poll_send(&mut message, context);
+                if submitted.is_pending() {
+                    self.input.release_buffer();
+                }
+                submitted
+            });
+            match submitted.await {
+                Ok(()) => return Ok(()),
+                Err(error) => self.judge(&error, sent)?,
+            }
+        }
+    }
+
+    /// Sets the deadline for the next progress of a send.
+    fn expect_progress(&mut self) -> u64 {
+        let stall = self.worker.limits.write_stall_timeout;
+        self.stream.set_deadline(Some(self.stream.now() + stall));
+        self.stream.sent_bytes()
+    }
+
+    /// `Ok` when a wait to send should go on: it timed out, but bytes have left since.
+    fn judge(&self, error: &io::Error, sent: u64) -> Result<(), End> {
+        match error.kind() {
+            io::ErrorKind::TimedOut if self.stream.sent_bytes() > sent => Ok(()),
+            io::ErrorKind::TimedOut => Err(End::WriteStall),
+            _ => Err(End::Broken),
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), End> {
+        self.flush_gathered().await?;
+        loop {
+            let sent = self.expect_progress();
+            match self.stream.flush().await {
+                Ok(()) => return Ok(()),
+                Err(error) => self.judge(&error, sent)?,
+            }
+        }
+    }
+
+    /// Sends a head and then a file's bytes, inside the kernel. How many of them.
+    async fn stream_file(&mut self, head: Outgoing, mut part: FilePart) -> Result<u64, End> {
+        self.flush_gathered().await?;
+        self.submit(head.with_more_following()).await?;
+        self.flush().await?;
+        let (total, mut in_turn) = (part.bytes, 0);
+        while part.bytes > 0 {
+            let step = part.bytes.min(FILE_STEP_BYTES);
+            if step == part.bytes && part.file.metadata().ok() != Some(part.metadata) {
+                // Its content has changed since the head promised it: the end is withheld, so that
+                // nobody takes a mixture for the file.
+                return Err(End::FileChanged);
+            }
+            match self
+                .stream
+                .send_file_now(&part.file, part.offset, step as usize)
+            {
+                Ok(0) => return Err(End::FileChanged),
+                Ok(count) => {
+                    part.offset += count as u64;
+                    part.bytes -= count as u64;
+                    in_turn += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => in_turn = u64::MAX,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Err(End::Broken),
+            }
+            if in_turn >= FILE_TURN_BYTES && part.bytes > 0 {
+                in_turn = 0;
+                self.wait_writable().await?;
+            }
+        }
+        Ok(total)
+    }
+
+    async fn wait_writable(&mut self) -> Result<(), End> {
+        self.expect_progress();
+        match self.stream.writable().await {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(End::WriteStall),
+            Err(_) => Err(End::Broken),
+        }
+    }
+
+    /// Ends a connection in good order: everything sent, then a half-close, and what the client
+    /// still sends is read for a while, so that no reset destroys the answer on its way.
+    async fn finish(&mut self, flow: Flow) -> Result<(), End> {
+        self.flush().await?;
+        let Flow::Last(end) = flow else { return Ok(()) };
+        if self.stream.shutdown_write().is_err() {
+            return Err(End::Broken);
+        }
+        let limits = self.worker.limits;
+        self.stream
+            .set_deadline(Some(self.stream.now() + limits.linger_timeout));
+        let mut budget = limits.linger_bytes;
+        while let Ok(Some(buffer)) = self.stream.receive().await {
+            budget = budget.saturating_sub(buffer.len() as u64);
+            if budget == 0 {
+                break;
+            }
+        }
+        if end == End::Orderly {
+            Ok(())
+        } else {
+            Err(end)
+        }
+    }
+}
+
+impl LogLine {
+    fn of(head: &RequestHead<'_>) -> LogLine {
+        LogLine {
+            method: head.method.as_str().into(),
+            target: head.target.into(),
+            version: head.version,
+            referer: head.referer.map(Into::into),
+            user_agent: head.user_agent.map(Into::into),
+        }
+    }
+
+    fn entry(
+        &self,
+        peer: IpAddr,
+        status: StatusCode,
+        bytes: u64,
+        worker: &Worker,
+        now: Instant,
+    ) -> LogEntry<'_> {
+        LogEntry {
+            peer,
+            time: worker.clock.seconds(now),
+            method: &self.method,
+            target: &self.target,
+            version: self.version,
+            status: status.as_u16(),
+            bytes,
+            referer: self.referer.as_deref(),
+            user_agent: self.user_agent.as_deref(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A million idle connections are a million of these; the rarer states are boxed.
+    #[test]
+    fn an_idle_connection_takes_at_most_a_kibibyte() {
+        fn size_of_future<F: Future>(_: impl FnOnce(Connection) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size_of_future(Connection::run);
+        assert!(bytes <= 1024, "{bytes} bytes");
+    }
+}

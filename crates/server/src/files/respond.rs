@@ -1,0 +1,204 @@
+//! From a file and a request to the answer: conditions, ranges, the head.
+
+use super::Moment;
+use super::cache::Entry;
+use crate::answer::{Answer, FilePart, Frame, SERVER, begin};
+use crate::clock::Clock;
+use ringway_http::StatusCode;
+use ringway_http::condition::{EntityTag, Validators, Verdict, range_applies};
+use ringway_http::date::HttpDate;
+use ringway_http::head::{RequestHead, Version};
+use ringway_http::range::{ByteRange, RangeAnswer, resolve};
+use ringway_http::response::{ResponseHead, name};
+use ringway_runtime::{Chunk, File, Metadata, Outgoing};
+use std::time::Instant;
+
+/// Room for any head of a file response.
+const HEAD_BYTES: usize = 512;
+
+/// What a response says of a file, however its bytes are sent.
+pub(super) struct Representation {
+    content_type: String,
+    /// With its quotes. Strong: size and time of modification to the nanosecond.
+    etag: String,
+    last_modified: u64,
+    bytes: u64,
+}
+
+impl Representation {
+    pub(super) fn new(metadata: &Metadata, content_type: String) -> Representation {
+        let (seconds, part) = (metadata.modified_seconds, metadata.modified_nanoseconds);
+        Representation {
+            content_type,
+            etag: format!("\"{seconds:x}.{part:x}-{:x}\"", metadata.bytes),
+            // Before 1970 is as good as 1970: only equality matters.
+            last_modified: seconds.max(0).unsigned_abs(),
+            bytes: metadata.bytes,
+        }
+    }
+
+    fn validators(&self, date: u64) -> Validators<'_> {
+        let opaque = &self.etag.as_bytes()[1..self.etag.len() - 1];
+        Validators {
+            etag: Some(EntityTag {
+                weak: false,
+                opaque,
+            }),
+            // A time in the future is no validator (RFC 9110 §8.8.2.1).
+            last_modified: Some(self.last_modified).filter(|modified| *modified <= date),
+        }
+    }
+
+    fn describe<'o>(&self, head: ResponseHead<'o>, date: u64) -> ResponseHead<'o> {
+        // RFC 9110 §8.8.2.1: never later than the message's own date.
+        let modified = HttpDate::from_unix_seconds(self.last_modified.min(date));
+        head.header(name::ETAG, self.etag.as_bytes())
+            .last_modified(&modified)
+    }
+
+    /// The plain 200 of HTTP/1.1 with its body, and where in it the head ends and the date begins.
+    pub(super) fn whole(
+        &self,
+        body: &[u8],
+        clock: &Clock,
+        now: Instant,
+    ) -> (Vec<u8>, usize, usize) {
+        let mut out = Vec::with_capacity(HEAD_BYTES + body.len());
+        let frame = Frame {
+            version: Version::Http11,
+            keep_alive: true,
+            is_head: false,
+        };
+        let date_at = b"HTTP/1.1 200 OK\r\nServer: ".len() + SERVER.len() + b"\r\nDate: ".len();
+        self.emit(&mut out, StatusCode::OK, None, frame, clock, now);
+        let head_bytes = out.len();
+        out.extend_from_slice(body);
+        debug_assert_eq!(&out[date_at..date_at + 29], clock.date(now).as_bytes());
+        (out, head_bytes, date_at)
+    }
+
+    fn emit(
+        &self,
+        out: &mut Vec<u8>,
+        status: StatusCode,
+        range: Option<ByteRange>,
+        frame: Frame,
+        clock: &Clock,
+        now: Instant,
+    ) {
+        let date = clock.seconds(now);
+        let head = begin(out, status, frame, clock, now);
+        let head = match status {
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                head.unsatisfied_range(self.bytes).content_length(0)
+            }
+            StatusCode::PRECONDITION_FAILED => head.content_length(0),
+            // RFC 9110 §15.4.5: what a 200 would say that helps the cache; no content, no length.
+            StatusCode::NOT_MODIFIED => self.describe(head, date),
+            _ => {
+                let length = range.map_or(self.bytes, ByteRange::len);
+                let head = self
+                    .describe(head, date)
+                    .header(name::ACCEPT_RANGES, b"bytes");
+                let head = head.header(name::CONTENT_TYPE, self.content_type.as_bytes());
+                let head = head.content_length(length);
+                match range {
+                    Some(range) => head.content_range(range, self.bytes),
+                    None => head,
+                }
+            }
+        };
+        head.finish()
+            .expect("the values are numbers, dates and media types");
+    }
+
+    /// RFC 9110 §13.2.2, and ranges after it.
+    fn decide(&self, head: &RequestHead<'_>, date: u64) -> (StatusCode, Option<ByteRange>) {
+        let validators = self.validators(date);
+        match head.preconditions().evaluate(validators) {
+            Verdict::Proceed => {}
+            Verdict::NotModified => return (StatusCode::NOT_MODIFIED, None),
+            Verdict::Failed => return (StatusCode::PRECONDITION_FAILED, None),
+        }
+        // RFC 9110 §14.2: ranges are defined for GET alone.
+        let range = head
+            .range
+            .filter(|_| head.method == ringway_http::head::Method::Get);
+        let Some(range) = range.filter(|_| range_applies(head.if_range, validators, date)) else {
+            return (StatusCode::OK, None);
+        };
+        match resolve(range, self.bytes) {
+            RangeAnswer::Whole => (StatusCode::OK, None),
+            RangeAnswer::Part(part) => (StatusCode::PARTIAL_CONTENT, Some(part)),
+            RangeAnswer::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, None),
+        }
+    }
+}
+
+/// Which bytes of the file an answer carries: offset and count.
+fn extent(status: StatusCode, range: Option<ByteRange>, bytes: u64, frame: Frame) -> (u64, u64) {
+    match (status, range) {
+        _ if frame.is_head => (0, 0),
+        (StatusCode::OK, _) => (0, bytes),
+        (_, Some(range)) => (range.first, range.len()),
+        _ => (0, 0),
+    }
+}
+
+/// An answer from the cache that is not the plain one.
+pub(super) fn from_memory(
+    entry: &Entry,
+    head: &RequestHead<'_>,
+    frame: Frame,
+    moment: Moment<'_>,
+) -> Answer {
+    let representation = entry.representation();
+    let (status, range) = representation.decide(head, moment.clock.seconds(moment.now));
+    let mut out = Vec::with_capacity(HEAD_BYTES);
+    representation.emit(&mut out, status, range, frame, moment.clock, moment.now);
+    let (offset, body_bytes) = extent(status, range, representation.bytes, frame);
+    let message = if body_bytes == 0 {
+        Outgoing::from(out)
+    } else {
+        let first = entry.head_bytes() + offset as u32;
+        let part = first..first + body_bytes as u32;
+        Outgoing::gathered(out, Chunk::Shared(entry.response(moment), part))
+    };
+    Answer {
+        status,
+        message,
+        body_bytes,
+        file: None,
+        keep_alive: frame.keep_alive,
+    }
+}
+
+/// An answer whose body is sent from the page cache.
+pub(super) fn from_file(
+    file: File,
+    metadata: Metadata,
+    representation: &Representation,
+    head: &RequestHead<'_>,
+    frame: Frame,
+    moment: Moment<'_>,
+) -> Answer {
+    let (status, range) = representation.decide(head, moment.clock.seconds(moment.now));
+    let mut out = Vec::with_capacity(HEAD_BYTES);
+    representation.emit(&mut out, status, range, frame, moment.clock, moment.now);
+    let (offset, bytes) = extent(status, range, representation.bytes, frame);
+    let part = (bytes > 0).then(|| {
+        Box::new(FilePart {
+            file,
+            offset,
+            bytes,
+            metadata,
+        })
+    });
+    Answer {
+        status,
+        message: out.into(),
+        body_bytes: bytes,
+        file: part,
+        keep_alive: frame.keep_alive,
+    }
+}

@@ -1,0 +1,338 @@
+//! One worker: what its connections share, and its life from start to drain.
+
+use crate::admission::{Admission, Ticket};
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::connection::{Connection, End};
+use crate::files::{FileLimits, Moment, Root};
+use crate::limits::Limits;
+use crate::log::{Entry, WorkerLog};
+use crate::stats::{Counter, WorkerStats};
+use ringway_http::body::BodyLimits;
+use ringway_http::head::HeadLimits;
+use ringway_runtime::{
+    Directory, DriverChoice, ListenSocket, Receiver, Runtime, RuntimeOptions, TcpListener,
+    TcpStream, cpu, sleep, spawn,
+};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// How long accepting rests when the process is out of descriptors.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// How often the access log's buffer is handed over, however little is in it.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Everything that a worker is given when it starts. It is all its own, or shared without locks.
+pub(crate) struct Spec {
+    pub(crate) index: usize,
+    /// The CPU to keep to.
+    pub(crate) cpu: Option<usize>,
+    pub(crate) config: Arc<Config>,
+    /// An open directory for each root of the configuration.
+    pub(crate) directories: Vec<Directory>,
+    /// Its own socket of each address, and the root that is served there.
+    pub(crate) listeners: Vec<(ListenSocket, usize)>,
+    pub(crate) options: RuntimeOptions,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) log: Option<WorkerLog>,
+    pub(crate) stats: Arc<WorkerStats>,
+}
+
+/// What a worker is told while it runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Order {
+    /// Accept nothing more, finish what is under way within this time, and end.
+    Drain(Duration),
+}
+
+/// What the connections of a worker share.
+pub(crate) struct Worker {
+    pub(crate) config: Arc<Config>,
+    pub(crate) limits: Limits,
+    pub(crate) roots: Vec<Root>,
+    pub(crate) clock: Clock,
+    pub(crate) head_limits: HeadLimits,
+    pub(crate) body_limits: BodyLimits,
+    pub(crate) stats: Arc<WorkerStats>,
+    admission: Arc<Admission>,
+    log: RefCell<Option<WorkerLog>>,
+    is_draining: Cell<bool>,
+    open_count: Cell<usize>,
+    /// Who waits for the last connection's end.
+    emptied: RefCell<Option<Waker>>,
+}
+
+/// A connection's place among the worker's and the process's; given back when dropped.
+pub(crate) struct Place {
+    worker: Rc<Worker>,
+    _ticket: Ticket,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let open = self.worker.open_count.get() - 1;
+        self.worker.open_count.set(open);
+        self.worker.stats.set(Counter::Open, open as u64);
+        if open == 0
+            && let Some(waker) = self.worker.emptied.take()
+        {
+            waker.wake();
+        }
+    }
+}
+
+/// Runs a worker on this thread until it is told to end. `ready` hears once which driver it has.
+///
+/// # Errors
+/// When no driver can run here, or the driver fails.
+pub(crate) fn run(
+    spec: Spec,
+    orders: Receiver<Order>,
+    ready: impl FnOnce(&DriverChoice),
+) -> io::Result<()> {
+    if let Some(cpu) = spec.cpu
+        && let Err(error) = cpu::pin_current_thread(cpu)
+    {
+        tracing::warn!(worker = spec.index, cpu, %error, "not pinned to its CPU");
+    }
+    let mut runtime = Runtime::new(&spec.options)?;
+    if let Some(choice) = runtime.driver() {
+        ready(choice);
+    }
+    runtime.block_on(serve(spec, orders))?
+}
+
+/// Serves a configuration's first listener on a runtime of the caller's: another program's worker,
+/// or a simulated one.
+///
+/// Returns the address it listens on. The tasks end with the runtime.
+///
+/// # Errors
+/// When a root can't be opened, or the address can't be bound.
+pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<SocketAddr> {
+    let open = |root: &config::Root| Directory::open(&root.root);
+    let connections = match config.limits.connections {
+        0 => u32::MAX,
+        limit => limit,
+    };
+    let (address, root) = (
+        config.listeners[0].addresses[0].socket,
+        config.listeners[0].root,
+    );
+    let spec = Spec {
+        index: 0,
+        cpu: None,
+        directories: config.roots.iter().map(open).collect::<io::Result<_>>()?,
+        listeners: Vec::new(),
+        options: RuntimeOptions::default(),
+        admission: Admission::new(connections, config.limits.connections_per_address),
+        log: None,
+        stats: Arc::default(),
+        config: Arc::new(config),
+    };
+    let (worker, _) = Worker::new(spec);
+    let _turn = runtime.enter();
+    let listener = TcpListener::bind(address, &ringway_runtime::ListenOptions::default())?;
+    let address = listener.local_address()?;
+    drop(spawn(worker.accept_all(listener, root)));
+    Ok(address)
+}
+
+async fn serve(spec: Spec, mut orders: Receiver<Order>) -> io::Result<()> {
+    let index = spec.index;
+    let (worker, sockets) = Worker::new(spec);
+    let mut accepting = Vec::new();
+    for (socket, root) in sockets {
+        let listener = TcpListener::adopt(socket)?;
+        accepting.push(spawn(Rc::clone(&worker).accept_all(listener, root)));
+    }
+    drop(spawn(Rc::clone(&worker).flush_log()));
+    // Without an order (the control thread is gone) there is nothing to wait for either.
+    let patience = match orders.receive().await {
+        Some(Order::Drain(patience)) => patience,
+        None => Duration::ZERO,
+    };
+    accepting.into_iter().for_each(|task| task.cancel());
+    worker.is_draining.set(true);
+    ringway_runtime::wake_receivers();
+    let left = worker.open_count.get();
+    if ringway_runtime::timeout(patience, worker.is_empty())
+        .await
+        .is_err()
+    {
+        let cut = worker.open_count.get();
+        tracing::warn!(
+            worker = index,
+            under_way = left,
+            cut,
+            "connections were cut"
+        );
+    }
+    if let Some(log) = &mut *worker.log.borrow_mut() {
+        log.flush();
+    }
+    Ok(())
+}
+
+impl Worker {
+    fn new(spec: Spec) -> (Rc<Worker>, Vec<(ListenSocket, usize)>) {
+        let limits = spec.config.limits;
+        let head_limits = HeadLimits {
+            head_bytes: limits.head_bytes,
+            header_count: limits.header_count,
+            target_bytes: limits.target_bytes,
+        };
+        let workers = spec.config.workers;
+        let file_limits = FileLimits {
+            head: head_limits,
+            cache_bytes: limits.cache_bytes / workers as u64,
+            cache_entries: limits.cache_entries / workers,
+            cache_file_bytes: limits.cache_file_bytes,
+        };
+        let roots = std::iter::zip(&spec.config.roots, spec.directories)
+            .map(|(config, directory)| Root::new(config.clone(), directory, file_limits))
+            .collect();
+        let worker = Worker {
+            limits,
+            roots,
+            clock: Clock::new(),
+            head_limits,
+            body_limits: BodyLimits {
+                body_bytes: limits.body_bytes,
+                ..BodyLimits::default()
+            },
+            stats: spec.stats,
+            admission: spec.admission,
+            log: RefCell::new(spec.log),
+            is_draining: Cell::new(false),
+            open_count: Cell::new(0),
+            emptied: RefCell::new(None),
+            config: spec.config,
+        };
+        (Rc::new(worker), spec.listeners)
+    }
+
+    async fn accept_all(self: Rc<Worker>, listener: TcpListener, root: usize) {
+        loop {
+            match listener.accept().await {
+                Ok(stream) => self.welcome(stream, root),
+                Err(error) => {
+                    // Out of descriptors, most likely. The connection waits in the backlog until
+                    // others have ended; trying at once would only spin.
+                    self.stats.count(Counter::AcceptErrors);
+                    tracing::warn!(%error, "accepting rests for a moment");
+                    sleep(ACCEPT_REST).await;
+                }
+            }
+        }
+    }
+
+    /// Serves a connection, unless a bound is reached.
+    fn welcome(self: &Rc<Worker>, stream: TcpStream, root: usize) {
+        // It fails when the client is gone already.
+        let Ok(peer) = stream.peer_address().as_ref().map(SocketAddr::ip) else {
+            return;
+        };
+        let ticket = match self.admission.admit(peer) {
+            Ok(ticket) => ticket,
+            Err(refusal) => {
+                self.stats.count_refusal(refusal);
+                return stream.reset();
+            }
+        };
+        self.stats.count(Counter::Accepted);
+        self.open_count.set(self.open_count.get() + 1);
+        self.stats.set(Counter::Open, self.open_count.get() as u64);
+        let place = Place {
+            worker: Rc::clone(self),
+            _ticket: ticket,
+        };
+        drop(spawn(
+            Connection::new(stream, Rc::clone(self), root, peer, place).run(),
+        ));
+    }
+
+    async fn is_empty(&self) {
+        poll_fn(|context| {
+            if self.open_count.get() == 0 {
+                return Poll::Ready(());
+            }
+            *self.emptied.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    async fn flush_log(self: Rc<Worker>) {
+        if !self.has_log() {
+            return;
+        }
+        loop {
+            sleep(LOG_INTERVAL).await;
+            if let Some(log) = &mut *self.log.borrow_mut() {
+                log.flush();
+            }
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.get()
+    }
+
+    pub(crate) fn moment(&self, now: Instant) -> Moment<'_> {
+        Moment {
+            now,
+            clock: &self.clock,
+        }
+    }
+
+    /// Counts a connection out, by whose fault it ended.
+    pub(crate) fn count_end(&self, end: End) {
+        let (fault, timeout) = match end {
+            End::Orderly => (Counter::ClosedOrderly, None),
+            End::Broken => (Counter::ClosedClient, None),
+            End::Refused => (Counter::ClosedLimit, None),
+            End::Idle => (Counter::ClosedDeadline, Some(Counter::TimeoutIdle)),
+            End::SlowHead => (Counter::ClosedDeadline, Some(Counter::TimeoutHead)),
+            End::SlowBody => (Counter::ClosedDeadline, Some(Counter::TimeoutBodyStall)),
+            End::WriteStall => (Counter::ClosedDeadline, Some(Counter::TimeoutWriteStall)),
+            End::FileChanged => (Counter::ClosedUs, None),
+            End::Shutdown => (Counter::ClosedShutdown, None),
+        };
+        self.stats.count(fault);
+        if let Some(timeout) = timeout {
+            self.stats.count(timeout);
+        }
+    }
+
+    pub(crate) fn has_log(&self) -> bool {
+        self.log.borrow().is_some()
+    }
+
+    /// Writes a line of the access log, if there is one.
+    pub(crate) fn log(&self, entry: &Entry<'_>) {
+        if let Some(log) = &mut *self.log.borrow_mut() {
+            log.record(entry);
+        }
+    }
+
+    /// Panics if this target is the one that tests have named for it.
+    pub(crate) fn inject_panic(&self, target: &[u8]) {
+        #[cfg(any(debug_assertions, feature = "fault-injection"))]
+        if self
+            .config
+            .panic_path
+            .as_ref()
+            .is_some_and(|path| path.as_bytes() == target)
+        {
+            panic!("injected by --inject-panic");
+        }
+        let _ = target;
+    }
+}
