@@ -42,6 +42,7 @@ impl Sending {
             first: iovec(&self.runs[0]),
             second: iovec(&self.runs[1]),
             more_follows: false,
+            is_first: true,
         }
     }
 }

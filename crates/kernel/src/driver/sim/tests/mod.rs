@@ -137,6 +137,7 @@ fn parts(bytes: &[u8]) -> SendParts {
             iov_len: 0,
         },
         more_follows: false,
+        is_first: true,
     }
 }
 
