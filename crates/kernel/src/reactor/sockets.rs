@@ -440,8 +440,14 @@ impl Reactor {
             return;
         }
         // close(2) would send no FIN while an operation holds the file: shutting down does, and it
-        // completes the receive.
-        let shut = self.driver.shutdown(fd, Shutdown::Both);
+        // completes the receive. Before a reset there must be no FIN: shutting the read side
+        // completes the receive too, and tells the peer nothing.
+        let how = if reset {
+            Shutdown::Read
+        } else {
+            Shutdown::Both
+        };
+        let shut = self.driver.shutdown(fd, how);
         for lane in SOCKET_LANES {
             let ends_by_shutdown = lane == Lane::Receive && shut.is_ok();
             if in_flight.contains(lane) && !ends_by_shutdown {
