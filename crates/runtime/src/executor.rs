@@ -41,6 +41,10 @@ impl Tasks {
         live.len() - 1
     }
 
+    fn live_count(&self) -> usize {
+        self.live.borrow().len() - self.free.borrow().len()
+    }
+
     fn discharge(&self, place: usize) {
         let waker = self.live.borrow_mut()[place].take();
         self.free.borrow_mut().push(place);
@@ -120,8 +124,12 @@ impl Worker {
     }
 
     /// Drops every task here and now, while the reactor is still there for their destructors.
+    ///
+    /// A task that another thread has just woken is on its way into the queue of injected ones, out
+    /// of reach for the moment; left there, it would be dropped by that thread. So this goes on
+    /// until there is no live task.
     fn drop_tasks(&self) {
-        loop {
+        while self.tasks.live_count() > 0 {
             let wakers: Vec<Waker> = self
                 .tasks
                 .live
@@ -136,12 +144,11 @@ impl Worker {
             loop {
                 let runnable = self.tasks.ready.borrow_mut().pop_front();
                 let Some(runnable) = runnable else { break };
-                any = true;
-                // A destructor that panics must not keep the others from running.
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(runnable)));
+                // A destructor that panics ends the process: async-task sees to that.
+                drop(runnable);
             }
-            if !any {
-                return;
+            if self.tasks.live_count() > 0 {
+                std::thread::yield_now();
             }
         }
     }
