@@ -138,7 +138,6 @@ impl Worker {
                 .filter_map(Option::take)
                 .collect();
             wakers.into_iter().for_each(Waker::wake);
-            let mut any = false;
             self.remote
                 .take_injected(|runnable| self.tasks.queue(runnable));
             loop {
