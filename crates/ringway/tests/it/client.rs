@@ -36,7 +36,12 @@ pub(crate) fn request(method: &str, target: &str, fields: &[&str]) -> String {
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Client {
-        Client::over(TcpStream::connect_timeout(&address, PATIENCE).expect("a connection"))
+        Client::try_connect(address).expect("a connection")
+    }
+
+    /// For a server that may refuse.
+    pub(crate) fn try_connect(address: SocketAddr) -> io::Result<Client> {
+        TcpStream::connect_timeout(&address, PATIENCE).map(Client::over)
     }
 
     /// A client over a socket that was opened elsewhere.
@@ -58,6 +63,7 @@ impl Client {
         self.stream.local_addr().unwrap()
     }
 
+    #[track_caller]
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream
             .write_all(bytes.as_ref())
@@ -70,27 +76,32 @@ impl Client {
     }
 
     /// Says that nothing more will be sent.
+    #[track_caller]
     pub(crate) fn finish_sending(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
     /// Sends a GET and reads its answer.
+    #[track_caller]
     pub(crate) fn get(&mut self, target: &str) -> Response {
         self.ask(&request("GET", target, &[]))
     }
 
     /// Sends a request and reads its answer.
+    #[track_caller]
     pub(crate) fn ask(&mut self, request: &str) -> Response {
         self.send(request);
         self.response_to(request.split(' ').next().unwrap())
     }
 
     /// The next answer, which isn't to a HEAD.
+    #[track_caller]
     pub(crate) fn response(&mut self) -> Response {
         self.response_to("GET")
     }
 
     /// The next answer, to a request with `method`.
+    #[track_caller]
     pub(crate) fn response_to(&mut self, method: &str) -> Response {
         let mut response = self.head();
         let status = response.status;
@@ -111,6 +122,7 @@ impl Client {
     }
 
     /// The head of the next answer.
+    #[track_caller]
     pub(crate) fn head(&mut self) -> Response {
         let end = loop {
             if let Some(at) = find(&self.input, b"\r\n\r\n") {
@@ -128,6 +140,7 @@ impl Client {
     }
 
     /// The next `count` bytes.
+    #[track_caller]
     pub(crate) fn take(&mut self, count: usize) -> Vec<u8> {
         while self.input.len() < count {
             let more = self.receive().expect("the rest of the content");
@@ -172,6 +185,11 @@ impl Client {
         };
         self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         answered || !self.input.is_empty()
+    }
+
+    /// Whether something has been received that wasn't read yet.
+    pub(crate) fn has_input(&self) -> bool {
+        !self.input.is_empty()
     }
 
     /// Reads at most `count` bytes as they come; none at the end.

@@ -125,11 +125,13 @@ pub(crate) fn run_by(program: impl AsRef<OsStr>, arguments: &[&str], command: &C
 
 impl Server {
     /// Serves `root` on `io`.
+    #[track_caller]
     pub(crate) fn serve(io: Io, root: &Path, flags: &[&str]) -> Server {
         Server::start(command(io, root, flags))
     }
 
     /// Starts the program and waits until it says that it is ready.
+    #[track_caller]
     pub(crate) fn start(command: Command) -> Server {
         match Server::try_start(command) {
             Ok(server) => server,
@@ -181,7 +183,13 @@ impl Server {
         Client::connect(self.address())
     }
 
+    /// For a server that may refuse.
+    pub(crate) fn try_connect(&self) -> std::io::Result<Client> {
+        Client::try_connect(self.address())
+    }
+
     /// The answer to a GET on a connection of its own, which ends with it.
+    #[track_caller]
     pub(crate) fn get(&self, path: &str) -> Response {
         let mut client = self.connect();
         client.send(request("GET", path, &["Connection: close"]));
@@ -191,6 +199,7 @@ impl Server {
     }
 
     /// Checks that it still answers, whatever was done to it.
+    #[track_caller]
     pub(crate) fn expect_alive(&self, path: &str, body: &[u8]) {
         let response = self.get(path);
         assert_eq!(response.status, 200);
@@ -211,6 +220,7 @@ impl Server {
     }
 
     /// Stops it in good order and says what it printed.
+    #[track_caller]
     pub(crate) fn stop(mut self) -> Ended {
         self.signal(Signal::TERM);
         let code = self.wait().code();
@@ -280,21 +290,49 @@ impl Server {
 
     /// Waits until it has taken everything that the kernel had received from `client`.
     pub(crate) fn expect_taken(&self, client: &Client) {
-        let hex = |address: SocketAddr| format!("{:04X}", address.port());
-        let (ours, theirs) = (hex(client.local_address()), hex(self.address()));
+        let peer = client.local_address().port();
         eventually("the server reads", || {
-            let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-            let of_server = table.lines().find(|line| {
-                let mut fields = line.split_whitespace().skip(1);
-                let mut next_ends_with =
-                    |port: &str| fields.next().is_some_and(|f| f.ends_with(port));
-                next_ends_with(&format!(":{theirs}")) && next_ends_with(&format!(":{ours}"))
-            });
-            // No line: it has closed the connection.
-            let waiting = of_server.and_then(|line| line.split_whitespace().nth(4));
-            (waiting.is_none_or(|queues| queues.ends_with(":00000000"))).then_some(())
+            let sockets = self.sockets();
+            // None: it has closed the connection.
+            let waits = |socket: &Socket| socket.peer == peer && socket.received_bytes > 0;
+            (!sockets.iter().any(waits)).then_some(())
         });
     }
+
+    /// Bytes that the kernel still has to send for it, also on connections that it has closed.
+    pub(crate) fn queued_bytes(&self) -> u64 {
+        self.sockets()
+            .iter()
+            .map(|socket| socket.unsent_bytes)
+            .sum()
+    }
+
+    /// Its connections over IPv4, as proc_net_tcp(5) lists them.
+    fn sockets(&self) -> Vec<Socket> {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let hex = |text: &str| u64::from_str_radix(text, 16).unwrap();
+        let port = |address: &str| hex(address.rsplit_once(':').unwrap().1) as u16;
+        let ours = self.address().port();
+        let socket = |line: &str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (sent, received) = fields[4].split_once(':').unwrap();
+            (port(fields[1]) == ours).then(|| Socket {
+                peer: port(fields[2]),
+                unsent_bytes: hex(sent),
+                received_bytes: hex(received),
+            })
+        };
+        table.lines().skip(1).filter_map(socket).collect()
+    }
+}
+
+/// What waits in the kernel on one of the server's sockets.
+struct Socket {
+    peer: u16,
+    /// Not acknowledged by the client.
+    unsent_bytes: u64,
+    /// Not read by the server.
+    received_bytes: u64,
 }
 
 impl Drop for Server {
@@ -314,8 +352,9 @@ impl Drop for Server {
     }
 }
 
-/// Every `http://ADDRESS/` in `text`.
+/// Every `http://ADDRESS/` in `text`. Every address of the machine is shown as `localhost`.
 fn addresses(text: &str) -> Vec<SocketAddr> {
+    let text = text.replace("//localhost:", "//127.0.0.1:");
     let urls = text.split("http://").skip(1);
     urls.filter_map(|rest| rest.split_once('/')?.0.parse().ok())
         .collect()
