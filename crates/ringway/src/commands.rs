@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use clap::CommandFactory as _;
 use ringway_server::config::{self, Config, ConfigError, Flags};
 
@@ -24,8 +24,7 @@ pub(crate) fn run(flags: &cli::Run) -> Result<()> {
 
 /// Runs the server until it is told to stop.
 fn start(config: Config) -> Result<()> {
-    writeln!(io::stdout(), "{config:#?}")?;
-    bail!("the server isn't linked into this build yet")
+    Ok(ringway_server::run(config)?)
 }
 
 /// `ringway check --config FILE`, or `--print-schema`
@@ -90,8 +89,6 @@ pub(crate) fn version(flags: &cli::Version) -> Result<()> {
     writeln!(out, "ringway {}", env!("CARGO_PKG_VERSION"))?;
     if flags.verbose {
         use std::env::consts::{ARCH, OS};
-        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")
-            .unwrap_or_else(|error| format!("unknown ({error})"));
         writeln!(out, "target: {ARCH}-{OS}")?;
         writeln!(
             out,
@@ -107,7 +104,9 @@ pub(crate) fn version(flags: &cli::Version) -> Result<()> {
             "fault injection: {}",
             on_off(cfg!(feature = "fault-injection"))
         )?;
-        writeln!(out, "kernel: {}", kernel.trim())?;
+        for (what, finding) in ringway_server::describe_kernel() {
+            writeln!(out, "{what}: {finding}")?;
+        }
     }
     Ok(())
 }

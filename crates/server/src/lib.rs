@@ -1,8 +1,25 @@
-//! Ringway: server.
+//! The server: a configuration in, answers out.
+//!
+//! The life of a request, and of this crate, in reading order: [`config`] is read and checked
+//! against [`limits`]; `boot` binds, opens and starts the workers; in each, `worker` accepts what
+//! [`admission`] lets in, `connection` parses requests out of its `input` and sends what `files` (or
+//! `answer`, for errors) replies; `log` and [`stats`] tell of it.
 
 #![forbid(unsafe_code)]
 
 pub mod admission;
+mod answer;
+mod boot;
+mod clock;
 pub mod config;
+mod connection;
+mod files;
+mod input;
 pub mod limits;
+pub mod log;
 pub mod stats;
+mod worker;
+
+pub use boot::{ServerError, run};
+pub use ringway_runtime::describe_kernel;
+pub use worker::serve_on;

@@ -234,7 +234,7 @@ impl Root {
             representation,
             &body,
             now,
-            now + self.config.revalidate_interval,
+            fresh_until,
         ));
         cache.borrow_mut().insert(path, Rc::clone(&entry));
         Ok(Found::Cached(entry))
