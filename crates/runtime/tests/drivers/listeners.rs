@@ -268,7 +268,7 @@ fn running_out_of_descriptors_is_an_error_and_passes(case: &Case) {
             Resource::Nofile,
             Rlimit {
                 current: Some(limit),
-                ..normal.clone()
+                ..normal
             },
         )
         .unwrap();
