@@ -1,5 +1,7 @@
 //! Enumerated cases, and threads that fight for few places.
 
+mod interleavings;
+
 use super::table::Table;
 use super::{Admission, Refusal, Ticket, client};
 use std::net::{IpAddr, Ipv4Addr};

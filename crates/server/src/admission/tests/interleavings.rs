@@ -10,7 +10,7 @@ mod parts {
     pub(super) const SET_CELLS: usize = 2;
 }
 #[expect(clippy::duplicate_mod, reason = "the same code on other atomics")]
-#[path = "table.rs"]
+#[path = "../table.rs"]
 mod table;
 
 use table::Table;
