@@ -6,7 +6,7 @@ use crate::config::{self, Config};
 use crate::connection::{Connection, End};
 use crate::files::{FileLimits, Moment, Root};
 use crate::limits::Limits;
-use crate::log::{Entry, WorkerLog};
+use crate::log::{Entry, Throttle, WorkerLog};
 use crate::stats::{Counter, WorkerStats};
 use ringway_http::body::BodyLimits;
 use ringway_http::head::HeadLimits;
@@ -26,7 +26,9 @@ use std::time::{Duration, Instant};
 /// How long accepting rests when the process is out of descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How often the access log's buffer is handed over, however little is in it.
-const LOG_INTERVAL: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_secs(1);
+/// How often an event that repeats is told again.
+const THROTTLE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Everything that a worker is given when it starts. It is all its own, or shared without locks.
 pub(crate) struct Spec {
@@ -53,7 +55,8 @@ pub(crate) enum Order {
 
 /// What the connections of a worker share.
 pub(crate) struct Worker {
-    pub(crate) config: Arc<Config>,
+    #[cfg(any(debug_assertions, feature = "fault-injection"))]
+    panic_path: Option<String>,
     pub(crate) limits: Limits,
     pub(crate) roots: Vec<Root>,
     pub(crate) clock: Clock,
@@ -62,10 +65,45 @@ pub(crate) struct Worker {
     pub(crate) stats: Arc<WorkerStats>,
     admission: Arc<Admission>,
     log: RefCell<Option<WorkerLog>>,
+    throttled: RefCell<Throttled>,
     is_draining: Cell<bool>,
     open_count: Cell<usize>,
     /// Who waits for the last connection's end.
     emptied: RefCell<Option<Waker>>,
+}
+
+/// Events that a flood would repeat without end, told as counts every few seconds.
+struct Throttled {
+    refused: Throttle,
+    accept_errors: Throttle,
+}
+
+impl Default for Throttled {
+    fn default() -> Throttled {
+        let throttle = || Throttle::new(THROTTLE_INTERVAL);
+        Throttled {
+            refused: throttle(),
+            accept_errors: throttle(),
+        }
+    }
+}
+
+impl Throttled {
+    /// Tells what is due.
+    fn tell(&mut self, now: Instant) {
+        if let Some(count) = self.refused.due(now) {
+            tracing::warn!(
+                count,
+                "connections refused: a limit of connections is reached"
+            );
+        }
+        if let Some(count) = self.accept_errors.due(now) {
+            tracing::warn!(
+                count,
+                "failed to accept: most likely out of descriptors (ulimit -n)"
+            );
+        }
+    }
 }
 
 /// A connection's place among the worker's and the process's; given back when dropped.
@@ -152,7 +190,7 @@ async fn serve(spec: Spec, mut orders: Receiver<Order>) -> io::Result<()> {
         let listener = TcpListener::adopt(socket)?;
         accepting.push(spawn(Rc::clone(&worker).accept_all(listener, root)));
     }
-    drop(spawn(Rc::clone(&worker).flush_log()));
+    drop(spawn(Rc::clone(&worker).tick()));
     // Without an order (the control thread is gone) there is nothing to wait for either.
     let patience = match orders.receive().await {
         Some(Order::Drain(patience)) => patience,
@@ -213,7 +251,9 @@ impl Worker {
             is_draining: Cell::new(false),
             open_count: Cell::new(0),
             emptied: RefCell::new(None),
-            config: spec.config,
+            #[cfg(any(debug_assertions, feature = "fault-injection"))]
+            panic_path: spec.config.panic_path.clone(),
+            throttled: RefCell::default(),
         };
         (Rc::new(worker), spec.listeners)
     }
@@ -222,15 +262,21 @@ impl Worker {
         loop {
             match listener.accept().await {
                 Ok(stream) => self.welcome(stream, root),
-                Err(error) => {
+                Err(_) => {
+                    self.stats.count(Counter::AcceptErrors);
+                    self.tell_accept_error();
                     // Out of descriptors, most likely. The connection waits in the backlog until
                     // others have ended; trying at once would only spin.
-                    self.stats.count(Counter::AcceptErrors);
-                    tracing::warn!(%error, "accepting rests for a moment");
                     sleep(ACCEPT_REST).await;
                 }
             }
         }
+    }
+
+    fn tell_accept_error(&self) {
+        let mut throttled = self.throttled.borrow_mut();
+        throttled.accept_errors.add(1);
+        throttled.tell(ringway_runtime::now());
     }
 
     /// Serves a connection, unless a bound is reached.
@@ -243,6 +289,10 @@ impl Worker {
             Ok(ticket) => ticket,
             Err(refusal) => {
                 self.stats.count_refusal(refusal);
+                let mut throttled = self.throttled.borrow_mut();
+                throttled.refused.add(1);
+                throttled.tell(stream.now());
+                drop(throttled);
                 return stream.reset();
             }
         };
@@ -269,12 +319,11 @@ impl Worker {
         .await;
     }
 
-    async fn flush_log(self: Rc<Worker>) {
-        if !self.has_log() {
-            return;
-        }
+    /// What is done once a second, whatever the load.
+    async fn tick(self: Rc<Worker>) {
         loop {
-            sleep(LOG_INTERVAL).await;
+            sleep(TICK).await;
+            self.throttled.borrow_mut().tell(ringway_runtime::now());
             if let Some(log) = &mut *self.log.borrow_mut() {
                 log.flush();
             }
@@ -326,7 +375,6 @@ impl Worker {
     pub(crate) fn inject_panic(&self, target: &[u8]) {
         #[cfg(any(debug_assertions, feature = "fault-injection"))]
         if self
-            .config
             .panic_path
             .as_ref()
             .is_some_and(|path| path.as_bytes() == target)

@@ -1,3 +1,5 @@
+//! Bodies, whole and in pieces.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Request heads, good and bad, whole and in pieces.
+
 use super::*;
 use proptest::prelude::*;
 
