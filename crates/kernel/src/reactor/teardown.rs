@@ -19,6 +19,8 @@ impl Reactor {
         for key in self.requests.keys() {
             self.abandon_request(RequestKey(key));
         }
+        // The last turn may be long ago: the thread was busy elsewhere.
+        self.now = self.driver.now();
         let deadline = self.now + patience;
         let mut woken = Vec::new();
         while self.live_count() > 0 {
