@@ -13,7 +13,7 @@ use crate::stats::Counter;
 use crate::worker::{Place, Worker};
 use ringway_http::StatusCode;
 use ringway_http::body::{BodyDecoder, Step};
-use ringway_http::head::{Framing, HeadScan, RequestHead, Version, parse_head};
+use ringway_http::head::{Framing, HeadScan, Method, RequestHead, Version, parse_head};
 use ringway_http::response::CONTINUE;
 use ringway_runtime::{Buffer, Outgoing, TcpStream};
 use std::future::poll_fn;
@@ -94,6 +94,7 @@ enum Request {
 struct Special {
     framing: Framing,
     expects_continue: bool,
+    is_head: bool,
     first: First,
     log: Option<LogLine>,
 }
@@ -179,7 +180,10 @@ impl Connection {
         let (head, length) = match parse_head(bytes, &mut self.scan, &worker.head_limits) {
             Ok(None) => return Request::Partial,
             Ok(Some(parsed)) => parsed,
-            Err(error) => return Request::Answer(self.refuse(error.status(), error.reason())),
+            Err(error) => {
+                let frame = Frame::of_malformed();
+                return Request::Answer(self.refuse(error.status(), error.reason(), frame));
+            }
         };
         self.scan = HeadScan::default();
         self.requests += 1;
@@ -213,6 +217,7 @@ impl Connection {
             first => Request::Special(Box::new(Special {
                 framing: head.framing,
                 expects_continue: head.expect_continue,
+                is_head: head.method == Method::Head,
                 first,
                 log: worker.has_log().then(|| LogLine::of(&head)),
             })),
@@ -222,7 +227,7 @@ impl Connection {
     }
 
     /// The answer to what isn't a request; the connection ends with it.
-    fn refuse(&self, status: StatusCode, reason: &str) -> Answer {
+    fn refuse(&self, status: StatusCode, reason: &str, frame: Frame) -> Answer {
         let worker = &self.worker;
         let now = self.stream.now();
         worker.stats.count(Counter::Malformed);
@@ -238,7 +243,7 @@ impl Connection {
             user_agent: None,
         });
         tracing::debug!(peer = %self.peer, status = status.as_u16(), reason, "refused a request");
-        let answer = answer::brief(status, Frame::of_malformed(), None, &worker.clock, now);
+        let answer = answer::brief(status, frame, None, &worker.clock, now);
         worker
             .stats
             .count_answer(status.as_u16(), answer.body_bytes);
@@ -249,15 +254,17 @@ impl Connection {
     async fn next_bytes(&mut self) -> Result<Option<Buffer>, End> {
         let limits = &self.worker.limits;
         let mut now = self.stream.now();
-        let idle_until = now + limits.idle_timeout;
+        let mut idle_until = now + limits.idle_timeout;
+        // Bytes that have left when an answer is still on its way, and when that must go on.
+        let mut sending = None;
         loop {
             let mut deadline = idle_until;
-            // Bytes that have left when an answer is still on its way, and when that must go on.
-            let mut sending = None;
             if self.stream.is_sending() {
-                let stall_at = now + limits.write_stall_timeout;
+                let (_, stall_at) = *sending.get_or_insert_with(|| {
+                    let stall_at = now + limits.write_stall_timeout;
+                    (self.stream.sent_bytes(), stall_at)
+                });
                 deadline = stall_at.min(idle_until);
-                sending = Some((self.stream.sent_bytes(), stall_at));
             }
             self.stream.set_deadline(Some(deadline));
             let received = poll_fn(|context| {
@@ -270,13 +277,15 @@ impl Connection {
             match received.ok_or(End::Shutdown)? {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     now = self.stream.now();
-                    if let Some((sent, stall_at)) = sending
-                        && self.stream.sent_bytes() == sent
-                        && now >= stall_at
-                    {
-                        return Err(End::WriteStall);
-                    }
-                    if now >= idle_until {
+                    if self.stream.is_sending() {
+                        // Whoever is still being answered isn't idle, but may have stalled.
+                        match sending {
+                            Some((sent, _)) if self.stream.sent_bytes() > sent => sending = None,
+                            Some((_, stall_at)) if now >= stall_at => return Err(End::WriteStall),
+                            _ => {}
+                        }
+                        idle_until = now + limits.idle_timeout;
+                    } else if now >= idle_until {
                         return Err(End::Idle);
                     }
                 }
@@ -296,10 +305,14 @@ impl Connection {
             self.stream.set_deadline(Some(deadline));
             match self.stream.receive().await {
                 Ok(Some(buffer)) => self.input.push(buffer),
-                // Cut off in the middle of a head: there is nobody to answer.
-                Ok(None) => return Err(End::Broken),
+                // Cut off in the middle of a head: nothing to answer but what was asked before.
+                Ok(None) => {
+                    self.flush().await?;
+                    return Err(End::Broken);
+                }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    let answer = self.refuse(StatusCode::REQUEST_TIMEOUT, "the head was too slow");
+                    let (status, frame) = (StatusCode::REQUEST_TIMEOUT, Frame::of_malformed());
+                    let answer = self.refuse(status, "the head was too slow", frame);
                     self.submit(answer.message).await?;
                     return Ok(Flow::Last(End::SlowHead));
                 }
@@ -323,13 +336,18 @@ impl Connection {
         let Special {
             framing,
             expects_continue,
+            is_head,
             first,
             log,
         } = special;
         if framing != Framing::None
             && let Err(status) = self.discard_body(framing, expects_continue).await?
         {
-            let answer = self.refuse(status, "the body was refused");
+            let frame = Frame {
+                is_head,
+                ..Frame::of_malformed()
+            };
+            let answer = self.refuse(status, "the body was refused", frame);
             self.send(answer.message).await?;
             let is_slow = status == StatusCode::REQUEST_TIMEOUT;
             return Ok(Flow::Last(if is_slow {
@@ -385,17 +403,23 @@ impl Connection {
         let mut progress = 0;
         loop {
             while !self.input.is_empty() {
-                let (consumed, is_over) = match decoder.decode(self.input.bytes()) {
-                    Ok(Step::Data { consumed, .. } | Step::More { consumed }) => (consumed, false),
-                    Ok(Step::End { consumed }) => (consumed, true),
+                let consumed = match decoder.decode(self.input.bytes()) {
+                    Ok(
+                        Step::Data { consumed, .. }
+                        | Step::More { consumed }
+                        | Step::End { consumed },
+                    ) => consumed,
                     Err(error) => return Ok(Err(error.status())),
                 };
                 self.input.consume(consumed);
                 progress += consumed as u64;
-                if is_over {
+                // Not only when the decoder says so: the body may end where the input does.
+                if decoder.is_done() {
                     return Ok(Ok(()));
                 }
             }
+            // The client may wait for earlier answers, or for being told to continue.
+            self.flush_gathered().await?;
             if progress >= limits.body_stall_bytes {
                 stall_at = self.stream.now() + limits.body_stall_timeout;
                 progress = 0;
@@ -403,7 +427,10 @@ impl Connection {
             self.stream.set_deadline(Some(stall_at));
             match self.stream.receive().await {
                 Ok(Some(buffer)) => self.input.push(buffer),
-                Ok(None) => return Err(End::Broken),
+                Ok(None) => {
+                    self.flush().await?;
+                    return Err(End::Broken);
+                }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     return Ok(Err(StatusCode::REQUEST_TIMEOUT));
                 }

@@ -1,0 +1,163 @@
+//! Single cases of waiting: what has to be sent before a wait, and what a wait may not cut short.
+
+use crate::machine::Machine;
+use crate::site::{CACHED_BYTES, IDLE_TIMEOUT, Site};
+use ringway_runtime::{SimOptions, SocketOptions, TcpStream, now, sleep, timeout};
+use std::cell::Cell;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(1);
+
+/// Runs a client of a calm machine to its end.
+fn run<F: Future<Output = ()> + 'static>(
+    options: SimOptions,
+    client: impl FnOnce(TcpStream, Vec<u8>) -> F + 'static,
+) {
+    let site = Site::new();
+    // Its client has room for 512 bytes.
+    let sizes = [(256, 4096), (64, 64)];
+    let mut machine = Machine::new((0, options), (&site.config("", ""), 1), sizes);
+    let body = site.page("/small-5.txt").bytes.clone();
+    assert_eq!(body.len(), CACHED_BYTES);
+    let is_done = Rc::new(Cell::new(false));
+    let (address, done) = (machine.address, Rc::clone(&is_done));
+    drop(machine.clients[0].spawn(async move {
+        let stream = TcpStream::connect(address, &SocketOptions::default())
+            .await
+            .unwrap();
+        client(stream, body).await;
+        done.set(true);
+    }));
+    let ended = Rc::clone(&is_done);
+    machine.run(Duration::from_secs(3_600), move || ended.get());
+    assert!(is_done.get(), "see above");
+    machine.expect_rest();
+}
+
+/// Receives until `end` has come.
+async fn receive_through(stream: &mut TcpStream, end: &[u8]) -> Vec<u8> {
+    let mut received = Vec::new();
+    while !received.ends_with(end) {
+        received.extend_from_slice(&stream.receive().await.unwrap().expect("an early end"));
+    }
+    received
+}
+
+async fn receive_to_end(stream: &mut TcpStream) -> Vec<u8> {
+    let mut received = Vec::new();
+    while let Some(buffer) = stream.receive().await.unwrap() {
+        received.extend_from_slice(&buffer);
+    }
+    received
+}
+
+#[test]
+fn an_answer_does_not_wait_for_the_next_request_s_body() {
+    run(SimOptions::calm(), |mut stream, body| async move {
+        let requests = b"GET /small-5.txt HTTP/1.1\r\nHost: a\r\n\r\n\
+            HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n1";
+        stream.send(requests.as_slice()).await.unwrap();
+        let answer = timeout(SOON, receive_through(&mut stream, &body)).await;
+        assert!(
+            answer
+                .expect("the answer is kept back")
+                .starts_with(b"HTTP/1.1 200 ")
+        );
+    });
+}
+
+#[test]
+fn being_told_to_continue_does_not_wait_for_earlier_answers() {
+    run(SimOptions::calm(), |mut stream, _| async move {
+        let requests = b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n\
+            HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+        stream.send(requests.as_slice()).await.unwrap();
+        let told = b"HTTP/1.1 100 Continue\r\n\r\n";
+        let received = timeout(SOON, receive_through(&mut stream, told)).await;
+        assert!(
+            received
+                .expect("it isn't told")
+                .starts_with(b"HTTP/1.1 200 ")
+        );
+    });
+}
+
+#[test]
+fn a_body_that_ends_with_what_is_at_hand_is_over() {
+    for body in [
+        "Content-Length: 3\r\n\r\nabc",
+        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ] {
+        run(SimOptions::calm(), move |mut stream, _| async move {
+            let request = format!("HEAD / HTTP/1.1\r\nHost: a\r\n{body}");
+            stream.send(request.into_bytes()).await.unwrap();
+            let answer = timeout(SOON, receive_through(&mut stream, b"\r\n\r\n")).await;
+            assert!(
+                answer
+                    .expect("it waits for more")
+                    .starts_with(b"HTTP/1.1 200 ")
+            );
+        });
+    }
+}
+
+/// A world in which a cached answer doesn't fit what is buffered between the two.
+fn narrow() -> SimOptions {
+    let mut options = SimOptions::calm();
+    options.socket_buffer_bytes = 512..=512;
+    options
+}
+
+#[test]
+fn what_was_asked_before_half_a_request_is_answered_in_full() {
+    let halves = [
+        "GET / HT",
+        "HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n123",
+    ];
+    for half in halves {
+        run(narrow(), move |mut stream, body| async move {
+            let requests = format!("GET /small-5.txt HTTP/1.1\r\nHost: a\r\n\r\n{half}");
+            stream.send(requests.into_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            stream.shutdown_write().unwrap();
+            let answer = receive_to_end(&mut stream).await;
+            assert!(answer.ends_with(&body), "cut after {} bytes", answer.len());
+        });
+    }
+}
+
+#[test]
+fn whoever_reads_slowly_gets_it_all() {
+    run(narrow(), |mut stream, body| async move {
+        let begin = now();
+        let request = b"GET /small-5.txt HTTP/1.1\r\nHost: a\r\n\r\n";
+        stream.send(request.as_slice()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(&body) {
+            sleep(Duration::from_millis(1_250)).await;
+            let received = stream.receive().await.unwrap();
+            let (time, count) = (now() - begin, answer.len());
+            let received =
+                received.unwrap_or_else(|| panic!("cut after {time:?} and {count} bytes"));
+            answer.extend_from_slice(&received);
+        }
+        assert!(now() - begin > 2 * IDLE_TIMEOUT, "this was not slow");
+        assert_eq!(receive_to_end(&mut stream).await, b"");
+    });
+}
+
+#[test]
+fn whoever_stops_reading_is_cut() {
+    run(narrow(), |mut stream, body| async move {
+        let request = b"GET /small-5.txt HTTP/1.1\r\nHost: a\r\n\r\n";
+        stream.send(request.as_slice()).await.unwrap();
+        sleep(2 * IDLE_TIMEOUT).await;
+        let mut received = 0;
+        while let Ok(Some(buffer)) = stream.receive().await {
+            received += buffer.len();
+        }
+        assert!(received > 0 && received < body.len(), "{received} bytes");
+    });
+}
