@@ -1,5 +1,7 @@
 //! The real program, driven from outside. One module a subject; this file only lists them.
 
+#![allow(clippy::unwrap_used, reason = "a test's failure is a panic")]
+
 // What the tests are made with.
 mod client;
 mod peers;

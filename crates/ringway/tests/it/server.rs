@@ -97,16 +97,19 @@ pub(crate) struct Ended {
     pub(crate) stderr: String,
 }
 
-/// `ringway serve ROOT` on a free port with two workers.
+/// `ringway serve ROOT` on a free port with two workers, unless `flags` have another number.
 pub(crate) fn command(io: Io, root: &Path, flags: &[&str]) -> Command {
     command_on(io, root, "127.0.0.1:0", flags)
 }
 
-/// `ringway serve ROOT --listen ADDRESS` with two workers.
+/// The same on `address`.
 pub(crate) fn command_on(io: Io, root: &Path, address: &str, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
     command.arg("serve").arg(root);
-    command.args(["--io", io.word(), "--workers", "2", "--listen", address]);
+    command.args(["--io", io.word(), "--listen", address]);
+    if !flags.contains(&"--workers") {
+        command.args(["--workers", "2"]);
+    }
     command.args(flags);
     match io {
         Io::Refused => run_by(crate::peers::refuse_io_uring(), &[], &command),
@@ -288,51 +291,21 @@ impl Server {
         Duration::from_millis(ticks * 10)
     }
 
-    /// Waits until it has taken everything that the kernel had received from `client`.
-    pub(crate) fn expect_taken(&self, client: &Client) {
-        let peer = client.local_address().port();
-        eventually("the server reads", || {
-            let sockets = self.sockets();
-            // None: it has closed the connection.
-            let waits = |socket: &Socket| socket.peer == peer && socket.received_bytes > 0;
-            (!sockets.iter().any(waits)).then_some(())
-        });
-    }
-
-    /// Bytes that the kernel still has to send for it, also on connections that it has closed.
+    /// Bytes that the kernel still has to send for it over IPv4, also on connections that it has
+    /// closed.
     pub(crate) fn queued_bytes(&self) -> u64 {
-        self.sockets()
-            .iter()
-            .map(|socket| socket.unsent_bytes)
-            .sum()
-    }
-
-    /// Its connections over IPv4, as proc_net_tcp(5) lists them.
-    fn sockets(&self) -> Vec<Socket> {
+        // proc_net_tcp(5): the address, the peer, the state, and the lengths of the queues.
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        let hex = |text: &str| u64::from_str_radix(text, 16).unwrap();
-        let port = |address: &str| hex(address.rsplit_once(':').unwrap().1) as u16;
-        let ours = self.address().port();
-        let socket = |line: &str| {
+        let ours = format!(":{:04X}", self.address().port());
+        let queue = |line: &str| {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            let (sent, received) = fields[4].split_once(':').unwrap();
-            (port(fields[1]) == ours).then(|| Socket {
-                peer: port(fields[2]),
-                unsent_bytes: hex(sent),
-                received_bytes: hex(received),
-            })
+            let unsent = fields[4].split(':').next().unwrap();
+            fields[1]
+                .ends_with(&ours)
+                .then(|| u64::from_str_radix(unsent, 16).unwrap())
         };
-        table.lines().skip(1).filter_map(socket).collect()
+        table.lines().skip(1).filter_map(queue).sum()
     }
-}
-
-/// What waits in the kernel on one of the server's sockets.
-struct Socket {
-    peer: u16,
-    /// Not acknowledged by the client.
-    unsent_bytes: u64,
-    /// Not read by the server.
-    received_bytes: u64,
 }
 
 impl Drop for Server {
