@@ -19,10 +19,13 @@ impl Reactor {
         for key in self.requests.keys() {
             self.abandon_request(RequestKey(key));
         }
-        // The last turn may be long ago: the thread was busy elsewhere.
-        self.now = self.driver.now();
-        let deadline = self.now + patience;
         let mut woken = Vec::new();
+        // The last turn may be long ago, and drivers look at the clock only in turns: patience
+        // begins with this one.
+        if self.turn(Some(Duration::ZERO), &mut woken).is_err() {
+            return false;
+        }
+        let deadline = self.now + patience;
         while self.live_count() > 0 {
             // The tasks of these wakers are gone already; there is nothing left to wake.
             self.woken.clear();

@@ -1,13 +1,14 @@
 //! Rule 6: a worker that is dropped calls back what is in flight, soon, and leaves no descriptor.
 
 use crate::harness::{
-    Case, complete, connect, listen, listen_with, pair, pair_with_std, yield_often,
+    Case, complete, connect, listen, listen_with, pair, pair_with_std, yield_now, yield_often,
 };
 use ringway_runtime::{
     Directory, ListenOptions, Runtime, SocketOptions, Symlinks, TcpStream, process, sleep, spawn,
 };
 use std::future::pending;
 use std::io::Read;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 on_both_drivers! {
@@ -15,6 +16,7 @@ on_both_drivers! {
     a_worker_can_be_dropped_before_its_first_turn,
     streams_may_outlive_their_worker,
     peers_see_the_end_of_a_worker,
+    a_worker_that_was_busy_elsewhere_is_drained_like_others,
 }
 
 /// Far below the five seconds after which a reactor gives up and leaks.
@@ -100,6 +102,15 @@ fn start_operations(runtime: &mut Runtime, root: Directory) {
             });
         }
         yield_often().await;
+        // Begun, and not answered: what they open is for nobody.
+        for _ in 0..100 {
+            let root = root.clone();
+            spawn(async move {
+                drop(root.open_beneath(b"file", Symlinks::Beneath).await);
+                pending::<()>().await;
+            });
+        }
+        yield_now().await;
     });
 }
 
@@ -158,4 +169,33 @@ fn peers_see_the_end_of_a_worker(case: &Case) {
         assert!(end.is_ok() || number % 2 == 0, "{end:?}");
         assert!(heard.iter().all(|byte| *byte == 5));
     }
+}
+
+/// The time that a worker may take to be drained begins with its end, not with its last turn.
+fn a_worker_that_was_busy_elsewhere_is_drained_like_others(case: &Case) {
+    case.alone(|| {
+        let mut options = case.options();
+        // So few completions fit that draining takes many turns.
+        options.ring_entries = 2;
+        drop(Runtime::new(&options).unwrap());
+        let before = open_descriptors();
+        let mut runtime = Runtime::new(&options).unwrap();
+        let peers = complete(&mut runtime, async {
+            let mut peers = Vec::new();
+            for _ in 0..200 {
+                let (mut stream, peer) = pair_with_std().await;
+                spawn(async move { drop(stream.receive().await) });
+                peers.push(peer);
+            }
+            yield_often().await;
+            peers
+        });
+        // Longer than the five seconds after which a reactor gives up and leaks.
+        let (_kept, nothing) = mpsc::channel::<()>();
+        let busy = nothing.recv_timeout(Duration::from_millis(5200));
+        assert!(busy.is_err());
+        drop(runtime);
+        drop(peers);
+        assert_eq!(open_descriptors(), before);
+    });
 }
