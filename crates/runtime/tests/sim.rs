@@ -42,7 +42,7 @@ fn seeds() {
     let folder = Folder::new();
     let mut all = Tally::default();
     for seed in seeds.clone() {
-        let run = || Run::new(seed, &folder, false).to_the_end().tally;
+        let run = || Run::new(seed, &folder, false).run().tally;
         match catch_unwind(AssertUnwindSafe(run)) {
             Ok(tally) => all.add(&tally),
             Err(cause) => {
@@ -70,8 +70,8 @@ fn a_seed_replays_identically() {
     let seeds = one.map_or(0..5, |seed| seed..seed + 1);
     let folder = Folder::new();
     for seed in seeds {
-        let first = Run::new(seed, &folder, true).to_the_end();
-        let second = Run::new(seed, &folder, true).to_the_end();
+        let first = Run::new(seed, &folder, true).run();
+        let second = Run::new(seed, &folder, true).run();
         assert!(first.world.trace().len() > 100);
         assert_eq!(first.tally, second.tally, "seed {seed}");
         assert!(
@@ -233,7 +233,7 @@ fn options(random: &mut Random, is_gentle: bool) -> SimOptions {
 impl Run {
     fn new(seed: u64, folder: &Folder, is_recorded: bool) -> Run {
         let mut random = Random(seed);
-        let is_gentle = seed % 2 == 0;
+        let is_gentle = seed.is_multiple_of(2);
         let world = SimWorld::with_options(seed, options(&mut random, is_gentle));
         if is_recorded {
             world.record_trace();
@@ -294,7 +294,7 @@ impl Run {
     }
 
     /// Runs until every client has ended, stops the servers, and looks at what is left.
-    fn to_the_end(mut self) -> Done {
+    fn run(mut self) -> Done {
         let end_of_one = (!self.shared.is_gentle && self.random.one_in(2)).then(|| {
             (
                 self.random.below(self.workers.len()),

@@ -2,8 +2,8 @@
 //! the one before.
 
 use crate::harness::{
-    Case, Pattern, Random, complete, connect, give_up, listen, pair_with_std, receive_to_end,
-    settle, yield_often,
+    Case, Pattern, Random, complete, connect, give_up, listen, listen_with, pair_with_std,
+    receive_to_end, settle, std_connect, yield_often,
 };
 use ringway_runtime::{ListenOptions, SocketOptions, TcpStream, now, spawn, spawn_blocking};
 use std::io::{ErrorKind, Read, Write};
@@ -107,7 +107,12 @@ fn a_send_dropped_in_flight_leaves_a_prefix(case: &Case) {
         let half = pattern.chunk(0, 4 << 20);
         let rest = pattern.chunk(4 << 20, 4 << 20);
         let (peer, sent) = complete(&mut runtime, async move {
-            let (mut stream, peer) = pair_with_std().await;
+            // So small that neither run of bytes fits the kernel's buffers.
+            let mut options = ListenOptions::default();
+            options.socket.send_buffer = Some(65_536);
+            let (listener, address) = listen_with(&options);
+            let peer = std_connect(address);
+            let mut stream = listener.accept().await.unwrap();
             stream.send(half).await.unwrap();
             // The second one waits for the first: its future is dropped at several stages.
             assert!(give_up(round % 4, stream.send(rest)).await.is_none());

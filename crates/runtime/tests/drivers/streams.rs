@@ -342,7 +342,7 @@ fn a_reset_by_the_peer_ends_every_wait(case: &Case) {
         for waits_to_send in [false, true] {
             let (mut stream, peer) = pair().await;
             if waits_to_send {
-                stream.send(vec![1; 16 << 20]).await.unwrap();
+                stream.send(vec![1; 64 << 20]).await.unwrap();
             }
             let waiting = spawn(async move {
                 if waits_to_send {
