@@ -157,7 +157,10 @@ fn few_descriptors(io: Io) {
                 let sent = client.try_send(request("GET", "/hello.txt", &[])).is_ok();
                 let time = Duration::from_millis(20);
                 if sent && client.is_answered_within(time) && client.has_input() {
-                    assert_eq!(client.response().body, HELLO);
+                    // Those on their way out have a descriptor as well, for a moment.
+                    let response = client.response();
+                    let sound = response.body == HELLO || response.status == 503;
+                    assert!(sound, "{response:?}");
                     served.push(client);
                 }
             }
