@@ -204,13 +204,15 @@ fn open_beneath(
 ) -> io::Result<OwnedFd> {
     // A rename somewhere on the path makes the kernel give up with EAGAIN (openat2(2)): once more.
     let open = || {
-        rustix::fs::openat2(
-            &directory.descriptor,
-            path,
-            OPEN_FLAGS,
-            Mode::empty(),
-            resolve,
-        )
+        rustix::io::retry_on_intr(|| {
+            rustix::fs::openat2(
+                &directory.descriptor,
+                path,
+                OPEN_FLAGS,
+                Mode::empty(),
+                resolve,
+            )
+        })
     };
     match open() {
         Err(Errno::AGAIN) if !resolve.contains(ResolveFlags::CACHED) => Ok(open()?),

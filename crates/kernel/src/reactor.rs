@@ -142,8 +142,8 @@ impl Reactor {
         self.rearm_parked();
         // Somebody is already waiting to be woken, or in line for a buffer that is free: one that
         // was served before may have nothing to put into it, and would let the others wait on.
-        let is_hurried = !self.woken.is_empty()
-            || (!self.parked.is_empty() && self.buffers.free_count() > 0);
+        let is_hurried =
+            !self.woken.is_empty() || (!self.parked.is_empty() && self.buffers.free_count() > 0);
         let wait = if is_hurried {
             Some(Duration::ZERO)
         } else {

@@ -276,9 +276,15 @@ impl TcpStream {
             .map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Bytes that the kernel has taken on this connection so far: progress, for a write deadline.
+    /// Bytes that this side's kernel has taken on this connection so far.
     pub fn sent_bytes(&self) -> u64 {
         self.worker.reactor.borrow().sent_bytes(self.key)
+    }
+
+    /// Bytes that the peer has taken on this connection so far (by its kernel's acknowledgements):
+    /// progress, for a write deadline. A system call.
+    pub fn delivered_bytes(&self) -> u64 {
+        self.worker.reactor.borrow().delivered_bytes(self.key)
     }
 
     /// Whether an earlier send is still under way.

@@ -78,7 +78,10 @@ impl fmt::Display for ServerError {
             }
             ServerError::AccessLog(error) => write!(out, "can't open the access log: {error}"),
             ServerError::Worker { index, error } => {
-                write!(out, "worker {index} can't run: {error}")
+                write!(
+                    out,
+                    "worker {index} can't run: {error}; --io auto takes the driver that can"
+                )
             }
             ServerError::Process(error) => write!(out, "can't start: {error}"),
         }

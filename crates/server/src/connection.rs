@@ -15,7 +15,7 @@ use ringway_http::StatusCode;
 use ringway_http::body::{BodyDecoder, Step};
 use ringway_http::head::{Framing, HeadScan, Method, RequestHead, Version, parse_head};
 use ringway_http::response::CONTINUE;
-use ringway_runtime::{Buffer, Outgoing, TcpStream};
+use ringway_runtime::{Buffer, Metadata, Outgoing, TcpStream};
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
@@ -136,7 +136,12 @@ impl Connection {
             Ok(flow) => Box::pin(self.finish(flow)).await,
             Err(end) => Err(end),
         };
-        self.worker.count_end(ended.err().unwrap_or(End::Orderly));
+        let end = ended.err().unwrap_or(End::Orderly);
+        self.worker.count_end(end);
+        if end == End::WriteStall {
+            // Or the kernel would keep what nobody takes.
+            self.stream.reset();
+        }
     }
 
     /// `Ok` when everything was answered; `Err` when the connection is to be cut.
@@ -234,8 +239,8 @@ impl Connection {
         worker.log(&LogEntry {
             peer: self.peer,
             time: worker.clock.seconds(now),
-            method: "-",
-            target: b"-",
+            method: "",
+            target: b"",
             version: Version::Http11,
             status: status.as_u16(),
             bytes: 0,
@@ -262,7 +267,7 @@ impl Connection {
             if self.stream.is_sending() {
                 let (_, stall_at) = *sending.get_or_insert_with(|| {
                     let stall_at = now + limits.write_stall_timeout;
-                    (self.stream.sent_bytes(), stall_at)
+                    (self.stream.delivered_bytes(), stall_at)
                 });
                 deadline = stall_at.min(idle_until);
             }
@@ -280,7 +285,9 @@ impl Connection {
                     if self.stream.is_sending() {
                         // Whoever is still being answered isn't idle, but may have stalled.
                         match sending {
-                            Some((sent, _)) if self.stream.sent_bytes() > sent => sending = None,
+                            Some((sent, _)) if self.stream.delivered_bytes() > sent => {
+                                sending = None
+                            }
                             Some((_, stall_at)) if now >= stall_at => return Err(End::WriteStall),
                             _ => {}
                         }
@@ -478,7 +485,7 @@ impl Connection {
     async fn submit(&mut self, message: Outgoing) -> Result<(), End> {
         let mut message = Some(message);
         loop {
-            let sent = self.expect_progress();
+            let delivered = self.expect_progress();
             let submitted = poll_fn(|context| {
                 let submitted = self.stream.poll_send(&mut message, context);
                 if submitted.is_pending() {
@@ -488,7 +495,7 @@ impl Connection {
             });
             match submitted.await {
                 Ok(()) => return Ok(()),
-                Err(error) => self.judge(&error, sent)?,
+                Err(error) => self.judge(&error, delivered)?,
             }
         }
     }
@@ -497,13 +504,13 @@ impl Connection {
     fn expect_progress(&mut self) -> u64 {
         let stall = self.worker.limits.write_stall_timeout;
         self.stream.set_deadline(Some(self.stream.now() + stall));
-        self.stream.sent_bytes()
+        self.stream.delivered_bytes()
     }
 
-    /// `Ok` when a wait to send should go on: it timed out, but bytes have left since.
-    fn judge(&self, error: &io::Error, sent: u64) -> Result<(), End> {
+    /// `Ok` when a wait to send should go on: it timed out, but the client has taken bytes since.
+    fn judge(&self, error: &io::Error, delivered: u64) -> Result<(), End> {
         match error.kind() {
-            io::ErrorKind::TimedOut if self.stream.sent_bytes() > sent => Ok(()),
+            io::ErrorKind::TimedOut if self.stream.delivered_bytes() > delivered => Ok(()),
             io::ErrorKind::TimedOut => Err(End::WriteStall),
             _ => Err(End::Broken),
         }
@@ -512,10 +519,10 @@ impl Connection {
     async fn flush(&mut self) -> Result<(), End> {
         self.flush_gathered().await?;
         loop {
-            let sent = self.expect_progress();
+            let delivered = self.expect_progress();
             match self.stream.flush().await {
                 Ok(()) => return Ok(()),
-                Err(error) => self.judge(&error, sent)?,
+                Err(error) => self.judge(&error, delivered)?,
             }
         }
     }
@@ -528,7 +535,7 @@ impl Connection {
         let (total, mut in_turn) = (part.bytes, 0);
         while part.bytes > 0 {
             let step = part.bytes.min(FILE_STEP_BYTES);
-            if step == part.bytes && part.file.metadata().ok() != Some(part.metadata) {
+            if step == part.bytes && !part.is_unchanged() {
                 // Its content has changed since the head promised it: the end is withheld, so that
                 // nobody takes a mixture for the file.
                 return Err(End::FileChanged);
@@ -556,11 +563,12 @@ impl Connection {
     }
 
     async fn wait_writable(&mut self) -> Result<(), End> {
-        self.expect_progress();
-        match self.stream.writable().await {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(End::WriteStall),
-            Err(_) => Err(End::Broken),
+        loop {
+            let delivered = self.expect_progress();
+            match self.stream.writable().await {
+                Ok(()) => return Ok(()),
+                Err(error) => self.judge(&error, delivered)?,
+            }
         }
     }
 
@@ -587,6 +595,23 @@ impl Connection {
         } else {
             Err(end)
         }
+    }
+}
+
+impl FilePart {
+    /// Whether the content is still what the head was written for. Being renamed over or removed
+    /// changes the inode, not the content.
+    fn is_unchanged(&self) -> bool {
+        let content = |metadata: &Metadata| {
+            (
+                metadata.bytes,
+                metadata.modified_seconds,
+                metadata.modified_nanoseconds,
+            )
+        };
+        self.file
+            .metadata()
+            .is_ok_and(|now| content(&now) == content(&self.metadata))
     }
 }
 

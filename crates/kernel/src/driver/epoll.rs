@@ -622,6 +622,10 @@ impl Driver for Epoll {
         sent
     }
 
+    fn unacknowledged_bytes(&self, socket: RawFd) -> io::Result<usize> {
+        socket::unacknowledged_bytes(socket)
+    }
+
     fn peer_address(&self, socket: RawFd) -> io::Result<SocketAddr> {
         socket::peer_address(socket)
     }

@@ -221,6 +221,9 @@ pub(crate) trait Driver {
         count: usize,
     ) -> io::Result<usize>;
 
+    /// Bytes that were sent and that the peer's kernel hasn't acknowledged (`SIOCOUTQ`).
+    fn unacknowledged_bytes(&self, socket: RawFd) -> io::Result<usize>;
+
     /// The address of the other side.
     fn peer_address(&self, socket: RawFd) -> io::Result<SocketAddr>;
 

@@ -463,6 +463,10 @@ impl Driver for Uring {
         socket::send_file(socket, file, offset, count)
     }
 
+    fn unacknowledged_bytes(&self, socket: RawFd) -> io::Result<usize> {
+        socket::unacknowledged_bytes(socket)
+    }
+
     fn peer_address(&self, socket: RawFd) -> io::Result<SocketAddr> {
         socket::peer_address(socket)
     }

@@ -57,6 +57,8 @@ struct Counts {
     lost: AtomicU64,
     /// Entries handed over and not yet written.
     waiting: AtomicU64,
+    /// Of those that were lost: how many were told of.
+    told: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -151,7 +153,8 @@ impl LogThread {
         let is_stuck = self.ended.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout);
         let left = self.counts.waiting.load(Relaxed);
         if is_stuck {
-            tracing::warn!("{left} access log entries were lost: its target takes nothing");
+            let lost = left + self.dropped() - self.counts.told.load(Relaxed);
+            tracing::warn!("{lost} access log entries were lost: its target takes nothing");
         }
         self.dropped() + left
     }
@@ -362,6 +365,7 @@ impl Writer {
         self.losses.add(lost - self.losses_seen);
         self.losses_seen = lost;
         if let Some(count) = self.losses.due(now) {
+            self.counts.told.fetch_add(count, Relaxed);
             tracing::warn!("{count} access log entries were lost");
         }
         self.wake_at = self.losses.next_due();
@@ -416,6 +420,7 @@ impl Writer {
         self.losses
             .add(self.counts.lost.load(Relaxed) - self.losses_seen);
         if let Some(count) = self.losses.rest() {
+            self.counts.told.fetch_add(count, Relaxed);
             tracing::warn!("{count} access log entries were lost");
         }
     }

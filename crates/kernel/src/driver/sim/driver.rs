@@ -284,6 +284,14 @@ impl Driver for SimDriver {
         Ok(bytes.len())
     }
 
+    fn unacknowledged_bytes(&self, socket: RawFd) -> io::Result<usize> {
+        let state = self.world.state.borrow();
+        let endpoint = state
+            .stream_of(socket)
+            .and_then(|id| state.endpoints.get(&id));
+        Ok(endpoint.map_or(0, |endpoint| endpoint.outstanding_bytes))
+    }
+
     fn peer_address(&self, socket: RawFd) -> io::Result<SocketAddr> {
         let state = self.world.state.borrow();
         let endpoint = state
