@@ -161,3 +161,26 @@ fn whoever_stops_reading_is_cut() {
         assert!(received > 0 && received < body.len(), "{received} bytes");
     });
 }
+
+#[test]
+fn head_with_a_body_that_is_refused_gets_no_content() {
+    run(SimOptions::calm(), |mut stream, _| async move {
+        let request = b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n";
+        stream.send(request.as_slice()).await.unwrap();
+        let answer = receive_to_end(&mut stream).await;
+        assert!(answer.starts_with(b"HTTP/1.1 413 ") && answer.ends_with(b"\r\n\r\n"));
+    });
+}
+
+#[test]
+fn a_worker_that_is_dropped_long_after_its_last_turn_leaves_nothing() {
+    let site = Site::new();
+    let sizes = [(256, 4096); 2];
+    let options = SimOptions::calm();
+    let mut machine = Machine::new((0, options), (&site.config("", ""), 2), sizes);
+    machine.run(SOON, || false);
+    machine.world.advance(machine.world.now() + IDLE_TIMEOUT);
+    machine.servers.clear();
+    assert_eq!(machine.world.open_descriptors(), []);
+    assert_eq!(machine.world.operations_in_flight(), 0);
+}
