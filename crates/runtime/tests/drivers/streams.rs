@@ -230,10 +230,11 @@ fn send_now_takes_what_fits(case: &Case) {
         assert_eq!(full.kind(), ErrorKind::WouldBlock);
         assert_eq!(left.sent_bytes(), sent as u64);
         // A submitted send has its turn first.
-        left.send(pattern.chunk(sent, 1000)).await.unwrap();
+        const MORE: usize = 16 << 20;
+        left.send(pattern.chunk(sent, MORE)).await.unwrap();
         let refused = left.send_now(b"between", false).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::WouldBlock);
-        pattern.check(0, &receive_exactly(&mut right, sent + 1000).await);
+        pattern.check(0, &receive_exactly(&mut right, sent + MORE).await);
         left.flush().await.unwrap();
         left.writable().await.unwrap();
         assert_eq!(left.send_now(b"held back, ", true).unwrap(), 11);
