@@ -163,8 +163,22 @@ impl Root {
                 let status = StatusCode::MOVED_PERMANENTLY;
                 answer::brief(status, frame, Some(&location), clock, moment.now)
             }
-            Err(error) => moment.brief(status_of(&error), frame),
+            Err(error) => {
+                let status = status_of(&error);
+                // Short of descriptors or threads: what was right a moment ago is better than
+                // nothing.
+                if status == StatusCode::SERVICE_UNAVAILABLE
+                    && let Some(entry) = self.cached(&lookup.path)
+                {
+                    return answer_from(&entry, &head, frame, moment);
+                }
+                moment.brief(status, frame)
+            }
         }
+    }
+
+    fn cached(&self, path: &[u8]) -> Option<Rc<Entry>> {
+        self.cache.as_ref()?.borrow().get(path)
     }
 
     /// The same path with a slash at its end, and the query as it was.
