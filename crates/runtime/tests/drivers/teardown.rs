@@ -1,7 +1,7 @@
 //! Rule 6: a worker that is dropped calls back what is in flight, soon, and leaves no descriptor.
 
 use crate::harness::{
-    Case, complete, connect, listen, listen_with, pair, pair_with_std, yield_now, yield_often,
+    Case, complete, connect, listen, listen_with, pair_with_std, yield_now, yield_often,
 };
 use ringway_runtime::{
     Directory, ListenOptions, Runtime, SocketOptions, Symlinks, TcpStream, process, sleep, spawn,
@@ -51,8 +51,10 @@ fn thousands_of_operations_in_flight_end_with_their_worker(case: &Case) {
 
 fn start_operations(runtime: &mut Runtime, root: Directory) {
     complete(runtime, async move {
+        let (listener, address) = listen();
         for number in 0..1000 {
-            let (mut reader, mut writer) = pair().await;
+            let mut writer = connect(address).await;
+            let mut reader = listener.accept().await.unwrap();
             spawn(async move {
                 if number % 25 != 0 {
                     drop(reader.receive().await);
@@ -82,7 +84,6 @@ fn start_operations(runtime: &mut Runtime, root: Directory) {
             let _full = full;
             pending::<()>().await;
         });
-        let (listener, _) = listen();
         spawn(async move { drop(listener.accept().await) });
         yield_often().await;
         for number in 0..200 {
