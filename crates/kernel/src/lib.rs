@@ -1,12 +1,12 @@
 //! Everything of Ringway that talks to Linux beyond the standard library, and all of its unsafe
 //! code.
 //!
-//! In the order of the data path: a [`ListenSocket`] is bound ([`socket`]) and handed to a worker's
-//! [`Reactor`] ([`reactor`]), which owns every socket, listener and file request of that worker in
-//! slots that never move ([`slots`]) and drives them through one of three drivers ([`driver`]):
-//! io_uring, epoll, or a simulated kernel. Bytes arrive in pooled [`Buffer`]s ([`buffers`]) and
-//! leave as [`Chunk`]s ([`outgoing`]). Files are opened beneath a [`Directory`] ([`file`]); what may
-//! wait for a disk goes through the ring or the [`BlockingPool`] ([`pool`]).
+//! In the order of the data path: a [`ListenSocket`] is bound (`socket`) and handed to a worker's
+//! [`Reactor`] (`reactor`), which owns every socket, listener and file request of that worker in
+//! slots that never move (`slots`) and drives them through one of three drivers (`driver`):
+//! io_uring, epoll, or a simulated kernel. Bytes arrive in pooled [`Buffer`]s (`buffers`) and
+//! leave as [`Chunk`]s (`outgoing`). Files are opened beneath a [`Directory`] (`file`); what may
+//! wait for a disk goes through the ring or the [`BlockingPool`] (`pool`).
 //!
 //! No raw descriptor leaves this crate.
 

@@ -5,8 +5,8 @@
 //! nothing in flight names it; receives that found no buffer wait in line for one; and no foreign
 //! code runs in here: wakers are handed out by [`Reactor::turn`] for the executor to call.
 //!
-//! The parts: [`socket`](self) state and streams here, listeners and file requests in `requests`,
-//! the answers of the driver in `completions`, the end in `teardown`.
+//! The parts: streams in `sockets`, listeners and file requests in `requests`, what the driver's
+//! answers do in `completions`, the end in `teardown`.
 
 mod completions;
 mod requests;

@@ -27,8 +27,8 @@
 //! # std::io::Result::Ok(())
 //! ```
 //!
-//! In reading order: [`executor`] runs tasks by turns, [`worker`] is what they share, [`time`] and
-//! [`timer`] wake them, [`net`] and [`file`] are their I/O, [`mailbox`] and [`blocking`] their ways
+//! In reading order: `executor` runs tasks by turns, `worker` is what they share, `time` and
+//! `timer` wake them, `net` and `file` are their I/O, `mailbox` and `blocking` their ways
 //! to other threads.
 
 #![forbid(unsafe_code)]

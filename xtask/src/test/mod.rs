@@ -20,11 +20,12 @@ pub(crate) struct Options {
     install: bool,
 }
 
-/// Installs when asked, runs `cargo test --workspace`, and adds up.
+/// Installs when asked, documents, runs `cargo test --workspace`, and adds up.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.install {
         peers::install()?;
     }
+    document()?;
     let log = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
     let mut child = cargo()
         .args(["test", "--workspace", "--no-fail-fast"])
@@ -56,6 +57,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if totals.failed > 0 {
         bail!("{} failed ({status})", totals.failed);
     }
+    Ok(())
+}
+
+/// Builds the workspace's documentation: every link in it has to lead somewhere, and a test serves
+/// it as a real site.
+fn document() -> Result<()> {
+    let status = cargo()
+        .args(["doc", "--workspace", "--no-deps", "--quiet"])
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .stdin(Stdio::null())
+        .status()
+        .context("cannot run cargo doc")?;
+    ensure!(status.success(), "the documentation has faults");
     Ok(())
 }
 
