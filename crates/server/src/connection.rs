@@ -425,8 +425,12 @@ impl Connection {
                     return Ok(Ok(()));
                 }
             }
-            // The client may wait for earlier answers, or for being told to continue.
-            self.flush_gathered().await?;
+            if !self.gathered.is_empty() {
+                // The client may wait for earlier answers, or for being told to continue. While it
+                // doesn't take them its body isn't read, so that isn't held against it.
+                self.flush_gathered().await?;
+                stall_at = self.stream.now() + limits.body_stall_timeout;
+            }
             if progress >= limits.body_stall_bytes {
                 stall_at = self.stream.now() + limits.body_stall_timeout;
                 progress = 0;

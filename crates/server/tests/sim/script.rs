@@ -96,6 +96,12 @@ pub(crate) fn write(site: &Site, conditions: Conditions, random: &mut Random) ->
         1 => Pace::Stalls(random.below(20_000)),
         _ => Pace::Eager,
     };
+    if matches!(pace, Pace::Stalls(_)) {
+        // It wouldn't read that it may, until its body is too late.
+        requests
+            .iter_mut()
+            .for_each(|request| request.waits_to_continue = false);
+    }
     let pieces = cut(&requests, ending, random);
     let mut expected: Vec<Expected> = requests
         .into_iter()

@@ -1,7 +1,7 @@
 //! Single cases of waiting: what has to be sent before a wait, and what a wait may not cut short.
 
 use crate::machine::Machine;
-use crate::site::{CACHED_BYTES, IDLE_TIMEOUT, Site};
+use crate::site::{BODY_STALL_TIMEOUT, CACHED_BYTES, IDLE_TIMEOUT, Site};
 use ringway_runtime::{SimOptions, SocketOptions, TcpStream, now, sleep, timeout};
 use std::cell::Cell;
 use std::future::Future;
@@ -159,6 +159,30 @@ fn whoever_stops_reading_is_cut() {
             received += buffer.len();
         }
         assert!(received > 0 && received < body.len(), "{received} bytes");
+    });
+}
+
+#[test]
+fn a_body_is_not_late_while_earlier_answers_are_not_taken() {
+    run(narrow(), |mut stream, body| async move {
+        let request = b"GET /small-5.txt HTTP/1.1\r\nHost: a\r\n\r\n";
+        stream.send(request.as_slice()).await.unwrap();
+        sleep(SOON).await;
+        // The second answer has to wait for the first, which doesn't fit.
+        let half = b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n1";
+        let more = [request.as_slice(), half].concat();
+        stream.send(more).await.unwrap();
+        sleep(BODY_STALL_TIMEOUT - 5 * SOON).await;
+        let mut answers = receive_through(&mut stream, &body).await;
+        // Unless the end of the first came together with the second.
+        if answers.len() < 2 * body.len() {
+            answers.extend(receive_through(&mut stream, &body).await);
+        }
+        sleep(10 * SOON).await;
+        stream.send(b"2345".as_slice()).await.unwrap();
+        let answer = receive_through(&mut stream, b"\r\n\r\n").await;
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     });
 }
 
