@@ -192,7 +192,10 @@ fn a_waker_wakes_a_sleeping_worker(case: &Case) {
             setter.store(true, Ordering::Release);
             waker.wake();
         });
+        let started = Instant::now();
         complete(&mut runtime, flagged(flag, place));
+        // The bound's own timer would wake it too.
+        assert!(started.elapsed() < PATIENCE / 2, "the wake-up was lost");
         other.join().unwrap();
     }
 }
