@@ -622,8 +622,8 @@ impl Driver for Epoll {
         sent
     }
 
-    fn unacknowledged_bytes(&self, socket: RawFd) -> io::Result<usize> {
-        socket::unacknowledged_bytes(socket)
+    fn acknowledged_bytes(&self, socket: RawFd) -> io::Result<u64> {
+        socket::acknowledged_bytes(socket)
     }
 
     fn peer_address(&self, socket: RawFd) -> io::Result<SocketAddr> {

@@ -221,8 +221,8 @@ pub(crate) trait Driver {
         count: usize,
     ) -> io::Result<usize>;
 
-    /// Bytes that were sent and that the peer's kernel hasn't acknowledged (`SIOCOUTQ`).
-    fn unacknowledged_bytes(&self, socket: RawFd) -> io::Result<usize>;
+    /// Bytes that the peer's kernel has acknowledged since the connection began.
+    fn acknowledged_bytes(&self, socket: RawFd) -> io::Result<u64>;
 
     /// The address of the other side.
     fn peer_address(&self, socket: RawFd) -> io::Result<SocketAddr>;

@@ -306,14 +306,13 @@ impl Reactor {
             .map_or(0, |socket| socket.sent_total)
     }
 
-    /// Bytes that the peer has taken on this connection, ever: what was sent, without what waits in
-    /// this side's kernel. Progress, for write deadlines.
+    /// Bytes that the peer's kernel has taken on this connection, ever: progress, for write
+    /// deadlines. A system call.
     pub fn delivered_bytes(&self, key: SocketKey) -> u64 {
         let Some(socket) = self.sockets.get(key.0) else {
             return 0;
         };
-        let waiting = self.driver.unacknowledged_bytes(socket.fd).unwrap_or(0);
-        socket.sent_total.saturating_sub(waiting as u64)
+        self.driver.acknowledged_bytes(socket.fd).unwrap_or(0)
     }
 
     /// Whether a send is in flight.

@@ -284,12 +284,12 @@ impl Driver for SimDriver {
         Ok(bytes.len())
     }
 
-    fn unacknowledged_bytes(&self, socket: RawFd) -> io::Result<usize> {
+    fn acknowledged_bytes(&self, socket: RawFd) -> io::Result<u64> {
         let state = self.world.state.borrow();
         let endpoint = state
             .stream_of(socket)
             .and_then(|id| state.endpoints.get(&id));
-        Ok(endpoint.map_or(0, |endpoint| endpoint.outstanding_bytes))
+        Ok(endpoint.map_or(0, |endpoint| endpoint.acknowledged_bytes))
     }
 
     fn peer_address(&self, socket: RawFd) -> io::Result<SocketAddr> {

@@ -77,6 +77,8 @@ pub(super) struct Endpoint {
     pub(super) window_bytes: usize,
     /// Bytes that are.
     pub(super) outstanding_bytes: usize,
+    /// Bytes that the peer has read, ever.
+    pub(super) acknowledged_bytes: u64,
     /// When the last segment to the peer arrives: the next one doesn't overtake it.
     pub(super) last_arrival: u64,
 }
@@ -99,6 +101,7 @@ impl Endpoint {
             resets_on_close: false,
             window_bytes: 0,
             outstanding_bytes: 0,
+            acknowledged_bytes: 0,
             last_arrival: 0,
         }
     }

@@ -239,6 +239,7 @@ impl State {
             return;
         };
         endpoint.outstanding_bytes = endpoint.outstanding_bytes.saturating_sub(bytes);
+        endpoint.acknowledged_bytes += bytes as u64;
         if let Some(number) = endpoint.descriptor {
             self.poke(number);
         }
