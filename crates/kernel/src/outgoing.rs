@@ -84,19 +84,6 @@ impl Outgoing {
         self
     }
 
-    /// Copies received bytes out, so that their buffers can go home before the send is done.
-    pub(crate) fn copy_received(&mut self) {
-        let copy = |chunk: &mut Chunk| {
-            if let Chunk::Received(buffer) = chunk
-                && buffer.is_pooled()
-            {
-                *chunk = Chunk::Owned(buffer.to_vec());
-            }
-        };
-        copy(&mut self.first);
-        self.second.iter_mut().for_each(copy);
-    }
-
     /// What is left when `sent` bytes have been taken, as a driver wants it: not empty. A header
     /// for two runs is made in `gather`.
     pub(crate) fn parts(&self, sent: usize, gather: &mut Option<Box<Gather>>) -> SendParts {

@@ -292,7 +292,8 @@ impl TcpStream {
         self.worker.reactor.borrow().is_sending(self.key)
     }
 
-    /// Says that nothing more will be sent (`FIN`, after what was sent).
+    /// Says that nothing more will be sent (`FIN`). What the kernel hasn't taken yet is lost:
+    /// [`TcpStream::flush`] first.
     ///
     /// # Errors
     /// As `shutdown(2)`.

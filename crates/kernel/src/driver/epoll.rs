@@ -10,7 +10,7 @@ use crate::buffers::BufferPool;
 use crate::file::{OpenRequest, ReadRequest};
 use crate::pool::BlockingPool;
 use crate::reactor::ReactorOptions;
-use crate::socket::{self, ConnectAddress, ListenOptions, ListenSocket, SocketOptions};
+use crate::socket::{self, ConnectAddress};
 use crate::wake::WakeHandle;
 use crossbeam_queue::SegQueue;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -20,7 +20,6 @@ use rustix::net::SocketFlags;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -591,19 +590,6 @@ impl Driver for Epoll {
         socket::close(descriptor);
     }
 
-    fn listen(&mut self, address: SocketAddr, options: &ListenOptions) -> io::Result<RawFd> {
-        let mut group = ListenSocket::bind_group(address, 1, options)?;
-        Ok(group.remove(0).into_descriptor())
-    }
-
-    fn open_socket(&mut self, address: &SocketAddr, options: &SocketOptions) -> io::Result<RawFd> {
-        socket::connecting_socket(address, options)
-    }
-
-    fn shutdown(&mut self, socket: RawFd, how: Shutdown) -> io::Result<()> {
-        socket::shutdown(socket, how)
-    }
-
     fn send_now(&mut self, socket: RawFd, bytes: &[u8], more_follows: bool) -> io::Result<usize> {
         let sent = socket::send_now(socket, bytes, more_follows);
         self.note_room(socket, &sent);
@@ -620,22 +606,6 @@ impl Driver for Epoll {
         let sent = socket::send_file(socket, file, offset, count);
         self.note_room(socket, &sent);
         sent
-    }
-
-    fn acknowledged_bytes(&self, socket: RawFd) -> io::Result<u64> {
-        socket::acknowledged_bytes(socket)
-    }
-
-    fn peer_address(&self, socket: RawFd) -> io::Result<SocketAddr> {
-        socket::peer_address(socket)
-    }
-
-    fn local_address(&self, socket: RawFd) -> io::Result<SocketAddr> {
-        socket::local_address(socket)
-    }
-
-    fn reset_on_close(&mut self, socket: RawFd) -> io::Result<()> {
-        socket::reset_on_close(socket)
     }
 }
 

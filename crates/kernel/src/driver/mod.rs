@@ -26,7 +26,7 @@ pub(crate) mod uring;
 use crate::buffers::BufferPool;
 use crate::file::{OpenRequest, ReadRequest};
 use crate::slots::SlotKey;
-use crate::socket::{ConnectAddress, ListenOptions, SocketOptions};
+use crate::socket::{self, ConnectAddress, ListenOptions, ListenSocket, SocketOptions};
 use crate::wake::WakeHandle;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -130,6 +130,8 @@ impl SendParts {
 
 /// What a driver does; see the module for the contract.
 ///
+/// Calls that never wait are the same for both drivers of the real kernel; the simulator has its own.
+///
 /// Functions that take raw pointers are unsafe: the caller keeps them valid until the operation's
 /// last completion.
 pub(crate) trait Driver {
@@ -199,13 +201,22 @@ pub(crate) trait Driver {
     fn close(&mut self, descriptor: RawFd);
 
     /// A listening socket on `address`.
-    fn listen(&mut self, address: SocketAddr, options: &ListenOptions) -> io::Result<RawFd>;
+    fn listen(&mut self, address: SocketAddr, options: &ListenOptions) -> io::Result<RawFd> {
+        let mut group = ListenSocket::bind_group(address, 1, options)?;
+        Ok(group.remove(0).into_descriptor())
+    }
 
     /// A fresh stream socket for the family of `address`, non-blocking, not yet connected.
-    fn open_socket(&mut self, address: &SocketAddr, options: &SocketOptions) -> io::Result<RawFd>;
+    fn open_socket(&mut self, address: &SocketAddr, options: &SocketOptions) -> io::Result<RawFd> {
+        socket::connecting_socket(address, options)
+    }
 
     /// `shutdown(2)`; completes a receive in flight with 0 when it shuts the read side.
-    fn shutdown(&mut self, socket: RawFd, how: Shutdown) -> io::Result<()>;
+    ///
+    /// A plain call: io_uring would hand it to a kernel worker thread.
+    fn shutdown(&mut self, socket: RawFd, how: Shutdown) -> io::Result<()> {
+        socket::shutdown(socket, how)
+    }
 
     /// Sends at once what fits, without waiting: `WouldBlock` when nothing does. Only while no
     /// send is in flight.
@@ -222,16 +233,24 @@ pub(crate) trait Driver {
     ) -> io::Result<usize>;
 
     /// Bytes that the peer's kernel has acknowledged since the connection began.
-    fn acknowledged_bytes(&self, socket: RawFd) -> io::Result<u64>;
+    fn acknowledged_bytes(&self, socket: RawFd) -> io::Result<u64> {
+        socket::acknowledged_bytes(socket)
+    }
 
     /// The address of the other side.
-    fn peer_address(&self, socket: RawFd) -> io::Result<SocketAddr>;
+    fn peer_address(&self, socket: RawFd) -> io::Result<SocketAddr> {
+        socket::peer_address(socket)
+    }
 
     /// The address of this side.
-    fn local_address(&self, socket: RawFd) -> io::Result<SocketAddr>;
+    fn local_address(&self, socket: RawFd) -> io::Result<SocketAddr> {
+        socket::local_address(socket)
+    }
 
     /// Turns the close of this socket into a reset (`SO_LINGER` of zero).
-    fn reset_on_close(&mut self, socket: RawFd) -> io::Result<()>;
+    fn reset_on_close(&mut self, socket: RawFd) -> io::Result<()> {
+        socket::reset_on_close(socket)
+    }
 }
 
 /// Which driver runs.

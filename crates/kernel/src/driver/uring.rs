@@ -10,12 +10,11 @@ use crate::arena::Arena;
 use crate::buffers::BufferPool;
 use crate::file::{OpenRequest, ReadRequest};
 use crate::reactor::ReactorOptions;
-use crate::socket::{self, ConnectAddress, ListenOptions, ListenSocket, SocketOptions};
+use crate::socket::{self, ConnectAddress};
 use crate::wake::WakeHandle;
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use std::io;
-use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -440,20 +439,6 @@ impl Driver for Uring {
         socket::close(descriptor);
     }
 
-    fn listen(&mut self, address: SocketAddr, options: &ListenOptions) -> io::Result<RawFd> {
-        let mut group = ListenSocket::bind_group(address, 1, options)?;
-        Ok(group.remove(0).into_descriptor())
-    }
-
-    fn open_socket(&mut self, address: &SocketAddr, options: &SocketOptions) -> io::Result<RawFd> {
-        socket::connecting_socket(address, options)
-    }
-
-    fn shutdown(&mut self, socket: RawFd, how: Shutdown) -> io::Result<()> {
-        // As a plain call: the ring would hand it to a kernel worker thread.
-        socket::shutdown(socket, how)
-    }
-
     fn send_now(&mut self, socket: RawFd, bytes: &[u8], more_follows: bool) -> io::Result<usize> {
         socket::send_now(socket, bytes, more_follows)
     }
@@ -466,22 +451,6 @@ impl Driver for Uring {
         count: usize,
     ) -> io::Result<usize> {
         socket::send_file(socket, file, offset, count)
-    }
-
-    fn acknowledged_bytes(&self, socket: RawFd) -> io::Result<u64> {
-        socket::acknowledged_bytes(socket)
-    }
-
-    fn peer_address(&self, socket: RawFd) -> io::Result<SocketAddr> {
-        socket::peer_address(socket)
-    }
-
-    fn local_address(&self, socket: RawFd) -> io::Result<SocketAddr> {
-        socket::local_address(socket)
-    }
-
-    fn reset_on_close(&mut self, socket: RawFd) -> io::Result<()> {
-        socket::reset_on_close(socket)
     }
 }
 

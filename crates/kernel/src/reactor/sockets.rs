@@ -234,10 +234,6 @@ impl Reactor {
         if socket.in_flight.contains(Lane::Send) {
             return Ok(Some(outgoing));
         }
-        let mut outgoing = outgoing;
-        if self.buffers.is_low() {
-            outgoing.copy_received();
-        }
         let count = outgoing.byte_count();
         if count == 0 {
             return Ok(None);
