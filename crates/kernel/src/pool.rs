@@ -103,7 +103,6 @@ impl Shared {
     }
 
     fn work(shared: &Arc<Shared>) {
-        let _count = ThreadCount(shared);
         let mut state = shared.lock();
         loop {
             if let Some(job) = state.queue.pop_front() {
@@ -123,18 +122,11 @@ impl Shared {
             state = next;
             state.idle -= 1;
             if timeout.timed_out() && state.queue.is_empty() {
+                // Under the lock that found nothing to do: nobody can count on this thread now.
+                state.threads -= 1;
                 return;
             }
         }
-    }
-}
-
-/// Counts a thread out when it ends.
-struct ThreadCount<'a>(&'a Arc<Shared>);
-
-impl Drop for ThreadCount<'_> {
-    fn drop(&mut self) {
-        self.0.lock().threads -= 1;
     }
 }
 

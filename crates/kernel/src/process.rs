@@ -25,8 +25,8 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
 pub enum Signal {
     /// `SIGINT` or `SIGTERM`: end, after what is under way.
     Terminate,
-    /// `SIGHUP`: read the configuration again.
-    Reload,
+    /// `SIGHUP`: open the logs anew.
+    Reopen,
 }
 
 /// The process's signals, taken one by one by a thread instead of by interrupting all of them.
@@ -69,7 +69,7 @@ impl Signals {
             let errno = unsafe { libc::sigwait(&raw const self.set, &raw mut signal) };
             match (errno, signal) {
                 (0, libc::SIGINT | libc::SIGTERM) => return Signal::Terminate,
-                (0, libc::SIGHUP) => return Signal::Reload,
+                (0, libc::SIGHUP) => return Signal::Reopen,
                 _ => {}
             }
         }

@@ -285,7 +285,7 @@ impl Runtime {
     {
         let done = Rc::new(Cell::new(None));
         let result = Rc::clone(&done);
-        let handle = self.spawn(async move { result.set(Some(future.await)) });
+        let _handle = self.spawn(async move { result.set(Some(future.await)) });
         loop {
             self.turn(None)?;
             if let Some(output) = done.take() {
@@ -296,7 +296,6 @@ impl Runtime {
                 Rc::strong_count(&done) > 1,
                 "the future given to block_on panicked"
             );
-            let _ = &handle;
         }
     }
 

@@ -354,7 +354,7 @@ impl Server {
                     tracing::warn!("ended at once by a second signal");
                     return Ok(());
                 }
-                Some(Event::Signal(Signal::Reload)) => {
+                Some(Event::Signal(Signal::Reopen)) => {
                     tracing::info!("access log opened anew");
                     self.log.iter().for_each(LogThread::reopen);
                 }

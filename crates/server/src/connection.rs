@@ -273,7 +273,10 @@ impl Connection {
             }
             self.stream.set_deadline(Some(deadline));
             let received = poll_fn(|context| {
-                if self.worker.is_draining() && !self.stream.is_sending() {
+                // Asked so that the end of a send wakes this wait too.
+                if self.worker.is_draining()
+                    && let Poll::Ready(Ok(())) = self.stream.poll_flush(context)
+                {
                     return Poll::Ready(None);
                 }
                 self.stream.poll_receive(context).map(Some)
@@ -363,6 +366,8 @@ impl Connection {
                 End::Refused
             }));
         }
+        // With the end of the body the next request may have come.
+        self.input.release_buffer();
         let worker = Rc::clone(&self.worker);
         let answer = match first {
             First::Answer(answer) => answer,

@@ -226,11 +226,17 @@ impl Worker {
             header_count: limits.header_count,
             target_bytes: limits.target_bytes,
         };
-        let workers = spec.config.workers;
+        // The cache's bounds are those of the process: each root of each worker has its share.
+        let shares = spec.config.workers * spec.config.roots.len();
+        let entries = limits.cache_entries;
         let file_limits = FileLimits {
             head: head_limits,
-            cache_bytes: limits.cache_bytes / workers as u64,
-            cache_entries: limits.cache_entries / workers,
+            cache_bytes: limits.cache_bytes / shares as u64,
+            cache_entries: if entries == 0 {
+                0
+            } else {
+                (entries / shares).max(1)
+            },
             cache_file_bytes: limits.cache_file_bytes,
         };
         let roots = std::iter::zip(&spec.config.roots, spec.directories)

@@ -234,7 +234,12 @@ impl Epoll {
                     more: false,
                 });
             }
-        } else if let Some(token) = watch.write_wait.take() {
+        }
+        // Both may wait: when the send has left room, there won't be another edge to tell.
+        let watch = self.watch(fd);
+        if watch.writable
+            && let Some(token) = watch.write_wait.take()
+        {
             completions.push(Completion {
                 token,
                 result: 1,

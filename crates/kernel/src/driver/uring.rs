@@ -33,8 +33,9 @@ const ALARM: u64 = 2;
 
 /// A worker's ring, its buffer ring and its wake-up event.
 pub(crate) struct Uring {
-    ring: IoUring,
+    /// Before `ring`, so that it ends while the descriptor it names is still open.
     registered: RegisteredRing,
+    ring: IoUring,
     queued: Vec<squeue::Entry>,
     buffers: Rc<BufferPool>,
     buffer_ring: Option<BufferRing>,

@@ -209,7 +209,8 @@ impl Root {
                     Found::Directory => {}
                     found => return Ok(found),
                 },
-                Err(error) => last = error,
+                Err(error) if status_of(&error) == StatusCode::NOT_FOUND => last = error,
+                Err(error) => return Err(error),
             }
         }
         Err(last)
