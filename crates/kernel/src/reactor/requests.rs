@@ -33,9 +33,9 @@ pub(super) struct Request {
     pub(super) waker: Option<Waker>,
 }
 
-/// Boxed, so that the kernel's pointers into it stay valid while the slab grows or is leaked.
+/// Boxed, so that a slot is no larger than the smaller of them needs.
 pub(super) enum Work {
-    Open { _held: Box<OpenRequest> },
+    Open(Box<OpenRequest>),
     Read(Box<ReadRequest>),
 }
 
@@ -148,10 +148,13 @@ impl Reactor {
         symlinks: Symlinks,
     ) -> io::Result<RequestKey> {
         let open = Box::new(OpenRequest::new(directory, path, symlinks)?);
-        let pointer = std::ptr::from_ref(&*open);
-        let key = self.insert_request(Work::Open { _held: open });
-        // SAFETY: the slot keeps the boxed request until the completion.
-        unsafe { self.driver.open(Token::new(Lane::Open, key.0), pointer) };
+        let key = self.insert_request(Work::Open(open));
+        // Taken where it stays: moving the box would end the pointer's right to it.
+        if let Some(Work::Open(open)) = self.work_of(key) {
+            let pointer = std::ptr::from_ref(&**open);
+            // SAFETY: the slot keeps the boxed request until the completion.
+            unsafe { self.driver.open(Token::new(Lane::Open, key.0), pointer) };
+        }
         Ok(key)
     }
 
@@ -167,16 +170,25 @@ impl Reactor {
     /// Begins to read at most `bytes.len()` bytes from `offset`, to be awaited with
     /// [`Reactor::poll_read`].
     pub fn read_at(&mut self, file: &File, offset: u64, bytes: Vec<u8>) -> RequestKey {
-        let mut read = Box::new(ReadRequest {
-            file: file.clone(),
+        let file = file.clone();
+        let key = self.insert_request(Work::Read(Box::new(ReadRequest {
+            file,
             offset,
             bytes,
-        });
-        let pointer = std::ptr::from_mut(&mut *read);
-        let key = self.insert_request(Work::Read(read));
-        // SAFETY: the slot keeps the boxed request, and nobody touches it, until the completion.
-        unsafe { self.driver.read(Token::new(Lane::Read, key.0), pointer) };
+        })));
+        if let Some(Work::Read(read)) = self.work_of(key) {
+            let pointer = std::ptr::from_mut(&mut **read);
+            // SAFETY: the slot keeps the boxed request, and nobody touches it, until the
+            // completion.
+            unsafe { self.driver.read(Token::new(Lane::Read, key.0), pointer) };
+        }
         key
+    }
+
+    fn work_of(&mut self, key: RequestKey) -> Option<&mut Work> {
+        self.requests
+            .get_mut(key.0)
+            .map(|request| &mut request.work)
     }
 
     /// The buffer again, and how many bytes were read into it (0: the end of the file).
@@ -234,7 +246,7 @@ impl Reactor {
         let Some(request) = self.requests.remove(key.0) else {
             return;
         };
-        if let (Work::Open { .. }, 0..) = (&request.work, result) {
+        if let (Work::Open(_), 0..) = (&request.work, result) {
             drop(adopt_descriptor(result));
         }
     }
@@ -249,7 +261,7 @@ impl Reactor {
 impl Work {
     pub(super) fn lane(&self) -> Lane {
         match self {
-            Work::Open { .. } => Lane::Open,
+            Work::Open(_) => Lane::Open,
             Work::Read(_) => Lane::Read,
         }
     }
