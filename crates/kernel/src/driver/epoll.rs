@@ -120,12 +120,7 @@ impl Epoll {
     }
 
     fn complete(&mut self, token: Token, result: i32) {
-        self.completed.push(Completion {
-            token,
-            result,
-            buffer: None,
-            more: false,
-        });
+        self.completed.push(Completion::last(token, result));
     }
 
     fn run_later(&mut self, fd: RawFd) {
@@ -199,12 +194,7 @@ impl Epoll {
             if let Some(token) = watch.receive {
                 self.receive_burst(token, fd, completions);
             } else if let Some(token) = watch.read_wait.take() {
-                completions.push(Completion {
-                    token,
-                    result: 1,
-                    buffer: None,
-                    more: false,
-                });
+                completions.push(Completion::last(token, 1));
             } else if let Some(token) = watch.accept {
                 self.accept_burst(token, fd, completions);
             }
@@ -218,21 +208,11 @@ impl Epoll {
                 Ok(Ok(())) => 0,
                 Ok(Err(errno)) | Err(errno) => -errno.raw_os_error(),
             };
-            completions.push(Completion {
-                token,
-                result,
-                buffer: None,
-                more: false,
-            });
+            completions.push(Completion::last(token, result));
         } else if let Some((token, parts)) = watch.send.take() {
             // SAFETY: `parts` came with `send`, whose caller keeps it valid until the completion.
             if let Some(result) = unsafe { self.try_send(token, fd, parts) } {
-                completions.push(Completion {
-                    token,
-                    result,
-                    buffer: None,
-                    more: false,
-                });
+                completions.push(Completion::last(token, result));
             }
         }
         // Both may wait: when the send has left room, there won't be another edge to tell.
@@ -240,12 +220,7 @@ impl Epoll {
         if watch.writable
             && let Some(token) = watch.write_wait.take()
         {
-            completions.push(Completion {
-                token,
-                result: 1,
-                buffer: None,
-                more: false,
-            });
+            completions.push(Completion::last(token, 1));
         }
     }
 
@@ -254,12 +229,7 @@ impl Epoll {
             let Some(id) = self.buffers.take() else {
                 self.watch(fd).receive = None;
                 let result = -libc::ENOBUFS;
-                completions.push(Completion {
-                    token,
-                    result,
-                    buffer: None,
-                    more: false,
-                });
+                completions.push(Completion::last(token, result));
                 return;
             };
             let capacity = self.buffers.buffer_bytes();
@@ -295,12 +265,7 @@ impl Epoll {
                     self.buffers.untake(id);
                     self.watch(fd).receive = None;
                     let result = ended.map_or_else(|error| negative_errno(&error), |_| 0);
-                    completions.push(Completion {
-                        token,
-                        result,
-                        buffer: None,
-                        more: false,
-                    });
+                    completions.push(Completion::last(token, result));
                     return;
                 }
             }
@@ -330,12 +295,7 @@ impl Epoll {
                 Err(errno) => {
                     self.watch(fd).accept = None;
                     let result = -errno.raw_os_error();
-                    completions.push(Completion {
-                        token,
-                        result,
-                        buffer: None,
-                        more: false,
-                    });
+                    completions.push(Completion::last(token, result));
                     return;
                 }
             }
@@ -380,12 +340,7 @@ impl Epoll {
                     )
                 }
             };
-            completions.push(Completion {
-                token,
-                result,
-                buffer: None,
-                more: false,
-            });
+            completions.push(Completion::last(token, result));
         }
     }
 }

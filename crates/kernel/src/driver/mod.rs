@@ -97,6 +97,18 @@ pub(crate) struct Completion {
     pub(crate) more: bool,
 }
 
+impl Completion {
+    /// The end of an operation, without a buffer.
+    pub(crate) fn last(token: Token, result: i32) -> Completion {
+        Completion {
+            token,
+            result,
+            buffer: None,
+            more: false,
+        }
+    }
+}
+
 /// What a socket may become ready for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
