@@ -16,6 +16,7 @@ pub mod counting;
 pub mod cpu;
 mod driver;
 mod file;
+pub mod nic;
 mod outgoing;
 mod pool;
 pub mod process;
