@@ -39,6 +39,10 @@ impl Directory {
             descriptor: Arc::new(descriptor),
         })
     }
+
+    pub(crate) fn descriptor(&self) -> &OwnedFd {
+        &self.descriptor
+    }
 }
 
 /// An open file, read-only. Cheap to clone, and to send to other threads.
@@ -98,7 +102,7 @@ pub enum FileKind {
 }
 
 impl Metadata {
-    fn from_stat(stat: &rustix::fs::Stat) -> Metadata {
+    pub(crate) fn from_stat(stat: &rustix::fs::Stat) -> Metadata {
         Metadata {
             kind: match FileType::from_raw_mode(stat.st_mode) {
                 FileType::RegularFile => FileKind::Regular,
@@ -124,7 +128,7 @@ pub(crate) struct OpenRequest {
 }
 
 /// `O_NONBLOCK` so that a FIFO doesn't wait for a writer; it has no effect on regular files.
-const OPEN_FLAGS: OFlags = OFlags::RDONLY
+pub(crate) const OPEN_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC)
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY);
@@ -189,7 +193,7 @@ impl BlockingOpen {
     }
 }
 
-fn resolve_flags(symlinks: Symlinks) -> ResolveFlags {
+pub(crate) fn resolve_flags(symlinks: Symlinks) -> ResolveFlags {
     let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     match symlinks {
         Symlinks::Beneath => beneath,

@@ -5,8 +5,9 @@
 //! [`Reactor`] (`reactor`), which owns every socket, listener and file request of that worker in
 //! slots that never move (`slots`) and drives them through one of three drivers (`driver`):
 //! io_uring, epoll, or a simulated kernel. Bytes arrive in pooled [`Buffer`]s (`buffers`) and
-//! leave as [`Chunk`]s (`outgoing`). Files are opened beneath a [`Directory`] (`file`); what may
-//! wait for a disk goes through the ring or the [`BlockingPool`] (`pool`).
+//! leave as [`Chunk`]s (`outgoing`). Files are opened beneath a [`Directory`] (`file`), which also
+//! says what is in it (`directory`); what may wait for a disk goes through the ring or the
+//! [`BlockingPool`] (`pool`).
 //!
 //! No raw descriptor leaves this crate.
 
@@ -14,6 +15,7 @@ mod arena;
 mod buffers;
 pub mod counting;
 pub mod cpu;
+mod directory;
 mod driver;
 mod file;
 pub mod nic;
@@ -26,6 +28,7 @@ mod socket;
 mod wake;
 
 pub use buffers::Buffer;
+pub use directory::{Contents, DirectoryEntry};
 pub use driver::probe::{DriverChoice, Io, describe_kernel};
 pub use driver::sim::{SimDescriptor, SimOptions, SimWorld};
 pub use driver::{DriverKind, Interest};

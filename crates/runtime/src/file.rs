@@ -1,7 +1,7 @@
 //! Files: opened beneath a directory and read, without a wait on the worker's thread.
 
 use crate::worker::Worker;
-use ringway_kernel::{Metadata, RequestKey, Symlinks};
+use ringway_kernel::{Contents, Metadata, RequestKey, Symlinks};
 use std::future::poll_fn;
 use std::io;
 use std::path::Path;
@@ -49,6 +49,22 @@ impl Directory {
         })
         .await?;
         Ok(File { inner })
+    }
+
+    /// Reads the directory at `path` beneath this one; an empty path is this one. At most `limit`
+    /// names are looked at, those among them that `is_wanted` are told of. It waits for the disk:
+    /// for [`spawn_blocking`](crate::spawn_blocking).
+    ///
+    /// # Errors
+    /// As [`Directory::open_beneath`], and `ENOTDIR` when it isn't a directory.
+    pub fn contents(
+        &self,
+        path: &[u8],
+        symlinks: Symlinks,
+        limit: usize,
+        is_wanted: impl Fn(&[u8]) -> bool,
+    ) -> io::Result<Contents> {
+        self.inner.contents(path, symlinks, limit, is_wanted)
     }
 }
 
