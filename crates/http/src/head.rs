@@ -91,7 +91,7 @@ impl<'a> Method<'a> {
 pub enum Version {
     /// HTTP/1.0
     Http10,
-    /// HTTP/1.1
+    /// HTTP/1.1, or a later one of the same major version, which is answered alike (RFC 9110 §2.5).
     Http11,
 }
 

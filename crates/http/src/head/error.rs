@@ -48,7 +48,7 @@ pub enum HeadError {
     MethodTooLong,
     /// A transfer coding other than `chunked`.
     UnknownCoding,
-    /// A version other than HTTP/1.0 and HTTP/1.1.
+    /// Another major version than 1.
     UnsupportedVersion,
 }
 

@@ -222,27 +222,32 @@ fn version(window: &[u8], target_start: usize, target_end: usize) -> Parsed<(Ver
             return Ok(Some((Version::Http10, target_end + LINE_END_BYTES)));
         }
     }
-    version_fault(&window[target_end..], target_start == target_end)
+    let version = other_version(&window[target_end..], target_start == target_end)?;
+    Ok(version.map(|version| (version, target_end + LINE_END_BYTES)))
 }
 
-/// Finds the first byte that isn't as it should be; there may be none yet.
+/// A version that isn't spelled as nearly everybody does, or the first byte that makes it none;
+/// there may not be enough of it yet.
 #[cold]
-fn version_fault<T>(rest: &[u8], target_is_empty: bool) -> Parsed<T> {
+fn other_version(rest: &[u8], target_is_empty: bool) -> Parsed<Version> {
     for (index, (&byte, expect)) in rest.iter().zip(b" HTTP/1.1\r\n").enumerate() {
-        return Err(match (index, byte) {
+        let fault = match (index, byte) {
             (0, _) if target_is_empty => HeadError::RequestLine,
-            (8, b'0') => continue,
+            (6 | 8, b'0'..=b'9') => continue,
+            // RFC 9110 §15.6.6: 505 for another major version, once it is clear that it is one.
+            (9, b'\r') if rest[6] != b'1' => HeadError::UnsupportedVersion,
             _ if byte == *expect => continue,
-            // RFC 9110 §15.6.6: 505 for another version. §2.5 would have us take HTTP/1.2 for 1.1,
-            // but it was never defined, so nobody honest sends it.
-            (6, b'0'..=b'9') | (7 | 8, _) => HeadError::UnsupportedVersion,
             // RFC 9112 §2.2: a bare LF may be taken for a line end; not here.
             (9, b'\n') => HeadError::BareLineFeed,
-            (9 | 10, _) => HeadError::LineEnd,
+            (10, _) => HeadError::LineEnd,
             _ => HeadError::RequestLine,
-        });
+        };
+        return Err(fault);
     }
-    Ok(None)
+    // RFC 9110 §2.5: a higher minor version is taken for the highest that is known, because it may
+    // add, but not change. HTTP/1.0 was looked for before.
+    let is_whole = rest.len() >= b" HTTP/1.1\r\n".len();
+    Ok(is_whole.then_some(Version::Http11))
 }
 
 /// Reads the lines of the fields up to the empty one that ends them; says how many bytes they take

@@ -179,6 +179,18 @@ fn request_lines() {
         "GET / HTTP/",
         "GET / HTTP/x",
         "GET / HTTPS/1.1",
+        "GET / HTTX/1.1",
+        "GET / Http/1.1",
+        "GET / HTTP/1",
+        "GET / HTTP/2",
+        "GET / HTTP/1.",
+        "GET / HTTP/.1",
+        "GET / HTTP/1.10",
+        "GET / HTTP/11.1",
+        "GET / HTTP/2.10",
+        "GET / HTTP/2.x",
+        "GET / HTTP/1,1",
+        "GET / HTTP/1.1 ",
         "GET /\0 HTTP/1.1",
         "GET /\x7f HTTP/1.1",
         "/ HTTP/1.1",
@@ -188,13 +200,25 @@ fn request_lines() {
             HeadError::RequestLine,
         );
     }
-    check_error("GET / HTTP/1.1 \r\nHost: a\r\n\r\n", HeadError::LineEnd);
-    check_error("GET / HTTP/1.11\r\nHost: a\r\n\r\n", HeadError::LineEnd);
+    check_error("GET / HTTP/1.1\r \nHost: a\r\n\r\n", HeadError::LineEnd);
+}
+
+#[test]
+fn later_minor_versions_are_the_latest_known() {
+    for minor in 1..10 {
+        let input = format!("GET / HTTP/1.{minor}\r\nHost: a\r\n\r\n");
+        check(&input, |head| {
+            assert_eq!((head.version, head.keep_alive), (Version::Http11, true));
+        });
+        // And they keep to its rules.
+        let input = format!("GET / HTTP/1.{minor}\r\n\r\n");
+        check_error(&input, HeadError::HostMissing);
+    }
 }
 
 #[test]
 fn other_versions() {
-    for version in ["0.9", "1.2", "2.0", "2", "3.0", "9.9", "1"] {
+    for version in ["0.9", "2.0", "3.0", "2.1", "9.9"] {
         let input = format!("GET / HTTP/{version}\r\nHost: a\r\n\r\n");
         check_error(&input, HeadError::UnsupportedVersion);
     }

@@ -81,6 +81,9 @@ fn heads(io: Io) {
         "GET /hello world HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET /hello.txt HTTX/1.1\r\nHost: a\r\n\r\n",
         "GET /hello.txt http/1.1\r\nHost: a\r\n\r\n",
+        "GET /hello.txt HTTP/1.\r\nHost: a\r\n\r\n",
+        "GET /hello.txt HTTP/1.10\r\nHost: a\r\n\r\n",
+        "GET /hello.txt HTTP/2\r\nHost: a\r\n\r\n",
         "GET HTTP/1.1\r\nHost: a\r\n\r\n",
         "/hello.txt\r\n\r\n",
         "G(T /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -158,7 +161,7 @@ fn heads(io: Io) {
         format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "M".repeat(100)),
         501,
     );
-    for version in ["HTTP/2.0", "HTTP/1.2", "HTTP/0.9", "HTTP/3.0"] {
+    for version in ["HTTP/2.0", "HTTP/0.9", "HTTP/3.0"] {
         check(
             &server,
             format!("GET /hello.txt {version}\r\nHost: a\r\n\r\n"),

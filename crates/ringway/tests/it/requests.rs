@@ -12,6 +12,7 @@ on_every_driver!(
     options,
     methods_that_are_not_allowed,
     http_1_0,
+    later_minor_versions,
     close_is_honoured,
     pipelining_in_one_write,
     pipelining_byte_by_byte,
@@ -208,6 +209,18 @@ fn http_1_0(io: Io) {
     client.send("HEAD /hello.txt HTTP/1.0\r\n\r\n");
     client.response_to("HEAD");
     client.expect_end();
+}
+
+/// RFC 9110 §2.5: answered as HTTP/1.1 is, in HTTP/1.1.
+fn later_minor_versions(io: Io) {
+    let (_tree, server) = serve(io);
+    let mut client = server.connect();
+    for minor in 2..10 {
+        client.send(format!("GET /hello.txt HTTP/1.{minor}\r\nHost: a\r\n\r\n"));
+        let response = client.response();
+        check_hello(&response);
+        assert_eq!((&*response.version, response.closes()), ("HTTP/1.1", false));
+    }
 }
 
 fn close_is_honoured(io: Io) {
