@@ -4,6 +4,7 @@
 //! back when it is dropped, without borrowing the reactor, so it may be dropped anywhere on its
 //! worker's thread. Between the two it may wait in a socket's [`Chain`].
 
+use crate::abort::abort;
 use crate::arena::Arena;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -81,25 +82,21 @@ impl BufferPool {
 
     /// From a driver to the reactor: filled, and out of the kernel's reach.
     ///
-    /// # Panics
-    /// When the buffer is out already: the kernel would have written to a buffer in use.
+    /// Ends the process when the buffer is out already: the kernel has written to one in use.
     pub(crate) fn lend(&self, id: u16) {
-        assert!(
-            !self.lent[usize::from(id)].replace(true),
-            "buffer {id} was filled while in use"
-        );
+        if self.lent[usize::from(id)].replace(true) {
+            abort(format_args!("buffer {id} was filled while in use"));
+        }
         self.lent_count.set(self.lent_count.get() + 1);
     }
 
     /// From the reactor, or a [`Buffer`], home.
     ///
-    /// # Panics
-    /// When the buffer is home already.
+    /// Ends the process when the buffer is home already: the kernel may be writing to it.
     pub(crate) fn give_back(&self, id: u16) {
-        assert!(
-            self.lent[usize::from(id)].replace(false),
-            "buffer {id} was given back twice"
-        );
+        if !self.lent[usize::from(id)].replace(false) {
+            abort(format_args!("buffer {id} was given back twice"));
+        }
         self.lent_count.set(self.lent_count.get() - 1);
         self.free.borrow_mut().push(id);
     }
@@ -244,6 +241,8 @@ impl Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abort::check_aborts;
+    use std::panic::catch_unwind;
 
     fn filled(pool: &Rc<BufferPool>, bytes: &[u8]) -> Buffer {
         let id = pool.take().unwrap();
@@ -284,14 +283,32 @@ mod tests {
         assert_eq!((chain.len(), pool.free_count()), (0, 8));
     }
 
+    /// Even where a panic would be caught.
     #[test]
-    #[should_panic(expected = "given back twice")]
-    fn a_second_return_is_caught() {
-        let pool = BufferPool::new(2, 64);
-        let id = pool.take().unwrap();
-        pool.lend(id);
-        pool.give_back(id);
-        pool.give_back(id);
+    fn a_second_return_ends_the_process() {
+        let test = "buffers::tests::a_second_return_ends_the_process";
+        check_aborts(test, "buffer 0 was given back twice", || {
+            let _ = catch_unwind(|| {
+                let pool = BufferPool::new(2, 64);
+                let id = pool.take().unwrap();
+                pool.lend(id);
+                pool.give_back(id);
+                pool.give_back(id);
+            });
+        });
+    }
+
+    #[test]
+    fn filling_a_buffer_in_use_ends_the_process() {
+        let test = "buffers::tests::filling_a_buffer_in_use_ends_the_process";
+        check_aborts(test, "buffer 0 was filled while in use", || {
+            let _ = catch_unwind(|| {
+                let pool = BufferPool::new(2, 64);
+                let id = pool.take().unwrap();
+                pool.lend(id);
+                pool.lend(id);
+            });
+        });
     }
 
     #[test]

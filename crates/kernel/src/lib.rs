@@ -11,6 +11,7 @@
 //!
 //! No raw descriptor leaves this crate.
 
+mod abort;
 mod arena;
 mod buffers;
 pub mod counting;
@@ -35,6 +36,8 @@ pub use driver::{DriverKind, Interest};
 pub use file::{Directory, File, FileKind, Metadata, Symlinks};
 pub use outgoing::{Chunk, Outgoing};
 pub use pool::{BlockingPool, PoolFull};
-pub use reactor::{Counters, ListenerKey, Reactor, ReactorOptions, RequestKey, SocketKey};
+pub use reactor::{
+    Counters, ListenerKey, Reactor, ReactorCell, ReactorOptions, RequestKey, SocketKey, Waiter,
+};
 pub use socket::{Keepalive, ListenOptions, ListenSocket, SocketOptions};
 pub use wake::WakeHandle;

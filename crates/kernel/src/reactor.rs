@@ -5,9 +5,10 @@
 //! nothing in flight names it; receives that found no buffer wait in line for one; and no foreign
 //! code runs in here: wakers are handed out by [`Reactor::turn`] for the executor to call.
 //!
-//! The parts: streams in `sockets`, listeners and file requests in `requests`, what the driver's
+//! The parts: the way in from outside in `cell`, streams in `sockets`, listeners and file requests in `requests`, what the driver's
 //! answers do in `completions`, the end in `teardown`.
 
+mod cell;
 mod completions;
 mod requests;
 mod sockets;
@@ -21,6 +22,7 @@ use crate::outgoing::Outgoing;
 use crate::pool::BlockingPool;
 use crate::slots::{SlotKey, Slots};
 use crate::wake::WakeHandle;
+pub use cell::{ReactorCell, Waiter};
 use requests::{Listener, Request};
 use sockets::Socket;
 use std::collections::VecDeque;
@@ -74,7 +76,7 @@ impl Default for ReactorOptions {
     }
 }
 
-/// One worker's I/O. It belongs to the thread that made it.
+/// One worker's I/O, entered through its [`ReactorCell`].
 pub struct Reactor {
     driver: Box<dyn Driver>,
     buffers: Rc<BufferPool>,
@@ -104,21 +106,16 @@ pub struct Counters {
 }
 
 impl Reactor {
-    /// Makes a reactor on the calling thread, and says which driver was chosen and why.
-    ///
-    /// # Errors
-    /// When the driver that was asked for can't run here, or descriptors are lacking.
-    pub fn new(options: &ReactorOptions) -> io::Result<(Reactor, DriverChoice)> {
+    fn new(options: &ReactorOptions) -> io::Result<(Reactor, DriverChoice)> {
         let (driver, choice) = probe::choose(options)?;
         Ok((Reactor::on(driver), choice))
     }
 
-    /// A worker of a simulated machine, for tests.
-    pub fn simulated(world: &SimWorld, options: &ReactorOptions) -> Reactor {
+    fn simulated(world: &SimWorld, options: &ReactorOptions) -> Reactor {
         Reactor::on(world.driver(options.receive_buffers, options.receive_buffer_bytes))
     }
 
-    pub(crate) fn on(driver: Box<dyn Driver>) -> Reactor {
+    fn on(driver: Box<dyn Driver>) -> Reactor {
         Reactor {
             buffers: Rc::clone(driver.buffers()),
             now: driver.now(),
@@ -193,16 +190,6 @@ impl Reactor {
     }
 }
 
-/// Keeps `waker` in `place`, for the next wake-up.
-fn store_waker(place: &mut Option<Waker>, waker: &Waker) {
-    match place {
-        Some(stored) if stored.will_wake(waker) => {}
-        // The waker that was there belongs to this reactor's own executor, or to a task that has
-        // moved on; either way its destructor runs no code that borrows the reactor.
-        _ => *place = Some(waker.clone()),
-    }
-}
-
 fn os_error(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)
 }
@@ -212,7 +199,7 @@ impl std::fmt::Debug for Reactor {
         write!(
             out,
             "Reactor({}, {} live)",
-            self.kind().name(),
+            self.driver.describe(),
             self.live_count()
         )
     }

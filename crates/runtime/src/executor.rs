@@ -4,7 +4,7 @@ use crate::timer::Wheel;
 use crate::worker::{Remote, Turn, Worker};
 use async_task::{FallibleTask, Runnable};
 use pin_project_lite::pin_project;
-use ringway_kernel::{DriverChoice, Reactor, ReactorOptions, SimWorld};
+use ringway_kernel::{DriverChoice, ReactorCell, ReactorOptions, SimWorld};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -221,7 +221,7 @@ impl Runtime {
     /// # Errors
     /// When no driver can run here (see [`Runtime::driver`] for what was chosen).
     pub fn new(options: &ReactorOptions) -> io::Result<Runtime> {
-        let (reactor, choice) = Reactor::new(options)?;
+        let (reactor, choice) = ReactorCell::new(options)?;
         let mut runtime = Runtime::on(reactor, Some(options));
         runtime.choice = Some(choice);
         Ok(runtime)
@@ -230,14 +230,14 @@ impl Runtime {
     /// A worker of a simulated machine, for tests. Its time is the world's; step it by
     /// [`Runtime::turn`].
     pub fn simulated(world: &SimWorld, options: &ReactorOptions) -> Runtime {
-        Runtime::on(Reactor::simulated(world, options), None)
+        Runtime::on(ReactorCell::simulated(world, options), None)
     }
 
-    fn on(reactor: Reactor, options: Option<&ReactorOptions>) -> Runtime {
+    fn on(reactor: ReactorCell, options: Option<&ReactorOptions>) -> Runtime {
         let worker = Worker {
-            timers: RefCell::new(Wheel::new(reactor.now())),
-            remote: Remote::new(reactor.wake_handle()),
-            reactor: RefCell::new(reactor),
+            timers: RefCell::new(Wheel::new(reactor.enter(|reactor| reactor.now()))),
+            remote: Remote::new(reactor.enter(|reactor| reactor.wake_handle())),
+            reactor,
             tasks: Tasks::default(),
             blocking: options.map(|options| options.blocking.clone()),
         };
@@ -308,8 +308,10 @@ impl Runtime {
         let _turn = self.worker.enter();
         let wait = self.time_to_wait(limit);
         let mut woken = std::mem::take(&mut self.woken);
-        let turned = self.worker.reactor.borrow_mut().turn(wait, &mut woken);
-        let now = self.worker.reactor.borrow().now();
+        let (turned, now) = self
+            .worker
+            .reactor
+            .enter(|reactor| (reactor.turn(wait, &mut woken), reactor.now()));
         self.worker.timers.borrow_mut().expire(now, &mut woken);
         woken.drain(..).for_each(Waker::wake);
         self.woken = woken;
@@ -321,7 +323,7 @@ impl Runtime {
         if self.worker.has_ready() {
             return Some(Duration::ZERO);
         }
-        let now = self.worker.reactor.borrow().now();
+        let now = self.worker.now();
         let timer = self
             .next_expiry()
             .map(|at| at.saturating_duration_since(now));
@@ -348,12 +350,14 @@ impl Runtime {
 
     /// What the reactor holds: open sockets, listeners and file requests.
     pub fn live_count(&self) -> usize {
-        self.worker.reactor.borrow().live_count()
+        self.worker.reactor.enter(|reactor| reactor.live_count())
     }
 
     /// Receive buffers that are at home.
     pub fn free_buffer_count(&self) -> u16 {
-        self.worker.reactor.borrow().free_buffer_count()
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.free_buffer_count())
     }
 
     /// Timers that exist.
@@ -382,7 +386,7 @@ impl Drop for Runtime {
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Runtime({:?})", self.worker.reactor.borrow())
+        write!(out, "Runtime({:?})", self.worker.reactor)
     }
 }
 

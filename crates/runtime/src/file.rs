@@ -37,15 +37,15 @@ impl Directory {
         let worker = Worker::current();
         let key = worker
             .reactor
-            .borrow_mut()
-            .open_beneath(&self.inner, path, symlinks)?;
+            .enter(|reactor| reactor.open_beneath(&self.inner, path, symlinks))?;
         let request = Request { worker, key };
         let inner = poll_fn(|context| {
             request
                 .worker
                 .reactor
-                .borrow_mut()
-                .poll_open(key, context.waker())
+                .poll(context.waker(), |reactor, waiter| {
+                    reactor.poll_open(key, waiter)
+                })
         })
         .await?;
         Ok(File { inner })
@@ -99,15 +99,15 @@ impl File {
         let worker = Worker::current();
         let key = worker
             .reactor
-            .borrow_mut()
-            .read_at(&self.inner, offset, bytes);
+            .enter(|reactor| reactor.read_at(&self.inner, offset, bytes));
         let request = Request { worker, key };
         poll_fn(|context| {
             request
                 .worker
                 .reactor
-                .borrow_mut()
-                .poll_read(key, context.waker())
+                .poll(context.waker(), |reactor, waiter| {
+                    reactor.poll_read(key, waiter)
+                })
         })
         .await
     }
@@ -121,6 +121,8 @@ struct Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        self.worker.reactor.borrow_mut().abandon_request(self.key);
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.abandon_request(self.key));
     }
 }

@@ -31,7 +31,9 @@ impl TcpListener {
     /// Outside of a runtime.
     pub fn bind(address: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener> {
         let worker = Worker::current();
-        let key = worker.reactor.borrow_mut().listen(address, options)?;
+        let key = worker
+            .reactor
+            .enter(|reactor| reactor.listen(address, options))?;
         Ok(TcpListener { worker, key })
     }
 
@@ -44,7 +46,9 @@ impl TcpListener {
     /// Outside of a runtime.
     pub fn adopt(socket: ListenSocket) -> io::Result<TcpListener> {
         let worker = Worker::current();
-        let key = worker.reactor.borrow_mut().adopt_listener(socket)?;
+        let key = worker
+            .reactor
+            .enter(|reactor| reactor.adopt_listener(socket))?;
         Ok(TcpListener { worker, key })
     }
 
@@ -62,8 +66,8 @@ impl TcpListener {
         let key = ready!(
             self.worker
                 .reactor
-                .borrow_mut()
-                .poll_accept(self.key, context.waker())
+                .poll(context.waker(), |reactor, waiter| reactor
+                    .poll_accept(self.key, waiter))
         )?;
         Poll::Ready(Ok(TcpStream::new(&self.worker, key)))
     }
@@ -73,13 +77,17 @@ impl TcpListener {
     /// # Errors
     /// As `getsockname(2)`.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.worker.reactor.borrow().listener_address(self.key)
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.listener_address(self.key))
     }
 }
 
 impl Drop for TcpListener {
     fn drop(&mut self) {
-        self.worker.reactor.borrow_mut().close_listener(self.key);
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.close_listener(self.key));
     }
 }
 
@@ -122,13 +130,14 @@ impl TcpStream {
     /// Outside of a runtime.
     pub async fn connect(address: SocketAddr, options: &SocketOptions) -> io::Result<TcpStream> {
         let worker = Worker::current();
-        let key = worker.reactor.borrow_mut().connect(address, options)?;
+        let key = worker
+            .reactor
+            .enter(|reactor| reactor.connect(address, options))?;
         let stream = TcpStream::new(&worker, key);
         poll_fn(|context| {
-            worker
-                .reactor
-                .borrow_mut()
-                .poll_connected(key, context.waker())
+            worker.reactor.poll(context.waker(), |reactor, waiter| {
+                reactor.poll_connected(key, waiter)
+            })
         })
         .await?;
         Ok(stream)
@@ -136,7 +145,7 @@ impl TcpStream {
 
     /// The worker's clock, as [`now`](crate::now).
     pub fn now(&self) -> Instant {
-        self.worker.reactor.borrow().now()
+        self.worker.now()
     }
 
     /// From now on, waits end with `TimedOut` when `deadline` has passed.
@@ -157,8 +166,9 @@ impl TcpStream {
         let received = self
             .worker
             .reactor
-            .borrow_mut()
-            .poll_receive(self.key, context.waker());
+            .poll(context.waker(), |reactor, waiter| {
+                reactor.poll_receive(self.key, waiter)
+            });
         match received {
             Poll::Ready(received) => Poll::Ready(received),
             Poll::Pending => self.poll_deadline(context),
@@ -185,8 +195,9 @@ impl TcpStream {
         let sent = self
             .worker
             .reactor
-            .borrow_mut()
-            .poll_send(self.key, outgoing, context.waker());
+            .poll(context.waker(), |reactor, waiter| {
+                reactor.poll_send(self.key, outgoing, waiter)
+            });
         match sent {
             Poll::Ready(sent) => Poll::Ready(sent),
             Poll::Pending => self.poll_deadline(context),
@@ -199,7 +210,9 @@ impl TcpStream {
     /// # Errors
     /// As `send(2)`, for an earlier send.
     pub fn submit(&mut self, outgoing: Outgoing) -> io::Result<Option<Outgoing>> {
-        self.worker.reactor.borrow_mut().submit(self.key, outgoing)
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.submit(self.key, outgoing))
     }
 
     /// Waits until the kernel has taken everything that was sent.
@@ -215,8 +228,9 @@ impl TcpStream {
         let flushed = self
             .worker
             .reactor
-            .borrow_mut()
-            .poll_sent(self.key, context.waker());
+            .poll(context.waker(), |reactor, waiter| {
+                reactor.poll_sent(self.key, waiter)
+            });
         match flushed {
             Poll::Ready(flushed) => Poll::Ready(flushed),
             Poll::Pending => self.poll_deadline(context),
@@ -230,8 +244,7 @@ impl TcpStream {
     pub fn send_now(&mut self, bytes: &[u8], more_follows: bool) -> io::Result<usize> {
         self.worker
             .reactor
-            .borrow_mut()
-            .send_now(self.key, bytes, more_follows)
+            .enter(|reactor| reactor.send_now(self.key, bytes, more_follows))
     }
 
     /// Sends at once what fits of a file's bytes from `offset`, inside the kernel. 0: the file
@@ -240,8 +253,9 @@ impl TcpStream {
     /// # Errors
     /// `WouldBlock` when nothing fits or an earlier send is under way; else as `sendfile(2)`.
     pub fn send_file_now(&mut self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
-        let mut reactor = self.worker.reactor.borrow_mut();
-        reactor.send_file(self.key, file.inner(), offset, count)
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.send_file(self.key, file.inner(), offset, count))
     }
 
     /// Waits until there is room to send.
@@ -253,11 +267,12 @@ impl TcpStream {
     }
 
     fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let ready = self.worker.reactor.borrow_mut().poll_ready(
-            self.key,
-            Interest::Writable,
-            context.waker(),
-        );
+        let ready = self
+            .worker
+            .reactor
+            .poll(context.waker(), |reactor, waiter| {
+                reactor.poll_ready(self.key, Interest::Writable, waiter)
+            });
         match ready {
             Poll::Ready(ready) => Poll::Ready(ready),
             Poll::Pending => self.poll_deadline(context),
@@ -278,18 +293,24 @@ impl TcpStream {
 
     /// Bytes that this side's kernel has taken on this connection so far.
     pub fn sent_bytes(&self) -> u64 {
-        self.worker.reactor.borrow().sent_bytes(self.key)
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.sent_bytes(self.key))
     }
 
     /// Bytes that the peer has taken on this connection so far (by its kernel's acknowledgements):
     /// progress, for a write deadline. A system call.
     pub fn delivered_bytes(&self) -> u64 {
-        self.worker.reactor.borrow().delivered_bytes(self.key)
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.delivered_bytes(self.key))
     }
 
     /// Whether an earlier send is still under way.
     pub fn is_sending(&self) -> bool {
-        self.worker.reactor.borrow().is_sending(self.key)
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.is_sending(self.key))
     }
 
     /// Says that nothing more will be sent (`FIN`). What the kernel hasn't taken yet is lost:
@@ -300,13 +321,14 @@ impl TcpStream {
     pub fn shutdown_write(&mut self) -> io::Result<()> {
         self.worker
             .reactor
-            .borrow_mut()
-            .shutdown(self.key, Shutdown::Write)
+            .enter(|reactor| reactor.shutdown(self.key, Shutdown::Write))
     }
 
     /// Ends the connection so that the peer sees a reset, not an orderly end.
     pub fn reset(self) {
-        self.worker.reactor.borrow_mut().close(self.key, true);
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.close(self.key, true));
     }
 
     /// The address of the other side.
@@ -314,7 +336,9 @@ impl TcpStream {
     /// # Errors
     /// As `getpeername(2)`.
     pub fn peer_address(&self) -> io::Result<SocketAddr> {
-        self.worker.reactor.borrow().peer_address(self.key)
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.peer_address(self.key))
     }
 
     /// The address of this side.
@@ -322,13 +346,17 @@ impl TcpStream {
     /// # Errors
     /// As `getsockname(2)`.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.worker.reactor.borrow().local_address(self.key)
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.local_address(self.key))
     }
 }
 
 impl Drop for TcpStream {
     fn drop(&mut self) {
-        self.worker.reactor.borrow_mut().close(self.key, false);
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.close(self.key, false));
     }
 }
 
@@ -344,5 +372,7 @@ impl fmt::Debug for TcpStream {
 /// # Panics
 /// Outside of a runtime.
 pub fn wake_receivers() {
-    Worker::current().reactor.borrow_mut().wake_readers();
+    Worker::current()
+        .reactor
+        .enter(|reactor| reactor.wake_readers());
 }

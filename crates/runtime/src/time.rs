@@ -3,6 +3,7 @@
 use crate::timer::TimerKey;
 use crate::worker::Worker;
 use pin_project_lite::pin_project;
+use ringway_kernel::Waiter;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 /// # Panics
 /// Outside of a runtime.
 pub fn now() -> Instant {
-    Worker::current().reactor.borrow().now()
+    Worker::current().now()
 }
 
 /// A timer of a worker that is removed when dropped.
@@ -33,13 +34,13 @@ impl Timer {
     /// Ready when `deadline` has passed; else wakes the task then. One store when the deadline
     /// only moves later.
     pub(crate) fn poll_until(&self, deadline: Instant, context: &Context<'_>) -> Poll<()> {
-        if self.worker.reactor.borrow().now() >= deadline {
+        if self.worker.now() >= deadline {
             return Poll::Ready(());
         }
-        self.worker
-            .timers
-            .borrow_mut()
-            .set(self.key, deadline, context.waker());
+        let timers = &self.worker.timers;
+        Waiter::offer(context.waker(), |waiter| {
+            timers.borrow_mut().set(self.key, deadline, waiter);
+        });
         Poll::Pending
     }
 }
@@ -58,7 +59,7 @@ impl Drop for Timer {
 /// Outside of a runtime.
 pub fn sleep(duration: Duration) -> Sleep {
     let worker = Worker::current();
-    let deadline = worker.reactor.borrow().now() + duration;
+    let deadline = worker.now() + duration;
     Sleep {
         timer: Timer::new(worker),
         deadline,

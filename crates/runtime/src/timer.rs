@@ -4,6 +4,7 @@
 //! 64 slots, one millisecond a tick. Moving a deadline later is one store: the entry stays where
 //! it is and is put in its new place when the old one comes up.
 
+use ringway_kernel::Waiter;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -76,12 +77,11 @@ impl Wheel {
         TimerKey(self.entries.len() as u32 - 1)
     }
 
-    /// Wakes `waker` once `deadline` has passed, in place of what was set before.
-    pub(crate) fn set(&mut self, key: TimerKey, deadline: Instant, waker: &Waker) {
+    /// Wakes the waiter once `deadline` has passed, in place of what was set before.
+    pub(crate) fn set(&mut self, key: TimerKey, deadline: Instant, waiter: &mut Waiter<'_>) {
         let entry = &mut self.entries[key.0 as usize];
-        match &entry.waker {
-            Some(stored) if stored.will_wake(waker) => {}
-            _ => entry.waker = Some(waker.clone()),
+        if !waiter.keep_in(&mut entry.waker) {
+            return;
         }
         entry.deadline = deadline;
         if entry.scheduled != 0 {
@@ -218,18 +218,6 @@ fn slot_of(tick: u64, level: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering};
-    use std::task::Wake;
-
-    #[derive(Default)]
-    struct Count(AtomicU32);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 
     struct Test {
         start: Instant,
@@ -245,6 +233,12 @@ mod tests {
             }
         }
 
+        fn set(&mut self, key: TimerKey, deadline: Instant) {
+            Waiter::offer(Waker::noop(), |waiter| {
+                self.wheel.set(key, deadline, waiter)
+            });
+        }
+
         fn at(&self, milliseconds: u64) -> Instant {
             self.start + Duration::from_millis(milliseconds)
         }
@@ -256,10 +250,6 @@ mod tests {
         }
     }
 
-    fn waker() -> Waker {
-        Waker::from(Arc::new(Count::default()))
-    }
-
     #[test]
     fn a_timer_fires_at_its_tick_and_once() {
         for deadline in [
@@ -267,7 +257,7 @@ mod tests {
         ] {
             let mut test = Test::new();
             let key = test.wheel.insert();
-            test.wheel.set(key, test.at(deadline), &waker());
+            test.set(key, test.at(deadline));
             assert_eq!(test.fired_at(deadline - 1), 0, "{deadline}");
             assert_eq!(test.fired_at(deadline), 1, "{deadline}");
             assert_eq!(test.fired_at(deadline * 3), 0, "{deadline}");
@@ -278,11 +268,11 @@ mod tests {
     fn a_deadline_can_be_moved_both_ways() {
         let mut test = Test::new();
         let key = test.wheel.insert();
-        test.wheel.set(key, test.at(100), &waker());
-        test.wheel.set(key, test.at(900), &waker());
+        test.set(key, test.at(100));
+        test.set(key, test.at(900));
         assert_eq!(test.fired_at(899), 0);
-        test.wheel.set(key, test.at(2000), &waker());
-        test.wheel.set(key, test.at(950), &waker());
+        test.set(key, test.at(2000));
+        test.set(key, test.at(950));
         assert_eq!(test.fired_at(949), 0);
         assert_eq!(test.fired_at(950), 1);
     }
@@ -292,7 +282,7 @@ mod tests {
         let mut test = Test::new();
         let keys: Vec<TimerKey> = (0..10).map(|_| test.wheel.insert()).collect();
         for key in &keys {
-            test.wheel.set(*key, test.at(70), &waker());
+            test.set(*key, test.at(70));
         }
         for key in [0, 9, 4] {
             test.wheel.remove(keys[key]);
@@ -314,7 +304,7 @@ mod tests {
             for (which, amount, action) in steps {
                 match action {
                     0 | 1 => {
-                        test.wheel.set(keys[which], test.at(now + amount), &waker());
+                        test.set(keys[which], test.at(now + amount));
                         list[which] = Some((now + amount).max(now + 1));
                     }
                     2 => {

@@ -4,11 +4,12 @@ use crate::executor::Tasks;
 use crate::timer::Wheel;
 use async_task::Runnable;
 use crossbeam_queue::SegQueue;
-use ringway_kernel::{BlockingPool, Reactor, WakeHandle};
+use ringway_kernel::{BlockingPool, ReactorCell, WakeHandle};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 thread_local! {
     /// The worker whose turn it is on this thread.
@@ -16,7 +17,7 @@ thread_local! {
 }
 
 pub(crate) struct Worker {
-    pub(crate) reactor: RefCell<Reactor>,
+    pub(crate) reactor: ReactorCell,
     pub(crate) timers: RefCell<Wheel>,
     pub(crate) tasks: Tasks,
     pub(crate) remote: Arc<Remote>,
@@ -93,6 +94,11 @@ impl Worker {
             }
         });
         runnable.map_or(Ok(()), Err)
+    }
+
+    /// The time at which its present turn began.
+    pub(crate) fn now(&self) -> Instant {
+        self.reactor.enter(|reactor| reactor.now())
     }
 
     /// Makes it this worker's turn until the guard is dropped.

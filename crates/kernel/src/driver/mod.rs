@@ -150,6 +150,11 @@ pub(crate) trait Driver {
     /// Which of the three it is, for people and for tests.
     fn kind(&self) -> DriverKind;
 
+    /// The same for a message, with what else tells this one apart.
+    fn describe(&self) -> String {
+        self.kind().name().to_owned()
+    }
+
     /// Accepts connections until cancelled or failed; each completion brings one descriptor,
     /// non-blocking and close-on-exec. `-EMFILE` and other errors end it.
     fn accept(&mut self, token: Token, listener: RawFd);

@@ -1,6 +1,6 @@
 //! Listeners and file requests.
 
-use super::{ListenerKey, Reactor, RequestKey, SocketKey, os_error, store_waker};
+use super::{ListenerKey, Reactor, RequestKey, SocketKey, Waiter, os_error};
 use crate::buffers::Buffer;
 use crate::driver::{Lane, Token};
 use crate::file::{Directory, File, OpenRequest, ReadRequest, Symlinks, adopt_descriptor};
@@ -90,7 +90,11 @@ impl Reactor {
     }
 
     /// The next connection. An error (`EMFILE`, say) ends accepting; the next call begins anew.
-    pub fn poll_accept(&mut self, key: ListenerKey, waker: &Waker) -> Poll<io::Result<SocketKey>> {
+    pub fn poll_accept(
+        &mut self,
+        key: ListenerKey,
+        waiter: &mut Waiter<'_>,
+    ) -> Poll<io::Result<SocketKey>> {
         let Some(listener) = self.listeners.get_mut(key.0) else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
@@ -101,7 +105,9 @@ impl Reactor {
             0 => {}
             errno => return Poll::Ready(Err(os_error(errno))),
         }
-        store_waker(&mut listener.waker, waker);
+        if !waiter.keep_in(&mut listener.waker) {
+            return Poll::Pending;
+        }
         if !listener.is_accepting {
             listener.is_accepting = true;
             self.driver
@@ -159,8 +165,12 @@ impl Reactor {
     }
 
     /// The opened file.
-    pub fn poll_open(&mut self, key: RequestKey, waker: &Waker) -> Poll<io::Result<File>> {
-        let (_, result) = std::task::ready!(self.poll_request(key, waker))?;
+    pub fn poll_open(
+        &mut self,
+        key: RequestKey,
+        waiter: &mut Waiter<'_>,
+    ) -> Poll<io::Result<File>> {
+        let (_, result) = std::task::ready!(self.poll_request(key, waiter))?;
         if result < 0 {
             return Poll::Ready(Err(os_error(-result)));
         }
@@ -195,9 +205,9 @@ impl Reactor {
     pub fn poll_read(
         &mut self,
         key: RequestKey,
-        waker: &Waker,
+        waiter: &mut Waiter<'_>,
     ) -> Poll<io::Result<(Vec<u8>, usize)>> {
-        let (work, result) = std::task::ready!(self.poll_request(key, waker))?;
+        let (work, result) = std::task::ready!(self.poll_request(key, waiter))?;
         match (work, result) {
             (Work::Read(read), 0..) => Poll::Ready(Ok((read.bytes, result as usize))),
             (_, errno) => Poll::Ready(Err(os_error(-errno))),
@@ -213,12 +223,16 @@ impl Reactor {
         }))
     }
 
-    fn poll_request(&mut self, key: RequestKey, waker: &Waker) -> Poll<io::Result<(Work, i32)>> {
+    fn poll_request(
+        &mut self,
+        key: RequestKey,
+        waiter: &mut Waiter<'_>,
+    ) -> Poll<io::Result<(Work, i32)>> {
         let Some(request) = self.requests.get_mut(key.0) else {
             return Poll::Ready(Err(io::ErrorKind::NotFound.into()));
         };
         let Some(result) = request.result else {
-            store_waker(&mut request.waker, waker);
+            let _ = waiter.keep_in(&mut request.waker);
             return Poll::Pending;
         };
         let request = self.requests.remove(key.0).expect("found above");

@@ -1,6 +1,6 @@
 //! Streams: receiving, sending, connecting, closing.
 
-use super::{Reactor, SocketKey, os_error, store_waker};
+use super::{Reactor, SocketKey, Waiter, os_error};
 use crate::buffers::{Buffer, BufferPool, Chain};
 use crate::driver::{Interest, Lane, Token};
 use crate::file::File;
@@ -134,12 +134,16 @@ impl Reactor {
     }
 
     /// Ready when the connection stands or has failed.
-    pub fn poll_connected(&mut self, key: SocketKey, waker: &Waker) -> Poll<io::Result<()>> {
+    pub fn poll_connected(
+        &mut self,
+        key: SocketKey,
+        waiter: &mut Waiter<'_>,
+    ) -> Poll<io::Result<()>> {
         let Some(socket) = self.sockets.get_mut(key.0) else {
             return Poll::Ready(Err(closed()));
         };
         if socket.in_flight.contains(Lane::Connect) {
-            store_waker(&mut socket.writer, waker);
+            let _ = waiter.keep_in(&mut socket.writer);
             return Poll::Pending;
         }
         match socket.send_error {
@@ -163,7 +167,7 @@ impl Reactor {
     pub fn poll_receive(
         &mut self,
         key: SocketKey,
-        waker: &Waker,
+        waiter: &mut Waiter<'_>,
     ) -> Poll<io::Result<Option<Buffer>>> {
         let Some(socket) = self.sockets.get_mut(key.0) else {
             return Poll::Ready(Err(closed()));
@@ -180,7 +184,9 @@ impl Reactor {
         if socket.send_error != 0 {
             return Poll::Ready(Err(os_error(socket.send_error)));
         }
-        store_waker(&mut socket.reader, waker);
+        if !waiter.keep_in(&mut socket.reader) {
+            return Poll::Pending;
+        }
         if !socket.in_flight.contains(Lane::Receive) && !socket.is_parked {
             self.arm_receive(key);
         } else {
@@ -209,7 +215,7 @@ impl Reactor {
         &mut self,
         key: SocketKey,
         outgoing: &mut Option<Outgoing>,
-        waker: &Waker,
+        waiter: &mut Waiter<'_>,
     ) -> Poll<io::Result<()>> {
         let Some(message) = outgoing.take() else {
             return Poll::Ready(Ok(()));
@@ -218,7 +224,7 @@ impl Reactor {
         if outgoing.is_none() {
             Poll::Ready(Ok(()))
         } else {
-            self.poll_sent(key, waker)
+            self.poll_sent(key, waiter)
         }
     }
 
@@ -281,12 +287,12 @@ impl Reactor {
     }
 
     /// Ready when everything that was submitted has been taken by the kernel.
-    pub fn poll_sent(&mut self, key: SocketKey, waker: &Waker) -> Poll<io::Result<()>> {
+    pub fn poll_sent(&mut self, key: SocketKey, waiter: &mut Waiter<'_>) -> Poll<io::Result<()>> {
         let Some(socket) = self.sockets.get_mut(key.0) else {
             return Poll::Ready(Err(closed()));
         };
         if socket.in_flight.contains(Lane::Send) {
-            store_waker(&mut socket.writer, waker);
+            let _ = waiter.keep_in(&mut socket.writer);
             return Poll::Pending;
         }
         match socket.send_error {
@@ -376,7 +382,7 @@ impl Reactor {
         &mut self,
         key: SocketKey,
         interest: Interest,
-        waker: &Waker,
+        waiter: &mut Waiter<'_>,
     ) -> Poll<io::Result<()>> {
         let Some(socket) = self.sockets.get_mut(key.0) else {
             return Poll::Ready(Err(closed()));
@@ -386,7 +392,9 @@ impl Reactor {
             Some(result) => return Poll::Ready(Err(os_error(-result))),
             None => {}
         }
-        store_waker(&mut socket.writer, waker);
+        if !waiter.keep_in(&mut socket.writer) {
+            return Poll::Pending;
+        }
         if !socket.in_flight.contains(Lane::Ready) {
             socket.in_flight.insert(Lane::Ready);
             self.driver

@@ -1,6 +1,7 @@
 //! The end of a reactor: cancel, drain, then free; never free while something is in flight.
 
 use super::{ListenerKey, Reactor, RequestKey, SocketKey};
+use crate::abort::AbortOnUnwind;
 use std::time::Duration;
 
 /// How long a reactor that is dropped waits for the kernel to let go of its memory.
@@ -9,7 +10,7 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 impl Reactor {
     /// Closes everything and takes completions until nothing is in flight, at most for
     /// `patience`. Returns whether all came back.
-    pub fn drain(&mut self, patience: Duration) -> bool {
+    fn drain(&mut self, patience: Duration) -> bool {
         for key in self.sockets.keys() {
             self.close(SocketKey(key), false);
         }
@@ -42,12 +43,14 @@ impl Drop for Reactor {
     /// Drains. What is still in flight after some seconds (a hung disk) keeps its memory for ever:
     /// slots and buffers are leaked, because the kernel may still write to them.
     fn drop(&mut self) {
-        if self.drain(DRAIN_PATIENCE) {
-            return;
+        let kind = self.kind();
+        let armed = AbortOnUnwind(&kind);
+        if !self.drain(DRAIN_PATIENCE) {
+            std::mem::forget(std::mem::take(&mut self.sockets));
+            std::mem::forget(std::mem::take(&mut self.listeners));
+            std::mem::forget(std::mem::take(&mut self.requests));
+            std::mem::forget(std::rc::Rc::clone(&self.buffers));
         }
-        std::mem::forget(std::mem::take(&mut self.sockets));
-        std::mem::forget(std::mem::take(&mut self.listeners));
-        std::mem::forget(std::mem::take(&mut self.requests));
-        std::mem::forget(std::rc::Rc::clone(&self.buffers));
+        armed.disarm();
     }
 }

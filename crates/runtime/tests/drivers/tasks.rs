@@ -1,20 +1,23 @@
 //! Rules 5 and 7: tasks stay on their thread, whoever wakes them; a panic ends one of them; the
 //! end of a worker ends all of them, in order.
 
-use crate::harness::{Case, PATIENCE, complete, pair_with_std, settle, yield_now, yield_often};
-use ringway_runtime::{JoinError, Runtime, spawn, spawn_blocking};
+use crate::harness::{
+    Case, PATIENCE, complete, give_up, pair_with_std, settle, yield_now, yield_often,
+};
+use ringway_runtime::{JoinError, Runtime, sleep, spawn, spawn_blocking};
 use std::cell::{Cell, RefCell};
-use std::future::{pending, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::resume_unwind;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 on_both_drivers! {
     results_come_back,
@@ -28,6 +31,7 @@ on_both_drivers! {
     wakers_race_with_the_end_of_their_worker,
     a_destructor_that_panics_ends_the_process,
     a_destructor_may_use_the_reactor_and_spawn,
+    a_displaced_waker_may_use_the_worker,
     workers_nest_on_one_thread,
 }
 
@@ -293,7 +297,7 @@ fn wakers_race_with_the_end_of_their_worker(case: &Case) {
             });
         }
         drop(place);
-        runtime.turn(Some(std::time::Duration::ZERO)).unwrap();
+        runtime.turn(Some(Duration::ZERO)).unwrap();
         let wakers: Vec<Waker> = wakers.try_iter().collect();
         assert_eq!(wakers.len(), 8);
         let (ready, is_ready) = mpsc::channel();
@@ -365,6 +369,47 @@ fn a_destructor_may_use_the_reactor_and_spawn(case: &Case) {
     let mut heard = Vec::new();
     peer.read_to_end(&mut heard).unwrap();
     assert_eq!(heard, b"bye");
+}
+
+/// A waker that sleeps, in a manner of speaking, when its last clone is dropped.
+struct Sleepy(Arc<AtomicU64>);
+
+impl Wake for Sleepy {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Sleepy {
+    fn drop(&mut self) {
+        drop(sleep(Duration::from_secs(1)));
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn a_displaced_waker_may_use_the_worker(case: &Case) {
+    let mut runtime = case.runtime();
+    let dropped = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&dropped);
+    complete(&mut runtime, async move {
+        let (mut stream, _peer) = pair_with_std().await;
+        let mut receive = pin!(stream.receive());
+        let mut timer = pin!(sleep(Duration::from_secs(3600)));
+        for _ in 0..2 {
+            let waker = Waker::from(Arc::new(Sleepy(Arc::clone(&counter))));
+            let mut context = Context::from_waker(&waker);
+            assert!(receive.as_mut().poll(&mut context).is_pending());
+            drop(waker);
+            assert!(give_up(1, receive.as_mut()).await.is_none());
+
+            let waker = Waker::from(Arc::new(Sleepy(Arc::clone(&counter))));
+            let mut context = Context::from_waker(&waker);
+            assert!(timer.as_mut().poll(&mut context).is_pending());
+            drop(waker);
+            assert!(give_up(1, timer.as_mut()).await.is_none());
+        }
+    });
+    assert_eq!(dropped.load(Ordering::Relaxed), 4);
+    assert_eq!(runtime.panic_count(), 0);
+    settle(&mut runtime, 256);
 }
 
 fn workers_nest_on_one_thread(case: &Case) {

@@ -123,6 +123,10 @@ impl Driver for SimDriver {
         DriverKind::Sim
     }
 
+    fn describe(&self) -> String {
+        format!("sim of seed {}", self.world.seed)
+    }
+
     fn accept(&mut self, token: Token, listener: RawFd) {
         self.begin(token, Some(listener), Kind::Accept);
     }
