@@ -11,6 +11,8 @@ const FRESH: Duration = Duration::from_millis(100);
 /// change dates but no deadline.
 pub(crate) struct Clock {
     read_at: Cell<Option<Instant>>,
+    /// What was read, since 1970.
+    read: Cell<Duration>,
     seconds: Cell<u64>,
     date: Cell<HttpDate>,
 }
@@ -20,6 +22,7 @@ impl Clock {
         let date = Cell::new(HttpDate::from_unix_seconds(0));
         Clock {
             read_at: Cell::new(None),
+            read: Cell::new(Duration::ZERO),
             seconds: Cell::new(0),
             date,
         }
@@ -33,15 +36,21 @@ impl Clock {
             .is_none_or(|read_at| now >= read_at + FRESH)
         {
             self.read_at.set(Some(now));
-            let seconds = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default()
-                .as_secs();
+            let read = SystemTime::now().duration_since(UNIX_EPOCH);
+            self.read.set(read.unwrap_or_default());
+            let seconds = self.read.get().as_secs();
             if self.seconds.replace(seconds) != seconds {
                 self.date.set(HttpDate::from_unix_seconds(seconds));
             }
         }
         self.seconds.get()
+    }
+
+    /// Time since 1970, as exact as `now`.
+    pub(crate) fn wall(&self, now: Instant) -> Duration {
+        self.seconds(now);
+        let read_at = self.read_at.get().unwrap_or(now);
+        self.read.get() + now.saturating_duration_since(read_at)
     }
 
     /// The same as a date.

@@ -13,7 +13,7 @@ use crate::stats::Counter;
 use crate::worker::{Place, Worker};
 use ringway_http::StatusCode;
 use ringway_http::body::{BodyDecoder, Step};
-use ringway_http::head::{Framing, HeadScan, Method, RequestHead, Version, parse_head};
+use ringway_http::head::{Framing, HeadScan, Method, RequestHead, parse_head};
 use ringway_http::response::CONTINUE;
 use ringway_runtime::{Buffer, Metadata, Outgoing, TcpStream};
 use std::future::poll_fn;
@@ -99,13 +99,11 @@ struct Special {
     log: Option<LogLine>,
 }
 
-/// The parts of a request that the access log wants when the answer is known.
+/// What the access log will want of a request when its answer is known.
 struct LogLine {
-    method: Box<str>,
-    target: Box<[u8]>,
-    version: Version,
-    referer: Option<Box<[u8]>>,
-    user_agent: Option<Box<[u8]>>,
+    /// The head as it was sent: parsed again, which is cheaper than keeping its parts.
+    head: Box<[u8]>,
+    begun: Option<Instant>,
 }
 
 impl Connection {
@@ -194,6 +192,7 @@ impl Connection {
         self.requests += 1;
         worker.stats.count(Counter::Requests);
         worker.inject_panic(head.target);
+        let begun = worker.begin_log();
         let is_over = self.requests == worker.limits.requests_per_connection;
         let keep_alive = head.keep_alive && !is_over && !worker.is_draining();
         let root = &worker.roots[self.root];
@@ -204,18 +203,7 @@ impl Connection {
                     .stats
                     .count_answer(answer.status.as_u16(), answer.body_bytes);
                 if worker.has_log() {
-                    let seconds = worker.clock.seconds(moment.now);
-                    worker.log(&LogEntry {
-                        peer: self.peer,
-                        time: seconds,
-                        method: head.method.as_str(),
-                        target: head.target,
-                        version: head.version,
-                        status: answer.status.as_u16(),
-                        bytes: answer.body_bytes,
-                        referer: head.referer,
-                        user_agent: head.user_agent,
-                    });
+                    self.log(Some((&head, begun)), answer.status, answer.body_bytes);
                 }
                 Request::Answer(answer)
             }
@@ -224,7 +212,10 @@ impl Connection {
                 expects_continue: head.expect_continue,
                 is_head: head.method == Method::Head,
                 first,
-                log: worker.has_log().then(|| LogLine::of(&head)),
+                log: worker.has_log().then(|| LogLine {
+                    head: bytes[..length].into(),
+                    begun,
+                }),
             })),
         };
         self.input.consume(length);
@@ -236,23 +227,31 @@ impl Connection {
         let worker = &self.worker;
         let now = self.stream.now();
         worker.stats.count(Counter::Malformed);
-        worker.log(&LogEntry {
-            peer: self.peer,
-            time: worker.clock.seconds(now),
-            method: "",
-            target: b"",
-            version: Version::Http11,
-            status: status.as_u16(),
-            bytes: 0,
-            referer: None,
-            user_agent: None,
-        });
+        self.log(None, status, 0);
         tracing::debug!(peer = %self.peer, status = status.as_u16(), reason, "refused a request");
         let answer = answer::brief(status, frame, None, &worker.clock, now);
         worker
             .stats
             .count_answer(status.as_u16(), answer.body_bytes);
         answer
+    }
+
+    /// Writes a line of the access log: about a request and when it began, or about what was none.
+    fn log(
+        &self,
+        request: Option<(&RequestHead<'_>, Option<Instant>)>,
+        status: StatusCode,
+        body_bytes: u64,
+    ) {
+        self.worker.log(&LogEntry {
+            peer: self.peer,
+            time: self.worker.clock.wall(self.stream.now()),
+            request: request.map(|(head, _)| head),
+            user: None,
+            status: status.as_u16(),
+            body_bytes,
+            duration: request.and_then(|(_, begun)| Some(begun?.elapsed())),
+        });
     }
 
     /// Waits for the first bytes of a request; `None` when the client is done.
@@ -385,8 +384,12 @@ impl Connection {
         };
         let body_bytes = sent.unwrap_or_default();
         worker.stats.count_answer(status.as_u16(), body_bytes);
-        if let Some(line) = log {
-            worker.log(&line.entry(self.peer, status, body_bytes, &worker, self.stream.now()));
+        if let Some(LogLine { head, begun }) = log {
+            let mut scan = HeadScan::default();
+            // The same bytes were accepted before.
+            if let Ok(Some((head, _))) = parse_head(&head, &mut scan, &worker.head_limits) {
+                self.log(Some((&head, begun)), status, body_bytes);
+            }
         }
         sent?;
         Ok(if keep_alive {
@@ -621,39 +624,6 @@ impl FilePart {
         self.file
             .metadata()
             .is_ok_and(|now| content(&now) == content(&self.metadata))
-    }
-}
-
-impl LogLine {
-    fn of(head: &RequestHead<'_>) -> LogLine {
-        LogLine {
-            method: head.method.as_str().into(),
-            target: head.target.into(),
-            version: head.version,
-            referer: head.referer.map(Into::into),
-            user_agent: head.user_agent.map(Into::into),
-        }
-    }
-
-    fn entry(
-        &self,
-        peer: IpAddr,
-        status: StatusCode,
-        bytes: u64,
-        worker: &Worker,
-        now: Instant,
-    ) -> LogEntry<'_> {
-        LogEntry {
-            peer,
-            time: worker.clock.seconds(now),
-            method: &self.method,
-            target: &self.target,
-            version: self.version,
-            status: status.as_u16(),
-            bytes,
-            referer: self.referer.as_deref(),
-            user_agent: self.user_agent.as_deref(),
-        }
     }
 }
 

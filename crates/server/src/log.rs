@@ -11,8 +11,11 @@
 
 mod access;
 mod events;
+mod format;
 mod line;
 
 pub use access::{LogThread, WorkerLog};
 pub use events::{Throttle, events_lost, init_events};
+pub use format::Format;
+pub(crate) use format::{WORDS as FORMAT_WORDS, variables};
 pub use line::Entry;

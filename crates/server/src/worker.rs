@@ -370,6 +370,11 @@ impl Worker {
         self.log.borrow().is_some()
     }
 
+    /// When a request begins, if the access log is to say how long it took.
+    pub(crate) fn begin_log(&self) -> Option<Instant> {
+        self.log.borrow().as_ref()?.begin()
+    }
+
     /// Writes a line of the access log, if there is one.
     pub(crate) fn log(&self, entry: &Entry<'_>) {
         if let Some(log) = &mut *self.log.borrow_mut() {

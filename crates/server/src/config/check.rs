@@ -13,6 +13,7 @@ use super::read::{Document, Section};
 use super::value::{self, Address};
 use super::{AccessLog, Config, Listener, Log};
 use crate::limits::Limits;
+use crate::log::Format;
 
 /// Where a configuration without a listener listens.
 const DEFAULT_ADDRESS: Address = Address {
@@ -130,6 +131,7 @@ fn check_powers_of_two(section: &mut Section<'_>, limits: &Limits) {
 
 fn read_log(section: &mut Section<'_>, base: &Path) -> Log {
     let keys = LogKeys::read(section);
+    let access_format = read_format(section, &keys.access_format);
     let access = match keys.access.as_str() {
         "off" => AccessLog::Off,
         "-" => AccessLog::Stdout,
@@ -155,9 +157,28 @@ fn read_log(section: &mut Section<'_>, base: &Path) -> Log {
     }
     Log {
         access,
-        access_format: keys.access_format,
+        access_format,
         events: keys.format,
     }
+}
+
+fn read_format(section: &mut Section<'_>, text: &str) -> Format {
+    let fault = match Format::parse(text) {
+        Ok(format) => return format,
+        Err(fault) => fault,
+    };
+    if let Some(place) = section.place("access_format") {
+        let place = match place {
+            // Quotes, and in between just what was written: then its parts can be pointed at.
+            Place::Text(span) if span.len() == text.len() + 2 => {
+                let start = span.start + 1;
+                Place::Text(start + fault.span.start..start + fault.span.end)
+            }
+            place => place,
+        };
+        section.report(Problem::new(place, fault.message).hint(fault.hint));
+    }
+    Format::default()
 }
 
 /// A path of a file is relative to that file's directory, one of a flag to the current one.

@@ -65,6 +65,8 @@ pub(crate) enum Kind {
         min_length: usize,
         example: &'static str,
     },
+    /// The shape of a log line: a word, or a text with variables.
+    Format,
     /// An address to listen on: `"127.0.0.1:8080"`, `"[::1]:8080"`, `":8080"`.
     Address,
     /// One value or an array of them.
@@ -163,6 +165,7 @@ impl Key {
             Kind::Duration { .. } => "TIME",
             Kind::Choice(_) => "WORD",
             Kind::Text { .. } => "TEXT",
+            Kind::Format => "FORMAT",
             Kind::Address => "ADDR",
             Kind::List { .. } => "TEXT",
         }

@@ -84,14 +84,6 @@ choices! {
 }
 
 choices! {
-    /// The shape of the access log's lines.
-    pub enum AccessFormat {
-        /// The "combined" format that Apache, nginx and every log reader know.
-        Combined = "combined",
-    }
-}
-
-choices! {
     /// The shape of the event log's lines.
     pub enum EventFormat {
         /// For people.
@@ -237,8 +229,13 @@ settings! {
         /// The access log: a file, `"-"` for standard output, or `"off"`.
         access: String = Text { min_length: 1, example: "/var/log/ringway/access.log" },
             Is("off"), Shown("access-log");
-        /// The shape of the access log's lines.
-        access_format: AccessFormat = Choice(AccessFormat::WORDS), Is("combined"), None;
+        /// The shape of the access log's lines: one of two words, or a format with variables.
+        ///
+        /// What a client sends can neither break nor forge a line. In a format of your own it is
+        /// escaped as `\xHH`: quotes, backslashes, what isn't printable ASCII, and the mark or
+        /// space that follows the variable. What isn't there is `-`. A tab may stand in the
+        /// format, `$$` is a dollar, and `${name}` separates a name from a letter behind it.
+        access_format: String = Format, Is("combined"), Shown("access-format");
         /// The shape of the event log's lines.
         format: EventFormat = Choice(EventFormat::WORDS), Is("text"), Shown("log-format");
     }

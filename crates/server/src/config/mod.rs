@@ -19,13 +19,13 @@ pub(crate) mod read;
 mod reference;
 #[cfg(test)]
 mod tests;
-mod value;
+pub(crate) mod value;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use key::{Absent, Flag, Key, Table};
-pub use keys::{AccessFormat, EventFormat, Io, ListenOptions, Root, SocketOptions, Symlinks};
+pub use keys::{EventFormat, Io, ListenOptions, Root, SocketOptions, Symlinks};
 pub use load::{ConfigError, Flags, Format};
 pub use problem::Problems;
 pub use reference::{reference, schema};
@@ -95,7 +95,7 @@ pub struct Log {
     /// Where the access log goes.
     pub access: AccessLog,
     /// The shape of its lines.
-    pub access_format: AccessFormat,
+    pub access_format: crate::log::Format,
     /// The shape of the event log's lines; it goes to standard error.
     pub events: EventFormat,
 }

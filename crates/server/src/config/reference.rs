@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use super::key::{Absent, Flag, Key, Kind, Table};
 use super::keys::TABLES;
 use super::value::{show_duration, show_size};
+use crate::log::FORMAT_WORDS;
 
 const HEAD: &str = "\
 # Configuration
@@ -71,14 +72,26 @@ fn write_key(page: &mut String, key: &Key) {
     if let Flag::Shown(_) | Flag::Hidden(_) = key.flag {
         let _ = writeln!(page, "- Flag: `{}`", key.flag_name().unwrap_or_default());
     }
-    if !key.choices().is_empty() {
+    let is_format = matches!(key.kind, Kind::Format);
+    let words = if is_format {
+        FORMAT_WORDS
+    } else {
+        key.choices()
+    };
+    if !words.is_empty() {
         page.push('\n');
-        for (word, doc) in key.choices() {
+        for (word, doc) in words {
             let _ = writeln!(
                 page,
                 "  - `\"{word}\"`: {}",
                 unindent(doc).replace('\n', " ")
             );
+        }
+    }
+    if is_format {
+        page.push_str("\nThe variables of a format:\n\n");
+        for (name, doc) in crate::log::variables() {
+            let _ = writeln!(page, "  - `{name}`: {doc}");
         }
     }
 }
@@ -111,6 +124,10 @@ impl Kind {
             }
             Kind::Choice(_) => "one of the words below".to_owned(),
             Kind::Text { example, .. } => format!("a string, such as `{example:?}`"),
+            Kind::Format => {
+                "one of the words below, or a format, such as `'$peer \"$request\" $status'`"
+                    .to_owned()
+            }
             Kind::Address => "an address, such as `\"127.0.0.1:8080\"`".to_owned(),
             Kind::List { of, .. } => format!("{}; or an array of them", of.describe()),
         }
@@ -208,6 +225,10 @@ fn kind_schema(kind: &Kind) -> Json {
             json!({ "enum": words })
         }
         Kind::Text { min_length, .. } => json!({ "type": "string", "minLength": min_length }),
+        Kind::Format => {
+            let words: Vec<&str> = FORMAT_WORDS.iter().map(|(word, _)| *word).collect();
+            json!({ "anyOf": [{ "enum": words }, { "type": "string", "pattern": "\\$" }] })
+        }
         Kind::Address => json!({ "type": "string", "pattern": ":[0-9]+$" }),
         Kind::List { of, min_count } => {
             let one = kind_schema(of);

@@ -195,7 +195,7 @@ fn extreme(key: &Key, end: fn(u64, u64) -> u64) -> String {
         Kind::Switch if key.name == "ipv6_only" => "false".to_owned(),
         Kind::Switch => "true".to_owned(),
         Kind::Address => panic!("only lists of addresses"),
-        Kind::Text { .. } | Kind::List { .. } => match key.name {
+        Kind::Text { .. } | Kind::Format | Kind::List { .. } => match key.name {
             "root" => "\"/\"".to_owned(),
             "files" => "\"name\"".to_owned(),
             "access" => "\"-\"".to_owned(),
@@ -887,6 +887,52 @@ fn access_log() {
           4 | access = "/"
             |          ^^^
             = name the file in it
+    "#]],
+    );
+}
+
+#[test]
+fn access_formats() {
+    // A tab may be written as itself or as TOML's escape.
+    for format in ["'json'", "'$peer \t$status'", r#""$peer\t$status""#] {
+        parse(&format!(
+            "[files.site]\nroot = \"/\"\n[log]\naccess_format = {format}\n"
+        ));
+    }
+    check_added(
+        "[log]\naccess_format = '$peer $stauts'\n",
+        expect![[r#"
+        site.toml:4:24: unknown variable $stauts
+          4 | access_format = '$peer $stauts'
+            |                        ^^^^^^^
+            = did you mean $status?
+    "#]],
+    );
+    check_added(
+        "[log]\naccess_format = \"$peer \\\"$remote_addr\\\"\"\n",
+        expect![[r#"
+            site.toml:4:17: unknown variable $remote_addr
+              4 | access_format = "$peer \"$remote_addr\""
+                |                 ^^^^^^^^^^^^^^^^^^^^^^^^
+                = did you mean $peer?
+        "#]],
+    );
+    check_added(
+        "[log]\naccess_format = \"jsn\"\n",
+        expect![[r#"
+        site.toml:4:18: neither a format's name nor a variable in it
+          4 | access_format = "jsn"
+            |                  ^^^
+            = did you mean "json"?
+    "#]],
+    );
+    check_added(
+        "[log]\naccess_format = \"$peer\\n$status\"\n",
+        expect![[r#"
+        site.toml:4:17: a log line has no control characters but tabs
+          4 | access_format = "$peer\n$status"
+            |                 ^^^^^^^^^^^^^^^^
+            = leave it out
     "#]],
     );
 }

@@ -153,6 +153,17 @@ fn read_one(kind: &Kind, item: &Item) -> Result<Value, Refusal> {
                 false => Ok(Value::Text(text.clone())),
             }
         }
+        (Kind::Format, Item::Text(text) | Item::Bare(text)) => {
+            // Its variables are looked at where their place in the file is known.
+            let is_odd = |character: char| character.is_control() && character != '\t';
+            match text.chars().any(is_odd) {
+                true => refuse(
+                    "a log line has no control characters but tabs",
+                    "leave it out",
+                ),
+                false => Ok(Value::Text(text.clone())),
+            }
+        }
         (Kind::Address, Item::Text(text) | Item::Bare(text)) => {
             parse_address(text).map(Value::Address)
         }
@@ -394,7 +405,7 @@ impl Kind {
             Kind::Integer { .. } => "a whole number".to_owned(),
             Kind::Size { .. } => "a size".to_owned(),
             Kind::Duration { .. } => "a duration".to_owned(),
-            Kind::Choice(_) | Kind::Text { .. } => "a string".to_owned(),
+            Kind::Choice(_) | Kind::Text { .. } | Kind::Format => "a string".to_owned(),
             Kind::Address => "an address".to_owned(),
             Kind::List { of, .. } => format!("{} or an array of them", of.noun()),
         }
@@ -409,6 +420,7 @@ impl Kind {
             Kind::Duration { .. } => "\"30s\"".to_owned(),
             Kind::Choice(choices) => format!("{:?}", choices[0].0),
             Kind::Text { example, .. } => format!("{example:?}"),
+            Kind::Format => "\"json\"".to_owned(),
             Kind::Address => "\"127.0.0.1:8080\"".to_owned(),
             Kind::List { of, .. } => format!("[{}]", of.example()),
         }

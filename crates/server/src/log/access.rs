@@ -9,7 +9,8 @@
 //! the process, and so [`LogThread::finish`] has a time limit and leaves the thread behind.
 
 use super::events::Throttle;
-use super::line::{Entry, LINE_BYTES, Stamp};
+use super::format::Format;
+use super::line::{Entry, Stamp};
 use crate::config::{AccessLog, Log};
 use crossbeam_queue::ArrayQueue;
 use std::collections::VecDeque;
@@ -26,8 +27,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A batch is handed over when the next line might not fit. As much as a pipe takes at once.
-const BATCH_BYTES: usize = 64 << 10;
-const _: () = assert!(LINE_BYTES <= BATCH_BYTES);
+/// No format's line is longer.
+pub(super) const BATCH_BYTES: usize = 64 << 10;
 
 /// Buffers for each worker, made when they are needed: 2 MiB, which is 100 ms of an outage for a
 /// worker that answers 100,000 requests a second.
@@ -46,6 +47,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct LogThread {
     mail: Sender<Message>,
+    format: Arc<Format>,
     counts: Arc<Counts>,
     /// Closed by the thread's end.
     ended: Receiver<()>,
@@ -95,10 +97,15 @@ impl LogThread {
             }
             AccessLog::File(path) => (open(path)?, Some(path.clone())),
         };
-        LogThread::start(sink, path.map(Reopen::at)).map(Some)
+        let reopen = path.map(Reopen::at);
+        LogThread::start(sink, reopen, log.access_format.clone()).map(Some)
     }
 
-    fn start(sink: impl Write + Send + 'static, reopen: Option<Reopen>) -> io::Result<LogThread> {
+    fn start(
+        sink: impl Write + Send + 'static,
+        reopen: Option<Reopen>,
+        format: Format,
+    ) -> io::Result<LogThread> {
         let (mail, inbox) = mpsc::channel();
         let (end, ended) = mpsc::channel();
         let counts = Arc::new(Counts::default());
@@ -111,6 +118,7 @@ impl LogThread {
             })?;
         Ok(LogThread {
             mail,
+            format: Arc::new(format),
             counts,
             ended,
         })
@@ -121,11 +129,13 @@ impl LogThread {
         WorkerLog {
             lines: Vec::new(),
             entries: 0,
+            format: Arc::clone(&self.format),
             stamp: Stamp::new(),
             mail: self.mail.clone(),
             counts: Arc::clone(&self.counts),
             home: Arc::new(ArrayQueue::new(BUFFERS)),
             buffers_made: 0,
+            wants_duration: self.format.wants_duration(),
         }
     }
 
@@ -195,24 +205,33 @@ pub struct WorkerLog {
     /// Without capacity while there is no buffer to be had.
     lines: Vec<u8>,
     entries: u64,
+    format: Arc<Format>,
     stamp: Stamp,
     mail: Sender<Message>,
     counts: Arc<Counts>,
     /// Buffers that have come back.
     home: Arc<ArrayQueue<Vec<u8>>>,
     buffers_made: usize,
+    wants_duration: bool,
 }
 
 impl WorkerLog {
     /// Takes down one entry, or counts it as lost when every buffer is on its way. It never waits.
     #[inline]
     pub fn record(&mut self, entry: &Entry<'_>) {
-        if self.lines.capacity() - self.lines.len() < entry.bound_bytes() && !self.make_room() {
+        let room = self.lines.capacity() - self.lines.len();
+        if room < entry.bound_bytes(&self.format) && !self.make_room() {
             self.counts.lost.fetch_add(1, Relaxed);
             return;
         }
-        entry.emit(&mut self.stamp, &mut self.lines);
+        entry.emit(&self.format, &mut self.stamp, &mut self.lines);
         self.entries += 1;
+    }
+
+    /// When a request begins that will be taken down, for [`Entry::duration`]; `None` if no line
+    /// says it.
+    pub fn begin(&self) -> Option<Instant> {
+        self.wants_duration.then(Instant::now)
     }
 
     /// Hands over what there is. To be called now and then, so that a quiet server's log is up to

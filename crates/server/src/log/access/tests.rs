@@ -3,24 +3,14 @@
 use super::*;
 use crate::config::Config;
 use proptest::prelude::*;
-use ringway_http::head::Version;
+use ringway_http::head::{HeadLimits, HeadScan, parse_head};
 use std::fs;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 
-fn entry(target: &[u8]) -> Entry<'_> {
-    Entry {
-        peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        time: 0,
-        method: "GET",
-        target,
-        version: Version::Http11,
-        status: 200,
-        bytes: 0,
-        referer: None,
-        user_agent: None,
-    }
+fn combined() -> Format {
+    Format::parse("combined").unwrap()
 }
 
 /// A log that goes to this path.
@@ -46,7 +36,21 @@ fn targets(log: &str) -> Vec<u64> {
 }
 
 fn record_numbered(worker: &mut WorkerLog, number: u64) {
-    worker.record(&entry(format!("/{number}").as_bytes()));
+    let text = format!("GET /{number} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let parsed = parse_head(
+        text.as_bytes(),
+        &mut HeadScan::default(),
+        &HeadLimits::default(),
+    );
+    worker.record(&Entry {
+        peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        time: Duration::ZERO,
+        request: Some(&parsed.unwrap().unwrap().0),
+        user: None,
+        status: 200,
+        body_bytes: 0,
+        duration: None,
+    });
 }
 
 /// What a scripted target does with one write.
@@ -335,7 +339,7 @@ fn a_blocked_thread_costs_each_worker_its_buffers_and_no_more() {
         open,
         taken: Arc::clone(&taken),
     };
-    let thread = LogThread::start(sink, None).unwrap();
+    let thread = LogThread::start(sink, None, combined()).unwrap();
     let mut greedy = thread.handle();
     let mut recorded = 0;
     while thread.dropped() == 0 {
@@ -366,7 +370,7 @@ fn buffers_go_around() {
         taken: Arc::clone(&taken),
     };
     drop(gate);
-    let thread = LogThread::start(sink, None).unwrap();
+    let thread = LogThread::start(sink, None, combined()).unwrap();
     let mut worker = thread.handle();
     // One batch at a time: the buffer is back before the next is needed.
     for number in 0..100 {

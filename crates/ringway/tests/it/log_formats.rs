@@ -1,0 +1,149 @@
+//! The access log's formats: what a line says, and what a client can't make it say.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::client::request;
+use crate::server::{Io, Server, on_every_driver};
+use crate::tree::{HELLO, Tree, content};
+
+on_every_driver!(json_lines, hostile_values, a_format_of_ones_own, duration);
+
+/// Larger than what is kept in memory.
+const LARGE: usize = 1 << 20;
+
+/// The server's access log, once it has ended: behind where it says its address.
+fn lines(server: Server, begin: &str) -> Vec<String> {
+    let output = server.stop().stdout;
+    let lines = output.lines().filter(|line| line.starts_with(begin));
+    lines.map(str::to_owned).collect()
+}
+
+fn objects(server: Server) -> Vec<Value> {
+    let lines = lines(server, "{");
+    let read = |line: &String| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+    lines.iter().map(read).collect()
+}
+
+fn serve_json(io: Io, tree: &Tree) -> Server {
+    let flags = ["--access-log", "-", "--access-format", "json"];
+    Server::serve(io, &tree.root(), &flags)
+}
+
+fn json_lines(io: Io) {
+    let tree = Tree::new();
+    tree.write("large.bin", content(1, LARGE));
+    let server = serve_json(io, &tree);
+    let mut client = server.connect();
+    client.ask(&request("GET", "/hello.txt?q", &["User-Agent: one"]));
+    // From memory, now.
+    client.ask(&request("GET", "/hello.txt", &["Referer: http://r/"]));
+    client.ask(&request("HEAD", "/nothing", &[]));
+    client.ask(&request("GET", "/large.bin", &[]));
+    client.send("BAD\r\n\r\n");
+    client.response();
+    let mut lines = objects(server);
+    for line in &mut lines {
+        let fields = line.as_object_mut().unwrap();
+        assert_eq!(fields.len(), 12, "{fields:?}");
+        let time = fields.remove("time").unwrap();
+        assert_eq!(
+            time.as_str().unwrap().len(),
+            "2026-11-22T10:00:00.000Z".len()
+        );
+        let duration = fields.remove("duration_seconds").unwrap();
+        assert_eq!(duration.is_null(), fields["method"].is_null());
+    }
+    let line = |method: &str, target: &str, status: u16, bytes: usize| {
+        json!({
+            "peer": "127.0.0.1", "user": null, "method": method, "target": target,
+            "version": "HTTP/1.1", "host": "test", "status": status, "body_bytes": bytes,
+            "referer": null, "user_agent": null,
+        })
+    };
+    let mut expect = [
+        line("GET", "/hello.txt?q", 200, HELLO.len()),
+        line("GET", "/hello.txt", 200, HELLO.len()),
+        line("HEAD", "/nothing", 404, 0),
+        line("GET", "/large.bin", 200, LARGE),
+        line("", "", 400, 0),
+    ];
+    expect[0]["user_agent"] = "one".into();
+    expect[1]["referer"] = "http://r/".into();
+    for key in ["method", "target", "version", "host"] {
+        expect[4][key] = Value::Null;
+    }
+    assert_eq!(lines, expect);
+}
+
+/// Everything that a head may carry, in fields that are logged: one line each, and in it just
+/// what was sent.
+fn hostile_values(io: Io) {
+    let tree = Tree::new();
+    let server = serve_json(io, &tree);
+    let mut client = server.connect();
+    let mut agents: Vec<Vec<u8>> = (0x80..=0xff).map(|byte| vec![byte, b'x']).collect();
+    agents.push(b"\",\"status\":999,\"x\":\"".to_vec());
+    agents.push(b"\\u0000\\\"\t}{".to_vec());
+    agents.push("\u{9b}31m\u{202e}\u{2028}".as_bytes().to_vec());
+    for agent in &agents {
+        let head = [
+            b"GET /hello.txt HTTP/1.1\r\nHost: a\r\nUser-Agent: ",
+            &agent[..],
+            b"\r\n\r\n",
+        ];
+        client.send(head.concat());
+        assert_eq!(client.response().status, 200, "{agent:?}");
+    }
+    client.send("GET /\"}' HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.response();
+    let lines = objects(server);
+    assert_eq!(lines.len(), agents.len() + 1);
+    for (line, agent) in lines.iter().zip(&agents) {
+        assert_eq!(line["user_agent"], *String::from_utf8_lossy(agent));
+        assert_eq!(line["status"], 200);
+    }
+}
+
+fn a_format_of_ones_own(io: Io) {
+    let tree = Tree::new();
+    let format = "=$method|$target|$header_x_forwarded_for|\"$user_agent\"|$status $$$body_bytes";
+    let flags = ["--access-log", "-", "--access-format", format];
+    let server = Server::serve(io, &tree.root(), &flags);
+    let mut client = server.connect();
+    let fields = ["X-Forwarded-For: 192.0.2.1", "x-forwarded-for: a|b"];
+    client.ask(&request("GET", "/hello.txt", &fields));
+    client.ask(&request("GET", "/hello.txt", &["User-Agent: a|\"|200"]));
+    client.send("BAD\r\n\r\n");
+    client.response();
+    let expect = [
+        "=GET|/hello.txt|192.0.2.1, a\\x7Cb|\"-\"|200 $14",
+        "=GET|/hello.txt|-|\"a|\\x22|200\"|200 $14",
+        "=-|-|-|\"-\"|400 $0",
+    ];
+    assert_eq!(lines(server, "="), expect);
+}
+
+/// A request takes at least as long as its body is waited for.
+fn duration(io: Io) {
+    let tree = Tree::new();
+    let server = serve_json(io, &tree);
+    let mut client = server.connect();
+    client.send(request(
+        "POST",
+        "/hello.txt",
+        &["Content-Length: 1", "Expect: 100-continue"],
+    ));
+    assert_eq!(client.head().status, 100);
+    // From here to there the server has had the head.
+    let begun = Instant::now();
+    assert!(!client.is_answered_within(Duration::from_millis(20)));
+    let least = begun.elapsed();
+    client.send("x");
+    assert_eq!(client.response().status, 405);
+    let lines = objects(server);
+    let duration = lines[0]["duration_seconds"].as_f64().unwrap();
+    assert!(duration >= least.as_secs_f64(), "{duration}, not {least:?}");
+    assert!(duration < 60.0, "{duration}");
+}
