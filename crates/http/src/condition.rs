@@ -5,6 +5,7 @@
 
 use crate::date;
 use crate::field::trim;
+use crate::head::ListValue;
 
 /// An entity tag (RFC 9110 §8.8.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,38 +54,45 @@ fn split_tag(text: &[u8]) -> Option<(EntityTag<'_>, &[u8])> {
         .then_some((tag, &text[end + 1..]))
 }
 
-/// Whether a list of tags has one that `matches`; `None` when the list is malformed.
-fn any_tag(list: &[u8], matches: impl Fn(EntityTag<'_>) -> bool) -> Option<bool> {
-    let mut rest = trim(list);
-    let mut found = false;
-    let mut count = 0;
-    loop {
-        // §5.6.1.2: empty elements of a list are ignored.
-        while let [b',' | b' ' | b'\t', tail @ ..] = rest {
-            rest = tail;
-        }
-        if rest.is_empty() {
-            return (count > 0).then_some(found);
-        }
-        let (tag, tail) = split_tag(rest)?;
-        found |= matches(tag);
-        count += 1;
-        rest = trim(tail);
-        if !matches!(rest, [] | [b',', ..]) {
-            return None;
+/// Whether a list of tags has one that `matches`; `None` when the list is malformed. Each byte of
+/// it is looked at once, so what bounds the head bounds the work.
+fn any_tag(list: &ListValue<'_>, matches: impl Fn(EntityTag<'_>) -> bool) -> Option<bool> {
+    let mut found = None;
+    for line in list.lines() {
+        let mut rest = line;
+        loop {
+            // RFC 9110 §5.6.1.2: empty elements of a list are ignored.
+            while let [b',' | b' ' | b'\t', tail @ ..] = rest {
+                rest = tail;
+            }
+            if rest.is_empty() {
+                break;
+            }
+            let (tag, tail) = split_tag(rest)?;
+            found = Some(found.unwrap_or(false) | matches(tag));
+            rest = trim(tail);
+            if !matches!(rest, [] | [b',', ..]) {
+                return None;
+            }
         }
     }
+    found
+}
+
+/// Whether the list is the star, which must be alone.
+fn is_star(list: &ListValue<'_>) -> bool {
+    list.lines().eq([b"*"])
 }
 
 /// The fields that make a request conditional, as sent.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Preconditions<'a> {
     /// `If-Match`
-    pub if_match: Option<&'a [u8]>,
+    pub if_match: Option<ListValue<'a>>,
     /// `If-Unmodified-Since`
     pub if_unmodified_since: Option<&'a [u8]>,
     /// `If-None-Match`
-    pub if_none_match: Option<&'a [u8]>,
+    pub if_none_match: Option<ListValue<'a>>,
     /// `If-Modified-Since`
     pub if_modified_since: Option<&'a [u8]>,
 }
@@ -132,7 +140,7 @@ impl Preconditions<'_> {
 
     fn decide(&self, current: Validators<'_>) -> Verdict {
         // Step 1, else step 2.
-        let unchanged = match (self.if_match, self.if_unmodified_since) {
+        let unchanged = match (&self.if_match, self.if_unmodified_since) {
             (Some(list), _) => matches_strongly(list, current),
             (None, Some(date)) => !is_modified_since(date, current).unwrap_or(false),
             (None, None) => true,
@@ -141,7 +149,7 @@ impl Preconditions<'_> {
             return Verdict::Failed;
         }
         // Step 3, else step 4. §13.1.3: If-Modified-Since is ignored beside If-None-Match.
-        let new_to_client = match (self.if_none_match, self.if_modified_since) {
+        let new_to_client = match (&self.if_none_match, self.if_modified_since) {
             (Some(list), _) => !matches_weakly(list, current),
             (None, Some(date)) => is_modified_since(date, current).unwrap_or(true),
             (None, None) => true,
@@ -156,8 +164,8 @@ impl Preconditions<'_> {
 
 /// §13.1.1: strong comparison; `*` matches whatever exists. A malformed list matches nothing,
 /// because the client depends on the answer.
-fn matches_strongly(list: &[u8], current: Validators<'_>) -> bool {
-    if list == b"*" {
+fn matches_strongly(list: &ListValue<'_>, current: Validators<'_>) -> bool {
+    if is_star(list) {
         return true;
     }
     let is_current = |tag: EntityTag<'_>| current.etag.is_some_and(|etag| etag.strong_eq(tag));
@@ -166,8 +174,8 @@ fn matches_strongly(list: &[u8], current: Validators<'_>) -> bool {
 
 /// §13.1.2: weak comparison; `*` matches whatever exists. A malformed list matches nothing, so
 /// that the client gets what it may not have.
-fn matches_weakly(list: &[u8], current: Validators<'_>) -> bool {
-    if list == b"*" {
+fn matches_weakly(list: &ListValue<'_>, current: Validators<'_>) -> bool {
+    if is_star(list) {
         return true;
     }
     let is_current = |tag: EntityTag<'_>| current.etag.is_some_and(|etag| etag.weak_eq(tag));
@@ -224,14 +232,14 @@ mod tests {
         let mut conditions = Preconditions::default();
         for field in fields {
             let (name, value) = field.split_once(": ").unwrap();
-            let slot = match name {
-                "If-Match" => &mut conditions.if_match,
-                "If-Unmodified-Since" => &mut conditions.if_unmodified_since,
-                "If-None-Match" => &mut conditions.if_none_match,
-                "If-Modified-Since" => &mut conditions.if_modified_since,
+            let value = value.as_bytes();
+            match name {
+                "If-Match" => conditions.if_match = Some(value.into()),
+                "If-Unmodified-Since" => conditions.if_unmodified_since = Some(value),
+                "If-None-Match" => conditions.if_none_match = Some(value.into()),
+                "If-Modified-Since" => conditions.if_modified_since = Some(value),
                 _ => panic!("{name}"),
-            };
-            *slot = Some(value.as_bytes());
+            }
         }
         assert_eq!(conditions.evaluate(current()), expect, "{fields:?}");
     }
@@ -341,8 +349,8 @@ mod tests {
     #[test]
     fn without_validators_only_the_star_matches() {
         let evaluate = |conditions: Preconditions<'_>| conditions.evaluate(Validators::default());
-        let none_match = |value| Preconditions {
-            if_none_match: Some(value),
+        let none_match = |value: &'static [u8]| Preconditions {
+            if_none_match: Some(value.into()),
             ..Default::default()
         };
         assert_eq!(evaluate(none_match(b"\"a\"")), Verdict::Proceed);

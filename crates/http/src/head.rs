@@ -118,7 +118,9 @@ pub enum Framing {
 
 /// A sound request head. It borrows everything from the input.
 ///
-/// Of a well-known field that is sent more than once although it may not be, the first counts.
+/// A field that may be sent once only and came more often has an empty value here, which is
+/// malformed, as its lines taken together would be (RFC 9110 §5.3). Of `User-Agent` and `Referer`,
+/// which decide nothing, the first counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHead<'a> {
     /// The method.
@@ -138,10 +140,6 @@ pub struct RequestHead<'a> {
     /// `Host`: present in HTTP/1.1, valid, perhaps empty (RFC 9112 §3.2). A target in absolute
     /// form overrides it.
     pub host: Option<&'a [u8]>,
-    /// `If-Match`
-    pub if_match: Option<&'a [u8]>,
-    /// `If-None-Match`
-    pub if_none_match: Option<&'a [u8]>,
     /// `If-Modified-Since`
     pub if_modified_since: Option<&'a [u8]>,
     /// `If-Unmodified-Since`
@@ -150,14 +148,20 @@ pub struct RequestHead<'a> {
     pub if_range: Option<&'a [u8]>,
     /// `Range`
     pub range: Option<&'a [u8]>,
-    /// `Accept-Encoding`
-    pub accept_encoding: Option<&'a [u8]>,
     /// `Authorization`
     pub authorization: Option<&'a [u8]>,
     /// `User-Agent`
     pub user_agent: Option<&'a [u8]>,
     /// `Referer`
     pub referer: Option<&'a [u8]>,
+    /// The first line of `If-Match`.
+    if_match: Option<&'a [u8]>,
+    /// The first line of `If-None-Match`.
+    if_none_match: Option<&'a [u8]>,
+    /// The first line of `Accept-Encoding`.
+    accept_encoding: Option<&'a [u8]>,
+    /// One of those three has more than one line.
+    has_split_list: bool,
     /// The lines behind the request line, each with its CRLF, without the empty one.
     lines: &'a [u8],
 }
@@ -179,13 +183,63 @@ impl<'a> RequestHead<'a> {
     #[inline]
     pub fn preconditions(&self) -> Preconditions<'a> {
         Preconditions {
-            if_match: self.if_match,
+            if_match: self.list(self.if_match, "If-Match"),
             if_unmodified_since: self.if_unmodified_since,
-            if_none_match: self.if_none_match,
+            if_none_match: self.list(self.if_none_match, "If-None-Match"),
             if_modified_since: self.if_modified_since,
         }
     }
+
+    /// `Accept-Encoding`
+    #[inline]
+    pub fn accept_encoding(&self) -> Option<ListValue<'a>> {
+        self.list(self.accept_encoding, "Accept-Encoding")
+    }
+
+    #[inline]
+    fn list(&self, first: Option<&'a [u8]>, name: &'static str) -> Option<ListValue<'a>> {
+        let all = self.has_split_list.then(|| (name, self.headers()));
+        first.map(|first| ListValue { first, all })
+    }
 }
+
+/// The value of a field that is a list: that of its line, or of several (RFC 9110 §5.3).
+#[derive(Debug, Clone)]
+pub struct ListValue<'a> {
+    first: &'a [u8],
+    /// Where to find all lines, when there may be others: the name, and the fields of the head.
+    all: Option<(&'static str, Headers<'a>)>,
+}
+
+impl<'a> ListValue<'a> {
+    /// The values of its lines in their order, at least one. With a comma between each they are
+    /// the list; no element goes over the end of a line.
+    pub fn lines(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let only = self.all.is_none().then_some(self.first);
+        let named = self.all.clone().into_iter().flat_map(|(name, fields)| {
+            fields.filter(move |(sent, _)| sent.eq_ignore_ascii_case(name.as_bytes()))
+        });
+        only.into_iter().chain(named.map(|(_, value)| value))
+    }
+}
+
+impl<'a> From<&'a [u8]> for ListValue<'a> {
+    /// A list of one line.
+    fn from(line: &'a [u8]) -> Self {
+        ListValue {
+            first: line,
+            all: None,
+        }
+    }
+}
+
+impl PartialEq for ListValue<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.lines().eq(other.lines())
+    }
+}
+
+impl Eq for ListValue<'_> {}
 
 /// The fields of a head, as pairs of name and value; made by [`RequestHead::headers`].
 #[derive(Debug, Clone)]

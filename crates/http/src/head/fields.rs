@@ -28,16 +28,18 @@ impl Fields {
             Known::TransferEncoding => self.coding.read(value),
             Known::Connection => connection(head, &mut self.close, value),
             Known::Expect => expect(head, value)?,
-            Known::IfMatch => keep(&mut head.if_match, value),
-            Known::IfNoneMatch => keep(&mut head.if_none_match, value),
-            Known::IfModifiedSince => keep(&mut head.if_modified_since, value),
-            Known::IfUnmodifiedSince => keep(&mut head.if_unmodified_since, value),
-            Known::IfRange => keep(&mut head.if_range, value),
-            Known::Range => keep(&mut head.range, value),
-            Known::AcceptEncoding => keep(&mut head.accept_encoding, value),
-            Known::Authorization => keep(&mut head.authorization, value),
-            Known::UserAgent => keep(&mut head.user_agent, value),
-            Known::Referer => keep(&mut head.referer, value),
+            Known::IfMatch => list(&mut head.if_match, &mut head.has_split_list, value),
+            Known::IfNoneMatch => list(&mut head.if_none_match, &mut head.has_split_list, value),
+            Known::AcceptEncoding => {
+                list(&mut head.accept_encoding, &mut head.has_split_list, value)
+            }
+            Known::IfModifiedSince => single(&mut head.if_modified_since, value),
+            Known::IfUnmodifiedSince => single(&mut head.if_unmodified_since, value),
+            Known::IfRange => single(&mut head.if_range, value),
+            Known::Range => single(&mut head.range, value),
+            Known::Authorization => single(&mut head.authorization, value),
+            Known::UserAgent => first(&mut head.user_agent, value),
+            Known::Referer => first(&mut head.referer, value),
         }
         Ok(())
     }
@@ -106,8 +108,30 @@ impl Known {
     }
 }
 
+/// RFC 9110 §5.3: the lines of a list are one list. Its first line is kept, and whether there are
+/// others, which nearly never are.
 #[inline(always)]
-fn keep<'a>(slot: &mut Option<&'a [u8]>, value: &'a [u8]) {
+fn list<'a>(slot: &mut Option<&'a [u8]>, has_others: &mut bool, value: &'a [u8]) {
+    match slot {
+        None => *slot = Some(value),
+        Some(_) => *has_others = true,
+    }
+}
+
+/// RFC 9110 §5.3: what isn't a list may come once. Several lines joined to one would be malformed,
+/// so an empty value, which is malformed too, stands for them: to take the first, where another
+/// recipient takes the last, would let the two be played against each other.
+#[inline(always)]
+fn single<'a>(slot: &mut Option<&'a [u8]>, value: &'a [u8]) {
+    *slot = match slot {
+        None => Some(value),
+        Some(_) => Some(b""),
+    };
+}
+
+/// For what is only told, and decides nothing.
+#[inline(always)]
+fn first<'a>(slot: &mut Option<&'a [u8]>, value: &'a [u8]) {
     if slot.is_none() {
         *slot = Some(value);
     }

@@ -435,6 +435,7 @@ impl<'a> RequestHead<'a> {
             authorization: None,
             user_agent: None,
             referer: None,
+            has_split_list: false,
             lines: &[],
         }
     }

@@ -115,7 +115,8 @@ fn well_known_fields_in_any_case() {
             head.accept_encoding,
         ];
         assert_eq!(found, expect);
-        assert_eq!(head.preconditions().if_none_match, Some(&b"2"[..]));
+        let list = head.preconditions().if_none_match.unwrap();
+        assert!(list.lines().eq([b"2"]));
     });
     check(
         &get(&["Authorization: 1", "User-Agent:2", "Referer:\t 3 \t"]),
@@ -136,6 +137,65 @@ fn other_fields_are_found_by_name() {
     check(&get(&["User-Agent: first", "User-Agent: second"]), |head| {
         assert_eq!(head.user_agent, Some(&b"first"[..]));
     });
+}
+
+#[test]
+fn lists_have_as_many_lines_as_were_sent() {
+    let lines = |value: Option<ListValue<'_>>| -> Vec<String> {
+        let lines = value.iter().flat_map(|value| value.lines());
+        lines.map(|line| line.escape_ascii().to_string()).collect()
+    };
+    check(
+        &get(&[
+            "If-Match: 1",
+            "A: x",
+            "if-match:2",
+            "If-Matches: y",
+            "IF-MATCH:",
+        ]),
+        |head| {
+            assert_eq!(lines(head.preconditions().if_match), ["1", "2", ""]);
+            assert_eq!(head.preconditions().if_none_match, None);
+            assert_eq!(head.accept_encoding(), None);
+        },
+    );
+    check(
+        &get(&[
+            "Accept-Encoding: a, b",
+            "If-None-Match: \"x\"",
+            "Accept-Encoding: c",
+        ]),
+        |head| {
+            assert_eq!(lines(head.accept_encoding()), ["a, b", "c"]);
+            assert_eq!(lines(head.preconditions().if_none_match), ["\\\"x\\\""]);
+        },
+    );
+}
+
+#[test]
+fn what_may_come_once_is_empty_when_it_came_more_often() {
+    for count in 1..4 {
+        let fields = [
+            "If-Modified-Since",
+            "If-Unmodified-Since",
+            "If-Range",
+            "Range",
+        ];
+        for name in fields.into_iter().chain(["Authorization"]) {
+            let line = format!("{name}: 1");
+            check(&get(&vec![&*line; count]), |head| {
+                let found = match name {
+                    "If-Modified-Since" => head.if_modified_since,
+                    "If-Unmodified-Since" => head.if_unmodified_since,
+                    "If-Range" => head.if_range,
+                    "Range" => head.range,
+                    _ => head.authorization,
+                };
+                let expect: &[u8] = if count == 1 { b"1" } else { b"" };
+                assert_eq!(found, Some(expect), "{count} {name}");
+            });
+        }
+    }
 }
 
 #[test]

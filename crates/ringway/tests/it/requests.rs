@@ -24,6 +24,8 @@ on_every_driver!(
     hosts,
     empty_lines_before_a_request,
     many_fields_and_long_values,
+    lists_in_several_lines,
+    fields_that_may_come_once_only,
     requests_per_connection,
     a_large_answer_in_a_pipeline,
 );
@@ -466,6 +468,65 @@ fn many_fields_and_long_values(io: Io) {
     check_hello(&client.ask(&request("GET", "/hello.txt", &[&long])));
     let target = format!("/hello.txt?{}", "q".repeat(8000));
     check_hello(&client.get(&target));
+}
+
+/// RFC 9110 §5.3: the lines of a list are one list.
+fn lists_in_several_lines(io: Io) {
+    let (_tree, server) = serve(io);
+    let mut client = server.connect();
+    let tag = client.get("/hello.txt").field("ETag").unwrap().to_owned();
+    let mut check = |name: &str, values: [&str; 3], expect: u16| {
+        let lines = values.map(|value| format!("{name}: {value}"));
+        let fields = ["A: b", &lines[0], &lines[1], "C: d", &lines[2]];
+        let response = client.ask(&request("GET", "/hello.txt", &fields));
+        assert_eq!(response.status, expect, "{lines:?}");
+    };
+    for values in [
+        [&*tag, "\"x\"", "\"y\""],
+        ["\"x\"", "\"y\"", &*tag],
+        ["", "", &*tag],
+    ] {
+        check("If-None-Match", values, 304);
+        check("If-Match", values, 200);
+    }
+    // None of them, and lists that are none.
+    for values in [
+        ["\"x\"", "\"y\"", "\"z\""],
+        ["\"x\"", "nonsense", &*tag],
+        ["*", "\"x\"", "\"y\""],
+    ] {
+        check("If-None-Match", values, 200);
+        check("If-Match", values, 412);
+    }
+}
+
+/// Their lines together are malformed, and so they are ignored, or refused where that is safer.
+fn fields_that_may_come_once_only(io: Io) {
+    let (_tree, server) = serve(io);
+    let mut client = server.connect();
+    let whole = client.get("/hello.txt");
+    let tag = whole.field("ETag").unwrap();
+    let modified = whole.field("Last-Modified").unwrap();
+    let twice = |name: &str, value: &str| [format!("{name}: {value}"), format!("{name}: {value}")];
+    for [one, other] in [
+        // RFC 9110 §14.2: it isn't a list, and an invalid one may be ignored.
+        twice("Range", "bytes=1-3"),
+        // §13.1.3, §13.1.4: ignored when there is more than one.
+        twice("If-Modified-Since", modified),
+        twice("If-Unmodified-Since", "Sun, 06 Nov 1994 08:49:37 GMT"),
+    ] {
+        let response = client.ask(&request("GET", "/hello.txt", &[&one, &other]));
+        check_hello(&response);
+    }
+    // §13.1.5: neither a tag nor a date, so it doesn't match.
+    let [one, other] = twice("If-Range", tag);
+    let fields = ["Range: bytes=1-3", &one];
+    assert_eq!(
+        client.ask(&request("GET", "/hello.txt", &fields)).status,
+        206
+    );
+    let fields = ["Range: bytes=1-3", &one, &other];
+    check_hello(&client.ask(&request("GET", "/hello.txt", &fields)));
 }
 
 fn requests_per_connection(io: Io) {
