@@ -4,32 +4,30 @@
 //! memory, and sent with one call; then the connection waits for the next. Whatever else a request
 //! needs (a body to be read, a file to be opened, bytes to be streamed) happens in boxed futures,
 //! so that an idle connection's own stays small.
+//!
+//! In the order of a request: this file, [`body`], [`delivery`], [`end`].
 
-use crate::answer::{self, Answer, FilePart, Frame};
+mod body;
+mod delivery;
+mod end;
+
+pub(crate) use end::End;
+
+use crate::answer::{self, Answer, Frame};
 use crate::files::First;
 use crate::input::Input;
 use crate::log::Entry as LogEntry;
 use crate::stats::Counter;
 use crate::worker::{Place, Worker};
 use ringway_http::StatusCode;
-use ringway_http::body::{BodyDecoder, Step};
 use ringway_http::head::{Framing, HeadScan, Method, RequestHead, parse_head};
-use ringway_http::response::CONTINUE;
-use ringway_runtime::{Buffer, Metadata, Outgoing, TcpStream};
+use ringway_runtime::{Buffer, TcpStream};
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
-
-/// Answers to pipelined requests up to this many bytes are gathered and leave together.
-const GATHER_BYTES: usize = 16 << 10;
-
-/// The most that one call of sendfile is asked to move, so that other connections have their turn.
-const FILE_STEP_BYTES: u64 = 1 << 20;
-/// What one connection may send in a row before the others have theirs.
-const FILE_TURN_BYTES: u64 = 4 << 20;
 
 /// One client's connection.
 pub(crate) struct Connection {
@@ -44,30 +42,6 @@ pub(crate) struct Connection {
     gathered: Vec<u8>,
     requests: u32,
     _place: Place,
-}
-
-/// How a connection ended, by whose doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// The client was done, or the last answer said that it would be the last.
-    Orderly,
-    /// The client went away in the middle of something.
-    Broken,
-    /// Silent for too long between requests.
-    Idle,
-    /// What it sent was refused, or went beyond a limit.
-    Refused,
-    /// A head came too slowly.
-    SlowHead,
-    /// A body came too slowly.
-    SlowBody,
-    /// The client took no byte of an answer for too long.
-    WriteStall,
-    /// The file that was being sent changed or shrank: the rest would not have been what its head
-    /// promised.
-    FileChanged,
-    /// The server is ending.
-    Shutdown,
 }
 
 /// Where a connection stands when a request has been dealt with.
@@ -397,233 +371,6 @@ impl Connection {
         } else {
             Flow::Last(End::Orderly)
         })
-    }
-
-    /// Reads a request's body and throws it away; `Err` is the status that refuses it.
-    async fn discard_body(
-        &mut self,
-        framing: Framing,
-        expects_continue: bool,
-    ) -> Result<Result<(), StatusCode>, End> {
-        let worker = Rc::clone(&self.worker);
-        let limits = worker.limits;
-        let mut decoder = match BodyDecoder::new(framing, &worker.body_limits) {
-            Ok(decoder) => decoder,
-            Err(error) => return Ok(Err(error.status())),
-        };
-        if expects_continue && self.input.is_empty() {
-            self.send(CONTINUE).await?;
-        }
-        let mut stall_at = self.stream.now() + limits.body_stall_timeout;
-        let mut progress = 0;
-        loop {
-            while !self.input.is_empty() {
-                let consumed = match decoder.decode(self.input.bytes()) {
-                    Ok(
-                        Step::Data { consumed, .. }
-                        | Step::More { consumed }
-                        | Step::End { consumed },
-                    ) => consumed,
-                    Err(error) => return Ok(Err(error.status())),
-                };
-                self.input.consume(consumed);
-                progress += consumed as u64;
-                // Not only when the decoder says so: the body may end where the input does.
-                if decoder.is_done() {
-                    return Ok(Ok(()));
-                }
-            }
-            if !self.gathered.is_empty() {
-                // The client may wait for earlier answers, or for being told to continue. While it
-                // doesn't take them its body isn't read, so that isn't held against it.
-                self.flush_gathered().await?;
-                stall_at = self.stream.now() + limits.body_stall_timeout;
-            }
-            if progress >= limits.body_stall_bytes {
-                stall_at = self.stream.now() + limits.body_stall_timeout;
-                progress = 0;
-            }
-            self.stream.set_deadline(Some(stall_at));
-            match self.stream.receive().await {
-                Ok(Some(buffer)) => self.input.push(buffer),
-                Ok(None) => {
-                    self.flush().await?;
-                    return Err(End::Broken);
-                }
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    return Ok(Err(StatusCode::REQUEST_TIMEOUT));
-                }
-                Err(_) => return Err(End::Broken),
-            }
-        }
-    }
-
-    /// The usual case: nothing else is at hand or on its way, and the answer goes out without a
-    /// wait. Else it is given back.
-    fn send_now(&mut self, message: Outgoing) -> Result<Option<Outgoing>, End> {
-        if self.input.is_empty() && self.gathered.is_empty() {
-            return self.stream.submit(message).map_err(|_| End::Broken);
-        }
-        Ok(Some(message))
-    }
-
-    /// Sends an answer; small ones wait for their fellows while more requests are at hand.
-    async fn send(&mut self, message: impl Into<Outgoing>) -> Result<(), End> {
-        let message = message.into();
-        if self.input.is_empty() && self.gathered.is_empty() {
-            return self.submit(message).await;
-        }
-        if message.byte_count() <= GATHER_BYTES {
-            message.append_to(&mut self.gathered);
-            if self.gathered.len() >= GATHER_BYTES {
-                self.flush_gathered().await?;
-            }
-            return Ok(());
-        }
-        self.flush_gathered().await?;
-        self.submit(message).await
-    }
-
-    async fn flush_gathered(&mut self) -> Result<(), End> {
-        if self.gathered.is_empty() {
-            return Ok(());
-        }
-        let gathered = std::mem::take(&mut self.gathered);
-        self.submit(gathered.into()).await
-    }
-
-    /// Hands bytes to the worker. Waits only while an earlier message is on its way, and gives up
-    /// when that makes no progress.
-    async fn submit(&mut self, message: Outgoing) -> Result<(), End> {
-        let mut message = Some(message);
-        loop {
-            let delivered = self.expect_progress();
-            let submitted = poll_fn(|context| {
-                let submitted = self.stream.poll_send(&mut message, context);
-                if submitted.is_pending() {
-                    self.input.release_buffer();
-                }
-                submitted
-            });
-            match submitted.await {
-                Ok(()) => return Ok(()),
-                Err(error) => self.judge(&error, delivered)?,
-            }
-        }
-    }
-
-    /// Sets the deadline for the next progress of a send.
-    fn expect_progress(&mut self) -> u64 {
-        let stall = self.worker.limits.write_stall_timeout;
-        self.stream.set_deadline(Some(self.stream.now() + stall));
-        self.stream.delivered_bytes()
-    }
-
-    /// `Ok` when a wait to send should go on: it timed out, but the client has taken bytes since.
-    fn judge(&self, error: &io::Error, delivered: u64) -> Result<(), End> {
-        match error.kind() {
-            io::ErrorKind::TimedOut if self.stream.delivered_bytes() > delivered => Ok(()),
-            io::ErrorKind::TimedOut => Err(End::WriteStall),
-            _ => Err(End::Broken),
-        }
-    }
-
-    async fn flush(&mut self) -> Result<(), End> {
-        self.flush_gathered().await?;
-        loop {
-            let delivered = self.expect_progress();
-            match self.stream.flush().await {
-                Ok(()) => return Ok(()),
-                Err(error) => self.judge(&error, delivered)?,
-            }
-        }
-    }
-
-    /// Sends a head and then a file's bytes, inside the kernel. How many of them.
-    async fn stream_file(&mut self, head: Outgoing, mut part: FilePart) -> Result<u64, End> {
-        self.flush_gathered().await?;
-        self.submit(head.with_more_following()).await?;
-        self.flush().await?;
-        let (total, mut in_turn) = (part.bytes, 0);
-        while part.bytes > 0 {
-            let step = part.bytes.min(FILE_STEP_BYTES);
-            if step == part.bytes && !part.is_unchanged() {
-                // Its content has changed since the head promised it: the end is withheld, so that
-                // nobody takes a mixture for the file.
-                return Err(End::FileChanged);
-            }
-            match self
-                .stream
-                .send_file_now(&part.file, part.offset, step as usize)
-            {
-                Ok(0) => return Err(End::FileChanged),
-                Ok(count) => {
-                    part.offset += count as u64;
-                    part.bytes -= count as u64;
-                    in_turn += count as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => in_turn = u64::MAX,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Err(End::Broken),
-            }
-            if in_turn >= FILE_TURN_BYTES && part.bytes > 0 {
-                in_turn = 0;
-                self.wait_writable().await?;
-            }
-        }
-        Ok(total)
-    }
-
-    async fn wait_writable(&mut self) -> Result<(), End> {
-        loop {
-            let delivered = self.expect_progress();
-            match self.stream.writable().await {
-                Ok(()) => return Ok(()),
-                Err(error) => self.judge(&error, delivered)?,
-            }
-        }
-    }
-
-    /// Ends a connection in good order: everything sent, then a half-close, and what the client
-    /// still sends is read for a while, so that no reset destroys the answer on its way.
-    async fn finish(&mut self, flow: Flow) -> Result<(), End> {
-        self.flush().await?;
-        let Flow::Last(end) = flow else { return Ok(()) };
-        if self.stream.shutdown_write().is_err() {
-            return Err(End::Broken);
-        }
-        let limits = self.worker.limits;
-        self.stream
-            .set_deadline(Some(self.stream.now() + limits.linger_timeout));
-        let mut budget = limits.linger_bytes;
-        while let Ok(Some(buffer)) = self.stream.receive().await {
-            budget = budget.saturating_sub(buffer.len() as u64);
-            if budget == 0 {
-                break;
-            }
-        }
-        if end == End::Orderly {
-            Ok(())
-        } else {
-            Err(end)
-        }
-    }
-}
-
-impl FilePart {
-    /// Whether the content is still what the head was written for. Being renamed over or removed
-    /// changes the inode, not the content.
-    fn is_unchanged(&self) -> bool {
-        let content = |metadata: &Metadata| {
-            (
-                metadata.bytes,
-                metadata.modified_seconds,
-                metadata.modified_nanoseconds,
-            )
-        };
-        self.file
-            .metadata()
-            .is_ok_and(|now| content(&now) == content(&self.metadata))
     }
 }
 

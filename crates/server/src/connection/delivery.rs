@@ -1,0 +1,165 @@
+//! Answers on their way to the client: gathered while more requests are at hand, sent, and waited
+//! for as long as the client takes them.
+
+use super::{Connection, End};
+use crate::answer::FilePart;
+use ringway_runtime::{Metadata, Outgoing};
+use std::future::poll_fn;
+use std::io;
+
+/// Answers to pipelined requests up to this many bytes are gathered and leave together.
+const GATHER_BYTES: usize = 16 << 10;
+
+/// The most that one call of sendfile is asked to move, so that other connections have their turn.
+const FILE_STEP_BYTES: u64 = 1 << 20;
+/// What one connection may send in a row before the others have theirs.
+const FILE_TURN_BYTES: u64 = 4 << 20;
+
+impl Connection {
+    /// The usual case: nothing else is at hand or on its way, and the answer goes out without a
+    /// wait. Else it is given back.
+    pub(super) fn send_now(&mut self, message: Outgoing) -> Result<Option<Outgoing>, End> {
+        if self.input.is_empty() && self.gathered.is_empty() {
+            return self.stream.submit(message).map_err(|_| End::Broken);
+        }
+        Ok(Some(message))
+    }
+
+    /// Sends an answer; small ones wait for their fellows while more requests are at hand.
+    pub(super) async fn send(&mut self, message: impl Into<Outgoing>) -> Result<(), End> {
+        let message = message.into();
+        if self.input.is_empty() && self.gathered.is_empty() {
+            return self.submit(message).await;
+        }
+        if message.byte_count() <= GATHER_BYTES {
+            message.append_to(&mut self.gathered);
+            if self.gathered.len() >= GATHER_BYTES {
+                self.flush_gathered().await?;
+            }
+            return Ok(());
+        }
+        self.flush_gathered().await?;
+        self.submit(message).await
+    }
+
+    pub(super) async fn flush_gathered(&mut self) -> Result<(), End> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let gathered = std::mem::take(&mut self.gathered);
+        self.submit(gathered.into()).await
+    }
+
+    /// Hands bytes to the worker. Waits only while an earlier message is on its way, and gives up
+    /// when that makes no progress.
+    pub(super) async fn submit(&mut self, message: Outgoing) -> Result<(), End> {
+        let mut message = Some(message);
+        loop {
+            let delivered = self.expect_progress();
+            let submitted = poll_fn(|context| {
+                let submitted = self.stream.poll_send(&mut message, context);
+                if submitted.is_pending() {
+                    self.input.release_buffer();
+                }
+                submitted
+            });
+            match submitted.await {
+                Ok(()) => return Ok(()),
+                Err(error) => self.judge(&error, delivered)?,
+            }
+        }
+    }
+
+    /// Sets the deadline for the next progress of a send.
+    fn expect_progress(&mut self) -> u64 {
+        let stall = self.worker.limits.write_stall_timeout;
+        self.stream.set_deadline(Some(self.stream.now() + stall));
+        self.stream.delivered_bytes()
+    }
+
+    /// `Ok` when a wait to send should go on: it timed out, but the client has taken bytes since.
+    fn judge(&self, error: &io::Error, delivered: u64) -> Result<(), End> {
+        match error.kind() {
+            io::ErrorKind::TimedOut if self.stream.delivered_bytes() > delivered => Ok(()),
+            io::ErrorKind::TimedOut => Err(End::WriteStall),
+            _ => Err(End::Broken),
+        }
+    }
+
+    pub(super) async fn flush(&mut self) -> Result<(), End> {
+        self.flush_gathered().await?;
+        loop {
+            let delivered = self.expect_progress();
+            match self.stream.flush().await {
+                Ok(()) => return Ok(()),
+                Err(error) => self.judge(&error, delivered)?,
+            }
+        }
+    }
+
+    /// Sends a head and then a file's bytes, inside the kernel. How many of them.
+    pub(super) async fn stream_file(
+        &mut self,
+        head: Outgoing,
+        mut part: FilePart,
+    ) -> Result<u64, End> {
+        self.flush_gathered().await?;
+        self.submit(head.with_more_following()).await?;
+        self.flush().await?;
+        let (total, mut in_turn) = (part.bytes, 0);
+        while part.bytes > 0 {
+            let step = part.bytes.min(FILE_STEP_BYTES);
+            if step == part.bytes && !part.is_unchanged() {
+                // Its content has changed since the head promised it: the end is withheld, so that
+                // nobody takes a mixture for the file.
+                return Err(End::FileChanged);
+            }
+            match self
+                .stream
+                .send_file_now(&part.file, part.offset, step as usize)
+            {
+                Ok(0) => return Err(End::FileChanged),
+                Ok(count) => {
+                    part.offset += count as u64;
+                    part.bytes -= count as u64;
+                    in_turn += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => in_turn = u64::MAX,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Err(End::Broken),
+            }
+            if in_turn >= FILE_TURN_BYTES && part.bytes > 0 {
+                in_turn = 0;
+                self.wait_writable().await?;
+            }
+        }
+        Ok(total)
+    }
+
+    async fn wait_writable(&mut self) -> Result<(), End> {
+        loop {
+            let delivered = self.expect_progress();
+            match self.stream.writable().await {
+                Ok(()) => return Ok(()),
+                Err(error) => self.judge(&error, delivered)?,
+            }
+        }
+    }
+}
+
+impl FilePart {
+    /// Whether the content is still what the head was written for. Being renamed over or removed
+    /// changes the inode, not the content.
+    fn is_unchanged(&self) -> bool {
+        let content = |metadata: &Metadata| {
+            (
+                metadata.bytes,
+                metadata.modified_seconds,
+                metadata.modified_nanoseconds,
+            )
+        };
+        self.file
+            .metadata()
+            .is_ok_and(|now| content(&now) == content(&self.metadata))
+    }
+}
