@@ -7,7 +7,7 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -58,8 +58,8 @@ impl File {
         }
     }
 
-    pub(crate) fn descriptor(&self) -> RawFd {
-        self.descriptor.as_raw_fd()
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
     }
 
     /// What the file is now (`fstat(2)`).
@@ -253,14 +253,6 @@ impl ReadRequest {
             self.offset,
         )?)
     }
-}
-
-/// Turns a descriptor from a completion into its owner.
-pub(crate) fn adopt_descriptor(descriptor: RawFd) -> OwnedFd {
-    debug_assert!(descriptor >= 0);
-    // SAFETY: a completion hands over a descriptor that was opened for this process and that
-    // nobody else owns; the caller takes it from that completion, once.
-    unsafe { OwnedFd::from_raw_fd(descriptor) }
 }
 
 #[cfg(test)]

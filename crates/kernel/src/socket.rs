@@ -7,7 +7,7 @@ use crate::driver::SendParts;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How long binding is tried again while the port is in use: a killed io_uring process lets go of
@@ -108,15 +108,10 @@ impl ListenSocket {
         options: &ListenOptions,
     ) -> io::Result<Vec<ListenSocket>> {
         let first = bind_patiently(address, options)?;
-        let bound = local_address(first.as_raw_fd())?;
+        let bound = local_address(first.as_fd())?;
         let mut sockets = vec![first];
         if count > 1 {
-            set_int(
-                sockets[0].as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_REUSEPORT,
-                1,
-            )?;
+            set_int(sockets[0].as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
         }
         for _ in 1..count {
             sockets.push(sibling(&bound, options)?);
@@ -145,17 +140,17 @@ impl ListenSocket {
     /// # Errors
     /// As `getsockname(2)`.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
-        local_address(self.descriptor.as_raw_fd())
+        local_address(self.descriptor.as_fd())
     }
 
-    pub(crate) fn into_descriptor(self) -> RawFd {
-        self.descriptor.into_raw_fd()
+    pub(crate) fn into_descriptor(self) -> OwnedFd {
+        self.descriptor
     }
 }
 
 fn sibling(address: &SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
     let socket = listening_socket(address, options)?;
-    set_int(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    set_int(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     rustix::net::bind(&socket, address)?;
     Ok(socket)
 }
@@ -180,7 +175,7 @@ fn bind_patiently(address: SocketAddr, options: &ListenOptions) -> io::Result<Ow
 
 fn listening_socket(address: &SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
     let socket = stream_socket(address)?;
-    let fd = socket.as_raw_fd();
+    let fd = socket.as_fd();
     // Connections of a server that has just ended may linger in TIME_WAIT on this port.
     set_int(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     if address.is_ipv6() {
@@ -205,10 +200,10 @@ fn listening_socket(address: &SocketAddr, options: &ListenOptions) -> io::Result
 pub(crate) fn connecting_socket(
     address: &SocketAddr,
     options: &SocketOptions,
-) -> io::Result<RawFd> {
+) -> io::Result<OwnedFd> {
     let socket = stream_socket(address)?;
-    apply(socket.as_raw_fd(), options)?;
-    Ok(socket.into_raw_fd())
+    apply(socket.as_fd(), options)?;
+    Ok(socket)
 }
 
 fn stream_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
@@ -226,7 +221,7 @@ fn stream_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
     )?)
 }
 
-fn apply(fd: RawFd, options: &SocketOptions) -> io::Result<()> {
+fn apply(fd: BorrowedFd<'_>, options: &SocketOptions) -> io::Result<()> {
     let tcp = |name, value| set_int(fd, libc::IPPROTO_TCP, name, value);
     tcp(libc::TCP_NODELAY, i32::from(options.nodelay))?;
     if let Some(bytes) = options.notsent_lowat {
@@ -245,7 +240,7 @@ fn apply(fd: RawFd, options: &SocketOptions) -> io::Result<()> {
         )?;
     }
     if let Some(name) = &options.congestion {
-        rustix::net::sockopt::set_tcp_congestion(borrow(fd), name)?;
+        rustix::net::sockopt::set_tcp_congestion(fd, name)?;
     }
     for (name, bytes) in [
         (libc::SO_SNDBUF, options.send_buffer),
@@ -272,10 +267,11 @@ fn seconds(duration: Duration) -> i32 {
     duration.as_secs().clamp(1, i32::MAX as u64) as i32
 }
 
-fn set_int(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+fn set_int(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
     let size = size_of::<i32>() as libc::socklen_t;
     // SAFETY: `value` lives across the call and `size` is its size; the kernel only reads it.
-    let result = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), size) };
+    let result =
+        unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), size) };
     if result == 0 {
         Ok(())
     } else {
@@ -283,20 +279,13 @@ fn set_int(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     }
 }
 
-/// Borrows a descriptor that the reactor's slots keep open for the duration of a call.
-pub(crate) fn borrow(fd: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: descriptors in this crate come from slots, which close them only when they are
-    // removed; the result is used for one call and never kept.
-    unsafe { BorrowedFd::borrow_raw(fd) }
-}
-
-pub(crate) fn local_address(fd: RawFd) -> io::Result<SocketAddr> {
-    let address = rustix::net::getsockname(borrow(fd))?;
+pub(crate) fn local_address(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    let address = rustix::net::getsockname(fd)?;
     SocketAddr::try_from(address).map_err(io::Error::from)
 }
 
-pub(crate) fn peer_address(fd: RawFd) -> io::Result<SocketAddr> {
-    let Some(address) = rustix::net::getpeername(borrow(fd))? else {
+pub(crate) fn peer_address(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    let Some(address) = rustix::net::getpeername(fd)? else {
         return Err(io::ErrorKind::NotConnected.into());
     };
     SocketAddr::try_from(address).map_err(io::Error::from)
@@ -306,12 +295,20 @@ pub(crate) fn peer_address(fd: RawFd) -> io::Result<SocketAddr> {
 /// before it never changes): behind 8 bytes, 24 numbers of 4, and two of 8.
 const BYTES_ACKED_AT: usize = 8 + 24 * 4 + 2 * 8;
 
-pub(crate) fn acknowledged_bytes(fd: RawFd) -> io::Result<u64> {
+pub(crate) fn acknowledged_bytes(fd: BorrowedFd<'_>) -> io::Result<u64> {
     let mut info = [0u8; BYTES_ACKED_AT + 8];
     let mut length = info.len() as libc::socklen_t;
     let (place, size) = (info.as_mut_ptr().cast(), &raw mut length);
     // SAFETY: the kernel writes at most `length` bytes to `info`, which is that long.
-    let result = unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, place, size) };
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            place,
+            size,
+        )
+    };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -321,28 +318,23 @@ pub(crate) fn acknowledged_bytes(fd: RawFd) -> io::Result<u64> {
     Ok(u64::from_ne_bytes(*bytes))
 }
 
-pub(crate) fn shutdown(fd: RawFd, how: Shutdown) -> io::Result<()> {
+pub(crate) fn shutdown(fd: BorrowedFd<'_>, how: Shutdown) -> io::Result<()> {
     let how = match how {
         Shutdown::Read => rustix::net::Shutdown::Read,
         Shutdown::Write => rustix::net::Shutdown::Write,
         Shutdown::Both => rustix::net::Shutdown::Both,
     };
-    Ok(rustix::net::shutdown(borrow(fd), how)?)
+    Ok(rustix::net::shutdown(fd, how)?)
 }
 
-pub(crate) fn reset_on_close(fd: RawFd) -> io::Result<()> {
+pub(crate) fn reset_on_close(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::net::sockopt::set_socket_linger(
-        borrow(fd),
+        fd,
         Some(Duration::ZERO),
     )?)
 }
 
-pub(crate) fn close(fd: RawFd) {
-    // SAFETY: the reactor passes a descriptor that no slot and no operation names any more.
-    drop(unsafe { OwnedFd::from_raw_fd(fd) });
-}
-
-pub(crate) fn send_now(fd: RawFd, bytes: &[u8], more_follows: bool) -> io::Result<usize> {
+pub(crate) fn send_now(fd: BorrowedFd<'_>, bytes: &[u8], more_follows: bool) -> io::Result<usize> {
     Ok(send_raw(fd, bytes, more_follows)?)
 }
 
@@ -350,7 +342,7 @@ pub(crate) fn send_now(fd: RawFd, bytes: &[u8], more_follows: bool) -> io::Resul
 ///
 /// # Safety
 /// The pointers in `parts` are valid for the duration of the call.
-pub(crate) unsafe fn send_parts(fd: RawFd, parts: &SendParts) -> io::Result<usize> {
+pub(crate) unsafe fn send_parts(fd: BorrowedFd<'_>, parts: &SendParts) -> io::Result<usize> {
     if !parts.is_gathered() {
         let (start, length) = (parts.first.iov_base.cast::<u8>(), parts.first.iov_len);
         // SAFETY: the caller keeps the bytes valid for the duration of the call.
@@ -364,7 +356,7 @@ pub(crate) unsafe fn send_parts(fd: RawFd, parts: &SendParts) -> io::Result<usiz
     }
     loop {
         // SAFETY: the caller keeps the message and what it points to valid.
-        let count = unsafe { libc::sendmsg(fd, parts.message, flags) };
+        let count = unsafe { libc::sendmsg(fd.as_raw_fd(), parts.message, flags) };
         if count >= 0 {
             return Ok(count as usize);
         }
@@ -375,27 +367,27 @@ pub(crate) unsafe fn send_parts(fd: RawFd, parts: &SendParts) -> io::Result<usiz
     }
 }
 
-fn send_raw(fd: RawFd, bytes: &[u8], more_follows: bool) -> rustix::io::Result<usize> {
+fn send_raw(fd: BorrowedFd<'_>, bytes: &[u8], more_follows: bool) -> rustix::io::Result<usize> {
     let mut flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     if more_follows {
         flags |= SendFlags::MORE;
     }
-    rustix::net::send(borrow(fd), bytes, flags)
+    rustix::net::send(fd, bytes, flags)
 }
 
-pub(crate) fn receive_now(fd: RawFd, bytes: &mut [u8]) -> io::Result<usize> {
-    let (count, _) = rustix::net::recv(borrow(fd), bytes, RecvFlags::DONTWAIT)?;
+pub(crate) fn receive_now(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
+    let (count, _) = rustix::net::recv(fd, bytes, RecvFlags::DONTWAIT)?;
     Ok(count)
 }
 
-pub(crate) fn send_file(fd: RawFd, file: RawFd, offset: u64, count: usize) -> io::Result<usize> {
+pub(crate) fn send_file(
+    fd: BorrowedFd<'_>,
+    file: BorrowedFd<'_>,
+    offset: u64,
+    count: usize,
+) -> io::Result<usize> {
     let mut offset = offset;
-    Ok(rustix::fs::sendfile(
-        borrow(fd),
-        borrow(file),
-        Some(&mut offset),
-        count,
-    )?)
+    Ok(rustix::fs::sendfile(fd, file, Some(&mut offset), count)?)
 }
 
 /// An address in the form that `connect(2)` reads, kept in a slot while it does.

@@ -2,7 +2,7 @@
 
 use rustix::event::{EventfdFlags, eventfd};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -68,7 +68,7 @@ impl WakeHandle {
         self.shared.pending.swap(false, Ordering::AcqRel);
     }
 
-    pub(crate) fn descriptor(&self) -> Option<RawFd> {
-        self.shared.event.as_ref().map(AsRawFd::as_raw_fd)
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.shared.event.as_ref().map(AsFd::as_fd)
     }
 }

@@ -9,7 +9,7 @@ use rustix::time::{
     timerfd_settime,
 };
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 pub(crate) struct Alarm {
@@ -27,8 +27,8 @@ impl Alarm {
         })
     }
 
-    pub(crate) fn descriptor(&self) -> RawFd {
-        self.timer.as_raw_fd()
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.timer.as_fd()
     }
 
     /// Makes sure that it rings no later than `wait` after `now`.

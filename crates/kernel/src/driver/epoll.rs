@@ -5,7 +5,7 @@
 //! one, so a request costs one `recv(2)`, and no `EAGAIN`. Cold files go to the blocking pool.
 
 use super::alarm::Alarm;
-use super::{Completion, Driver, DriverKind, Interest, SendParts, Token};
+use super::{Completion, Descriptor, Driver, DriverKind, Interest, SendParts, Token};
 use crate::buffers::BufferPool;
 use crate::file::{OpenRequest, ReadRequest};
 use crate::pool::BlockingPool;
@@ -20,7 +20,7 @@ use rustix::net::SocketFlags;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -91,14 +91,9 @@ impl Epoll {
             .descriptor()
             .expect("this driver's handle has an event");
         let flags = EventFlags::IN | EventFlags::ET;
-        epoll::add(
-            &epoll,
-            socket::borrow(event),
-            EventData::new_u64(WAKE),
-            flags,
-        )?;
+        epoll::add(&epoll, event, EventData::new_u64(WAKE), flags)?;
         let alarm = Alarm::new()?;
-        let timer = socket::borrow(alarm.descriptor());
+        let timer = alarm.descriptor();
         epoll::add(&epoll, timer, EventData::new_u64(ALARM), flags)?;
         Ok(Epoll {
             epoll,
@@ -189,14 +184,18 @@ impl Epoll {
 
     /// Does what the descriptor's flags allow and somebody waits for.
     fn advance(&mut self, fd: RawFd, completions: &mut Vec<Completion>) {
+        // SAFETY: an event of the watch's generation, or its place among the runnable, says that
+        // the descriptor wasn't closed since it was adopted: `close` ends both. It isn't closed in
+        // here either.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
         let watch = self.watch(fd);
         if watch.readable {
             if let Some(token) = watch.receive {
-                self.receive_burst(token, fd, completions);
+                self.receive_burst(token, borrowed, completions);
             } else if let Some(token) = watch.read_wait.take() {
                 completions.push(Completion::last(token, 1));
             } else if let Some(token) = watch.accept {
-                self.accept_burst(token, fd, completions);
+                self.accept_burst(token, borrowed, completions);
             }
         }
         let watch = self.watch(fd);
@@ -204,14 +203,14 @@ impl Epoll {
             return;
         }
         if let Some(token) = watch.connect.take() {
-            let result = match rustix::net::sockopt::socket_error(socket::borrow(fd)) {
+            let result = match rustix::net::sockopt::socket_error(borrowed) {
                 Ok(Ok(())) => 0,
                 Ok(Err(errno)) | Err(errno) => -errno.raw_os_error(),
             };
             completions.push(Completion::last(token, result));
         } else if let Some((token, parts)) = watch.send.take() {
             // SAFETY: `parts` came with `send`, whose caller keeps it valid until the completion.
-            if let Some(result) = unsafe { self.try_send(token, fd, parts) } {
+            if let Some(result) = unsafe { self.try_send(token, borrowed, parts) } {
                 completions.push(Completion::last(token, result));
             }
         }
@@ -224,7 +223,13 @@ impl Epoll {
         }
     }
 
-    fn receive_burst(&mut self, token: Token, fd: RawFd, completions: &mut Vec<Completion>) {
+    fn receive_burst(
+        &mut self,
+        token: Token,
+        socket: BorrowedFd<'_>,
+        completions: &mut Vec<Completion>,
+    ) {
+        let fd = socket.as_raw_fd();
         for _ in 0..BURST {
             let Some(id) = self.buffers.take() else {
                 self.watch(fd).receive = None;
@@ -236,7 +241,7 @@ impl Epoll {
             // SAFETY: a taken buffer of this pool is ours alone, and `capacity` bytes long.
             let space =
                 unsafe { std::slice::from_raw_parts_mut(self.buffers.address(id), capacity) };
-            match socket::receive_now(fd, space) {
+            match socket::receive_now(socket, space) {
                 Ok(count) if count > 0 => {
                     let (result, buffer) = (count as i32, Some(id));
                     completions.push(Completion {
@@ -273,10 +278,16 @@ impl Epoll {
         self.run_later(fd);
     }
 
-    fn accept_burst(&mut self, token: Token, fd: RawFd, completions: &mut Vec<Completion>) {
+    fn accept_burst(
+        &mut self,
+        token: Token,
+        socket: BorrowedFd<'_>,
+        completions: &mut Vec<Completion>,
+    ) {
+        let fd = socket.as_raw_fd();
         for _ in 0..ACCEPT_BURST {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            match rustix::net::accept_with(socket::borrow(fd), flags) {
+            match rustix::net::accept_with(socket, flags) {
                 Ok(accepted) => {
                     let result = accepted.into_raw_fd();
                     completions.push(Completion {
@@ -307,12 +318,17 @@ impl Epoll {
     ///
     /// # Safety
     /// As [`Driver::send`].
-    unsafe fn try_send(&mut self, token: Token, fd: RawFd, parts: SendParts) -> Option<i32> {
+    unsafe fn try_send(
+        &mut self,
+        token: Token,
+        socket: BorrowedFd<'_>,
+        parts: SendParts,
+    ) -> Option<i32> {
         // SAFETY: the caller's promise is passed on; the call is over when it returns.
-        match unsafe { socket::send_parts(fd, &parts) } {
+        match unsafe { socket::send_parts(socket, &parts) } {
             Ok(count) => Some(count as i32),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let watch = self.watch(fd);
+                let watch = self.watch(socket.as_raw_fd());
                 watch.writable = false;
                 watch.send = Some((token, parts));
                 None
@@ -354,33 +370,40 @@ impl Driver for Epoll {
         DriverKind::Epoll
     }
 
-    fn accept(&mut self, token: Token, listener: RawFd) {
+    fn accept(&mut self, token: Token, listener: &Descriptor) {
+        let listener = listener.number();
         self.watch(listener).accept = Some(token);
         if self.watch(listener).readable {
             self.run_later(listener);
         }
     }
 
-    fn receive(&mut self, token: Token, socket: RawFd) {
+    fn receive(&mut self, token: Token, socket: &Descriptor) {
+        let socket = socket.number();
         self.watch(socket).receive = Some(token);
         if self.watch(socket).readable {
             self.run_later(socket);
         }
     }
 
-    unsafe fn send(&mut self, token: Token, socket: RawFd, parts: SendParts) -> Option<i32> {
+    unsafe fn send(&mut self, token: Token, socket: &Descriptor, parts: SendParts) -> Option<i32> {
         // SAFETY: the caller's promise is passed on.
-        unsafe { self.try_send(token, socket, parts) }
+        unsafe { self.try_send(token, socket.as_fd(), parts) }
     }
 
-    unsafe fn connect(&mut self, token: Token, socket: RawFd, address: *const ConnectAddress) {
+    unsafe fn connect(
+        &mut self,
+        token: Token,
+        socket: &Descriptor,
+        address: *const ConnectAddress,
+    ) {
         // SAFETY: the caller keeps `address` valid until the completion.
         let address = unsafe { (*address).address };
-        match rustix::net::connect(socket::borrow(socket), &address) {
+        match rustix::net::connect(socket, &address) {
             Ok(()) => self.complete(token, 0),
             Err(Errno::INPROGRESS | Errno::INTR) => {
                 // The edge that adopting an unconnected socket raised says nothing about this.
-                let watch = self.watch(socket);
+                let watch = self.watch(socket.number());
                 watch.writable = false;
                 watch.readable = false;
                 watch.hangup = false;
@@ -390,7 +413,8 @@ impl Driver for Epoll {
         }
     }
 
-    fn ready(&mut self, token: Token, socket: RawFd, interest: Interest) {
+    fn ready(&mut self, token: Token, socket: &Descriptor, interest: Interest) {
+        let socket = socket.number();
         let watch = self.watch(socket);
         let is_ready = match interest {
             Interest::Readable => {
@@ -453,14 +477,10 @@ impl Driver for Epoll {
         }
     }
 
-    fn cancel(&mut self, token: Token, descriptor: RawFd) {
+    fn cancel(&mut self, token: Token, descriptor: Option<&Descriptor>) {
         // What the blocking pool does can't be called back; it completes when it is done.
-        let Some(watch) = self
-            .watches
-            .get_mut(usize::try_from(descriptor).unwrap_or(usize::MAX))
-        else {
-            return;
-        };
+        let Some(descriptor) = descriptor else { return };
+        let watch = self.watch(descriptor.number());
         let waits = [
             &mut watch.accept,
             &mut watch.receive,
@@ -516,8 +536,9 @@ impl Driver for Epoll {
         &self.buffers
     }
 
-    fn adopt(&mut self, descriptor: RawFd) -> io::Result<()> {
-        let index = descriptor as usize;
+    fn adopt(&mut self, descriptor: &Descriptor) -> io::Result<()> {
+        let number = descriptor.number();
+        let index = number as usize;
         if self.watches.len() <= index {
             self.watches.resize_with(index + 1, Watch::default);
         }
@@ -528,42 +549,42 @@ impl Driver for Epoll {
             writable: true,
             ..Watch::default()
         };
-        let data = EventData::new_u64(u64::from(generation) << 32 | u64::from(descriptor as u32));
+        let data = EventData::new_u64(u64::from(generation) << 32 | u64::from(number as u32));
         let flags = EventFlags::IN | EventFlags::PRI | EventFlags::OUT;
         let flags = flags | EventFlags::RDHUP | EventFlags::ET;
-        Ok(epoll::add(
-            &self.epoll,
-            socket::borrow(descriptor),
-            data,
-            flags,
-        )?)
+        Ok(epoll::add(&self.epoll, descriptor, data, flags)?)
     }
 
-    fn close(&mut self, descriptor: RawFd) {
-        if let Some(watch) = self.watches.get_mut(descriptor as usize) {
+    fn close(&mut self, descriptor: Descriptor) {
+        if let Some(watch) = self.watches.get_mut(descriptor.number() as usize) {
             let generation = watch.generation.wrapping_add(1);
             *watch = Watch {
                 generation,
                 ..Watch::default()
             };
         }
-        socket::close(descriptor);
+        descriptor.close();
     }
 
-    fn send_now(&mut self, socket: RawFd, bytes: &[u8], more_follows: bool) -> io::Result<usize> {
-        let sent = socket::send_now(socket, bytes, more_follows);
+    fn send_now(
+        &mut self,
+        socket: &Descriptor,
+        bytes: &[u8],
+        more_follows: bool,
+    ) -> io::Result<usize> {
+        let sent = socket::send_now(socket.as_fd(), bytes, more_follows);
         self.note_room(socket, &sent);
         sent
     }
 
     fn send_file(
         &mut self,
-        socket: RawFd,
-        file: RawFd,
+        socket: &Descriptor,
+        file: BorrowedFd<'_>,
         offset: u64,
         count: usize,
     ) -> io::Result<usize> {
-        let sent = socket::send_file(socket, file, offset, count);
+        let sent = socket::send_file(socket.as_fd(), file, offset, count);
         self.note_room(socket, &sent);
         sent
     }
@@ -571,9 +592,9 @@ impl Driver for Epoll {
 
 impl Epoll {
     /// A full send buffer was seen: the next room raises an edge.
-    fn note_room(&mut self, socket: RawFd, sent: &io::Result<usize>) {
+    fn note_room(&mut self, socket: &Descriptor, sent: &io::Result<usize>) {
         if matches!(sent, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
-            self.watch(socket).writable = false;
+            self.watch(socket.number()).writable = false;
         }
     }
 }

@@ -18,6 +18,7 @@
 //!   completion's result is.
 
 mod alarm;
+mod descriptor;
 pub(crate) mod epoll;
 pub(crate) mod probe;
 pub(crate) mod sim;
@@ -28,9 +29,10 @@ use crate::file::{OpenRequest, ReadRequest};
 use crate::slots::SlotKey;
 use crate::socket::{self, ConnectAddress, ListenOptions, ListenSocket, SocketOptions};
 use crate::wake::WakeHandle;
+pub(crate) use descriptor::Descriptor;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -157,27 +159,27 @@ pub(crate) trait Driver {
 
     /// Accepts connections until cancelled or failed; each completion brings one descriptor,
     /// non-blocking and close-on-exec. `-EMFILE` and other errors end it.
-    fn accept(&mut self, token: Token, listener: RawFd);
+    fn accept(&mut self, token: Token, listener: &Descriptor);
 
     /// Receives into pooled buffers until the stream ends (0), fails, is cancelled, or the pool
     /// runs out (`-ENOBUFS`, which is no error of the connection).
-    fn receive(&mut self, token: Token, socket: RawFd);
+    fn receive(&mut self, token: Token, socket: &Descriptor);
 
     /// Sends bytes once; a short count is possible. `Some` is the result at once, and then no
     /// completion follows. The peer's disappearance is an error, never a signal.
     ///
     /// # Safety
     /// All pointers in `parts` stay valid, and the bytes unchanged, until the last completion.
-    unsafe fn send(&mut self, token: Token, socket: RawFd, parts: SendParts) -> Option<i32>;
+    unsafe fn send(&mut self, token: Token, socket: &Descriptor, parts: SendParts) -> Option<i32>;
 
     /// Connects a socket made by [`Driver::open_socket`]; completes with 0 or an error.
     ///
     /// # Safety
     /// `address` stays valid until the last completion.
-    unsafe fn connect(&mut self, token: Token, socket: RawFd, address: *const ConnectAddress);
+    unsafe fn connect(&mut self, token: Token, socket: &Descriptor, address: *const ConnectAddress);
 
     /// Completes with a count of 0 or more as soon as the socket is ready, or in error.
-    fn ready(&mut self, token: Token, socket: RawFd, interest: Interest);
+    fn ready(&mut self, token: Token, socket: &Descriptor, interest: Interest);
 
     /// Opens a file beneath a directory; completes with its descriptor.
     ///
@@ -192,8 +194,8 @@ pub(crate) trait Driver {
     unsafe fn read(&mut self, token: Token, request: *mut ReadRequest);
 
     /// Asks for the operation's end. It still completes; nothing happens when none is in flight.
-    /// `descriptor` is the one that the operation was given (for an open or a read: -1).
-    fn cancel(&mut self, token: Token, descriptor: RawFd);
+    /// `descriptor` is the one that the operation was given (for an open or a read: none).
+    fn cancel(&mut self, token: Token, descriptor: Option<&Descriptor>);
 
     /// Submits what is queued, waits for a completion (or a wake-up) at most for `wait` (`None`:
     /// without a limit; zero: not at all), and appends the completions that are there.
@@ -212,61 +214,74 @@ pub(crate) trait Driver {
 
     /// A descriptor begins its life here (accepted, or opened by this driver): epoll registers it
     /// in its interest set, once.
-    fn adopt(&mut self, descriptor: RawFd) -> io::Result<()>;
+    fn adopt(&mut self, descriptor: &Descriptor) -> io::Result<()>;
 
     /// Ends a descriptor that no operation names any more.
-    fn close(&mut self, descriptor: RawFd);
+    fn close(&mut self, descriptor: Descriptor);
 
     /// A listening socket on `address`.
-    fn listen(&mut self, address: SocketAddr, options: &ListenOptions) -> io::Result<RawFd> {
+    fn listen(&mut self, address: SocketAddr, options: &ListenOptions) -> io::Result<Descriptor> {
         let mut group = ListenSocket::bind_group(address, 1, options)?;
-        Ok(group.remove(0).into_descriptor())
+        Ok(group.remove(0).into_descriptor().into())
     }
 
     /// A fresh stream socket for the family of `address`, non-blocking, not yet connected.
-    fn open_socket(&mut self, address: &SocketAddr, options: &SocketOptions) -> io::Result<RawFd> {
-        socket::connecting_socket(address, options)
+    fn open_socket(
+        &mut self,
+        address: &SocketAddr,
+        options: &SocketOptions,
+    ) -> io::Result<Descriptor> {
+        Ok(socket::connecting_socket(address, options)?.into())
     }
 
     /// `shutdown(2)`; completes a receive in flight with 0 when it shuts the read side.
     ///
     /// A plain call: io_uring would hand it to a kernel worker thread.
-    fn shutdown(&mut self, socket: RawFd, how: Shutdown) -> io::Result<()> {
-        socket::shutdown(socket, how)
+    fn shutdown(&mut self, socket: &Descriptor, how: Shutdown) -> io::Result<()> {
+        socket::shutdown(socket.as_fd(), how)
     }
 
     /// Sends at once what fits, without waiting: `WouldBlock` when nothing does. Only while no
     /// send is in flight.
-    fn send_now(&mut self, socket: RawFd, bytes: &[u8], more_follows: bool) -> io::Result<usize>;
+    fn send_now(
+        &mut self,
+        socket: &Descriptor,
+        bytes: &[u8],
+        more_follows: bool,
+    ) -> io::Result<usize> {
+        socket::send_now(socket.as_fd(), bytes, more_follows)
+    }
 
     /// `sendfile(2)`: at once what fits of `count` bytes from `offset`, without waiting for the
     /// socket. 0: the file ends before `offset`. Only while no send is in flight.
     fn send_file(
         &mut self,
-        socket: RawFd,
-        file: RawFd,
+        socket: &Descriptor,
+        file: BorrowedFd<'_>,
         offset: u64,
         count: usize,
-    ) -> io::Result<usize>;
+    ) -> io::Result<usize> {
+        socket::send_file(socket.as_fd(), file, offset, count)
+    }
 
     /// Bytes that the peer's kernel has acknowledged since the connection began.
-    fn acknowledged_bytes(&self, socket: RawFd) -> io::Result<u64> {
-        socket::acknowledged_bytes(socket)
+    fn acknowledged_bytes(&self, socket: &Descriptor) -> io::Result<u64> {
+        socket::acknowledged_bytes(socket.as_fd())
     }
 
     /// The address of the other side.
-    fn peer_address(&self, socket: RawFd) -> io::Result<SocketAddr> {
-        socket::peer_address(socket)
+    fn peer_address(&self, socket: &Descriptor) -> io::Result<SocketAddr> {
+        socket::peer_address(socket.as_fd())
     }
 
     /// The address of this side.
-    fn local_address(&self, socket: RawFd) -> io::Result<SocketAddr> {
-        socket::local_address(socket)
+    fn local_address(&self, socket: &Descriptor) -> io::Result<SocketAddr> {
+        socket::local_address(socket.as_fd())
     }
 
     /// Turns the close of this socket into a reset (`SO_LINGER` of zero).
-    fn reset_on_close(&mut self, socket: RawFd) -> io::Result<()> {
-        socket::reset_on_close(socket)
+    fn reset_on_close(&mut self, socket: &Descriptor) -> io::Result<()> {
+        socket::reset_on_close(socket.as_fd())
     }
 }
 

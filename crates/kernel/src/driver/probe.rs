@@ -2,12 +2,11 @@
 
 use super::epoll::Epoll;
 use super::uring::Uring;
-use super::{Completion, Driver, DriverKind, Lane, Token};
+use super::{Completion, Descriptor, Driver, DriverKind, Lane, Token};
 use crate::reactor::ReactorOptions;
 use crate::slots::SlotKey;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -124,7 +123,8 @@ fn self_test() -> Result<(), String> {
             generation: 0,
         },
     );
-    ring.receive(token, ours.as_raw_fd());
+    let ours = Descriptor::from(ours);
+    ring.receive(token, &ours);
     let first = next_completion(&mut ring, || {
         rustix::io::write(&theirs, b"ping")
             .map_err(io::Error::from)

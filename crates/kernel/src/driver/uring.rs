@@ -5,7 +5,7 @@
 //! turn and submitted together with the wait for completions: one system call for a batch.
 
 use super::alarm::Alarm;
-use super::{Completion, Driver, DriverKind, Interest, SendParts, Token};
+use super::{Completion, Descriptor, Driver, DriverKind, Interest, SendParts, Token};
 use crate::arena::Arena;
 use crate::buffers::BufferPool;
 use crate::file::{OpenRequest, ReadRequest};
@@ -15,7 +15,7 @@ use crate::wake::WakeHandle;
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -86,7 +86,8 @@ impl Uring {
         ];
         for (is_armed, descriptor, user_data) in polls {
             if !std::mem::replace(is_armed, true) {
-                let poll = opcode::PollAdd::new(Fd(descriptor), libc::POLLIN as u32).multi(true);
+                let poll = opcode::PollAdd::new(Fd(descriptor.as_raw_fd()), libc::POLLIN as u32)
+                    .multi(true);
                 self.queued.push(poll.build().user_data(user_data));
             }
         }
@@ -292,29 +293,31 @@ impl Driver for Uring {
         DriverKind::Uring
     }
 
-    fn accept(&mut self, token: Token, listener: RawFd) {
+    fn accept(&mut self, token: Token, listener: &Descriptor) {
         let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         self.queue(
             token,
-            opcode::AcceptMulti::new(Fd(listener)).flags(flags).build(),
+            opcode::AcceptMulti::new(Fd(listener.number()))
+                .flags(flags)
+                .build(),
         );
     }
 
-    fn receive(&mut self, token: Token, socket: RawFd) {
+    fn receive(&mut self, token: Token, socket: &Descriptor) {
         self.queue(
             token,
-            opcode::RecvMulti::new(Fd(socket), BUFFER_GROUP).build(),
+            opcode::RecvMulti::new(Fd(socket.number()), BUFFER_GROUP).build(),
         );
     }
 
     /// A small message that fits is sent by a plain call: a submission and its completion cost 800
     /// instructions more than `send(2)` does. What doesn't fit, and what is too large to, goes
     /// through the ring, whose `MSG_WAITALL` saves the completions of the parts.
-    unsafe fn send(&mut self, token: Token, socket: RawFd, parts: SendParts) -> Option<i32> {
+    unsafe fn send(&mut self, token: Token, socket: &Descriptor, parts: SendParts) -> Option<i32> {
         let is_small = parts.first.iov_len + parts.second.iov_len <= DIRECT_BYTES;
         if parts.is_first && is_small {
             // SAFETY: the caller's promise is passed on; the call is over when it returns.
-            match unsafe { socket::send_parts(socket, &parts) } {
+            match unsafe { socket::send_parts(socket.as_fd(), &parts) } {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Some(-error.raw_os_error().unwrap_or(libc::EIO)),
                 Ok(count) => return Some(count as i32),
@@ -325,12 +328,12 @@ impl Driver for Uring {
             flags |= libc::MSG_MORE;
         }
         let entry = if parts.is_gathered() {
-            opcode::SendMsg::new(Fd(socket), parts.message)
+            opcode::SendMsg::new(Fd(socket.number()), parts.message)
                 .flags(flags as u32)
                 .build()
         } else {
             let length = parts.first.iov_len.min(u32::MAX as usize) as u32;
-            opcode::Send::new(Fd(socket), parts.first.iov_base.cast(), length)
+            opcode::Send::new(Fd(socket.number()), parts.first.iov_base.cast(), length)
                 .flags(flags)
                 .build()
         };
@@ -338,21 +341,27 @@ impl Driver for Uring {
         None
     }
 
-    unsafe fn connect(&mut self, token: Token, socket: RawFd, address: *const ConnectAddress) {
+    unsafe fn connect(
+        &mut self,
+        token: Token,
+        socket: &Descriptor,
+        address: *const ConnectAddress,
+    ) {
         // SAFETY: the caller keeps `address` valid until the last completion.
         let address = unsafe { &*address };
-        let entry = opcode::Connect::new(Fd(socket), address.as_ptr(), address.length()).build();
+        let entry =
+            opcode::Connect::new(Fd(socket.number()), address.as_ptr(), address.length()).build();
         self.queue(token, entry);
     }
 
-    fn ready(&mut self, token: Token, socket: RawFd, interest: Interest) {
+    fn ready(&mut self, token: Token, socket: &Descriptor, interest: Interest) {
         let events = match interest {
             Interest::Readable => libc::POLLIN | libc::POLLRDHUP,
             Interest::Writable => libc::POLLOUT,
         };
         self.queue(
             token,
-            opcode::PollAdd::new(Fd(socket), events as u32).build(),
+            opcode::PollAdd::new(Fd(socket.number()), events as u32).build(),
         );
     }
 
@@ -369,7 +378,7 @@ impl Driver for Uring {
         let request = unsafe { &mut *request };
         let length = request.bytes.len().min(u32::MAX as usize) as u32;
         let entry = opcode::Read::new(
-            Fd(request.file.descriptor()),
+            Fd(request.file.descriptor().as_raw_fd()),
             request.bytes.as_mut_ptr(),
             length,
         )
@@ -378,7 +387,7 @@ impl Driver for Uring {
         self.queue(token, entry);
     }
 
-    fn cancel(&mut self, token: Token, _descriptor: RawFd) {
+    fn cancel(&mut self, token: Token, _descriptor: Option<&Descriptor>) {
         let cancel = CancelBuilder::user_data(token.0);
         self.queue(Token::NONE, opcode::AsyncCancel2::new(cancel).build());
     }
@@ -432,26 +441,12 @@ impl Driver for Uring {
         &self.buffers
     }
 
-    fn adopt(&mut self, _descriptor: RawFd) -> io::Result<()> {
+    fn adopt(&mut self, _descriptor: &Descriptor) -> io::Result<()> {
         Ok(())
     }
 
-    fn close(&mut self, descriptor: RawFd) {
-        socket::close(descriptor);
-    }
-
-    fn send_now(&mut self, socket: RawFd, bytes: &[u8], more_follows: bool) -> io::Result<usize> {
-        socket::send_now(socket, bytes, more_follows)
-    }
-
-    fn send_file(
-        &mut self,
-        socket: RawFd,
-        file: RawFd,
-        offset: u64,
-        count: usize,
-    ) -> io::Result<usize> {
-        socket::send_file(socket, file, offset, count)
+    fn close(&mut self, descriptor: Descriptor) {
+        descriptor.close();
     }
 }
 

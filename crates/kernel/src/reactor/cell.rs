@@ -130,7 +130,7 @@ impl fmt::Debug for Waiter<'_> {
 mod tests {
     use super::*;
     use crate::abort::check_aborts;
-    use crate::{ListenOptions, ListenerKey, SimOptions};
+    use crate::{Directory, ListenOptions, ListenerKey, SimOptions, Symlinks};
     use std::cell::Cell;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::rc::Rc;
@@ -172,6 +172,40 @@ mod tests {
             });
             let _ = catch_unwind(AssertUnwindSafe(|| drop(cell)));
         });
+    }
+
+    /// Its result is a count, which must not be taken for a descriptor.
+    #[test]
+    fn a_read_is_not_taken_for_an_open() {
+        let world = SimWorld::with_options(1, SimOptions::calm());
+        world.set_auto_advance(true);
+        let cell = ReactorCell::simulated(&world, &ReactorOptions::default());
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), [7; 1 << 20]).unwrap();
+        let root = Directory::open(folder.path()).unwrap();
+        let mut request = cell.enter(|reactor| {
+            reactor
+                .open_beneath(&root, b"file", Symlinks::Deny)
+                .unwrap()
+        });
+        let poll = |request| loop {
+            let polled = cell.poll(Waker::noop(), |reactor, waiter| {
+                reactor.poll_open(request, waiter)
+            });
+            match polled {
+                Poll::Ready(opened) => return opened,
+                Poll::Pending => cell
+                    .enter(|reactor| reactor.turn(None, &mut Vec::new()))
+                    .unwrap(),
+            }
+        };
+        let file = poll(request).unwrap();
+        // Far from every number that is open here.
+        request = cell.enter(|reactor| reactor.read_at(&file, 0, vec![0; 1 << 20]));
+        assert_eq!(
+            poll(request).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
     }
 
     /// What a waker of these tests points to: it enters the reactor whenever it is cloned or

@@ -3,7 +3,7 @@
 use super::requests::ACCEPT_LIMIT;
 use super::sockets::BACKLOG_LIMIT;
 use super::{ListenerKey, Reactor, RequestKey, SocketKey};
-use crate::driver::{Completion, Lane, Token};
+use crate::driver::{Completion, Descriptor, Lane, Token};
 
 impl Reactor {
     pub(super) fn complete(&mut self, completion: Completion) {
@@ -65,7 +65,7 @@ impl Reactor {
         if socket.backlog_len() >= BACKLOG_LIMIT && completion.more && !socket.is_paused {
             socket.is_paused = true;
             self.driver
-                .cancel(Token::new(Lane::Receive, key.0), socket.fd);
+                .cancel(Token::new(Lane::Receive, key.0), Some(&socket.fd));
         }
         // The reader polls again and re-arms; without one, nothing is received ahead of need.
         self.woken.extend(socket.reader.take());
@@ -161,16 +161,20 @@ impl Reactor {
 
     fn complete_accept(&mut self, key: ListenerKey, completion: Completion) {
         let result = completion.result;
+        let accepted = (result >= 0).then(|| {
+            // SAFETY: an accept's completion hands over a new descriptor, and it is taken once.
+            unsafe { Descriptor::from_raw(result) }
+        });
         let Some(listener) = self.listeners.get_mut(key.0) else {
             // Stale: nobody will take this connection.
-            if result >= 0 {
-                self.driver.close(result);
+            if let Some(accepted) = accepted {
+                self.driver.close(accepted);
             }
             return;
         };
         listener.is_accepting = completion.more;
-        if result >= 0 {
-            listener.accepted.push_back(result);
+        if let Some(accepted) = accepted {
+            listener.accepted.push_back(accepted);
         } else if result != -libc::ECANCELED {
             listener.error = -result;
         }
@@ -180,8 +184,8 @@ impl Reactor {
                 self.finish_close_listener(key);
             }
         } else if listener.accepted.len() == ACCEPT_LIMIT && listener.is_accepting {
-            let fd = listener.fd;
-            self.driver.cancel(Token::new(Lane::Accept, key.0), fd);
+            self.driver
+                .cancel(Token::new(Lane::Accept, key.0), Some(&listener.fd));
         }
     }
 

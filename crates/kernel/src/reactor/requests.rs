@@ -2,13 +2,13 @@
 
 use super::{ListenerKey, Reactor, RequestKey, SocketKey, Waiter, os_error};
 use crate::buffers::Buffer;
-use crate::driver::{Lane, Token};
-use crate::file::{Directory, File, OpenRequest, ReadRequest, Symlinks, adopt_descriptor};
+use crate::driver::{Descriptor, Lane, Token};
+use crate::file::{Directory, File, OpenRequest, ReadRequest, Symlinks};
 use crate::socket::{ListenOptions, ListenSocket};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::task::{Poll, Waker};
 
 /// Accepted connections that may wait to be taken; then accepting is paused.
@@ -16,10 +16,10 @@ pub(super) const ACCEPT_LIMIT: usize = 256;
 
 /// A listening socket of this worker.
 pub(super) struct Listener {
-    pub(super) fd: RawFd,
+    pub(super) fd: Descriptor,
     pub(super) is_accepting: bool,
     pub(super) is_closing: bool,
-    pub(super) accepted: VecDeque<RawFd>,
+    pub(super) accepted: VecDeque<Descriptor>,
     pub(super) error: i32,
     pub(super) waker: Option<Waker>,
 }
@@ -58,11 +58,11 @@ impl Reactor {
     /// # Errors
     /// When the driver can't watch it.
     pub fn adopt_listener(&mut self, socket: ListenSocket) -> io::Result<ListenerKey> {
-        self.adopt_listener_descriptor(socket.into_descriptor())
+        self.adopt_listener_descriptor(socket.into_descriptor().into())
     }
 
-    fn adopt_listener_descriptor(&mut self, fd: RawFd) -> io::Result<ListenerKey> {
-        if let Err(error) = self.driver.adopt(fd) {
+    fn adopt_listener_descriptor(&mut self, fd: Descriptor) -> io::Result<ListenerKey> {
+        if let Err(error) = self.driver.adopt(&fd) {
             self.driver.close(fd);
             return Err(error);
         }
@@ -86,7 +86,7 @@ impl Reactor {
             .listeners
             .get(key.0)
             .ok_or(io::ErrorKind::NotConnected)?;
-        self.driver.local_address(listener.fd)
+        self.driver.local_address(&listener.fd)
     }
 
     /// The next connection. An error (`EMFILE`, say) ends accepting; the next call begins anew.
@@ -111,7 +111,7 @@ impl Reactor {
         if !listener.is_accepting {
             listener.is_accepting = true;
             self.driver
-                .accept(Token::new(Lane::Accept, key.0), listener.fd);
+                .accept(Token::new(Lane::Accept, key.0), &listener.fd);
         }
         Poll::Pending
     }
@@ -127,7 +127,7 @@ impl Reactor {
         self.woken.extend(listener.waker.take());
         if listener.is_accepting {
             self.driver
-                .cancel(Token::new(Lane::Accept, key.0), listener.fd);
+                .cancel(Token::new(Lane::Accept, key.0), Some(&listener.fd));
         } else {
             self.finish_close_listener(key);
         }
@@ -170,11 +170,12 @@ impl Reactor {
         key: RequestKey,
         waiter: &mut Waiter<'_>,
     ) -> Poll<io::Result<File>> {
-        let (_, result) = std::task::ready!(self.poll_request(key, waiter))?;
+        let (work, result) = std::task::ready!(self.poll_request(key, waiter))?;
         if result < 0 {
             return Poll::Ready(Err(os_error(-result)));
         }
-        Poll::Ready(Ok(File::from_descriptor(adopt_descriptor(result))))
+        let opened = work.opened(result).ok_or(io::ErrorKind::InvalidInput);
+        Poll::Ready(Ok(File::from_descriptor(opened?)))
     }
 
     /// Begins to read at most `bytes.len()` bytes from `offset`, to be awaited with
@@ -250,7 +251,7 @@ impl Reactor {
             Some(result) => self.release_request(key, result),
             None => {
                 let lane = request.work.lane();
-                self.driver.cancel(Token::new(lane, key.0), -1);
+                self.driver.cancel(Token::new(lane, key.0), None);
             }
         }
     }
@@ -260,9 +261,7 @@ impl Reactor {
         let Some(request) = self.requests.remove(key.0) else {
             return;
         };
-        if let (Work::Open(_), 0..) = (&request.work, result) {
-            drop(adopt_descriptor(result));
-        }
+        drop(request.work.opened(result));
     }
 
     /// Copies scarce pooled bytes to the heap, so that the buffer can go home.
@@ -273,6 +272,16 @@ impl Reactor {
 }
 
 impl Work {
+    /// The end of an open: what it opened.
+    fn opened(self, result: i32) -> Option<OwnedFd> {
+        match (self, result) {
+            // SAFETY: an open's completion hands over a descriptor that was opened for this
+            // process, and that nobody else owns. Its work was in the slot, and is gone with this.
+            (Work::Open(_), 0..) => Some(unsafe { OwnedFd::from_raw_fd(result) }),
+            _ => None,
+        }
+    }
+
     pub(super) fn lane(&self) -> Lane {
         match self {
             Work::Open(_) => Lane::Open,

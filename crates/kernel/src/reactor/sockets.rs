@@ -2,14 +2,14 @@
 
 use super::{Reactor, SocketKey, Waiter, os_error};
 use crate::buffers::{Buffer, BufferPool, Chain};
-use crate::driver::{Interest, Lane, Token};
+use crate::driver::{Descriptor, Interest, Lane, Token};
 use crate::file::File;
 use crate::outgoing::{Gather, Outgoing};
+use crate::slots::Slots;
 use crate::socket::{ConnectAddress, SocketOptions};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
@@ -18,7 +18,7 @@ pub(super) const BACKLOG_LIMIT: usize = 8;
 
 /// One connection. It never moves: the kernel reads `message` and `iovecs` in place.
 pub(super) struct Socket {
-    pub(super) fd: RawFd,
+    pub(super) fd: Descriptor,
     /// Which of the socket's lanes have an operation in flight.
     pub(super) in_flight: LaneSet,
     /// In line for a receive buffer.
@@ -70,7 +70,7 @@ impl LaneSet {
 const SOCKET_LANES: [Lane; 4] = [Lane::Receive, Lane::Send, Lane::Ready, Lane::Connect];
 
 impl Socket {
-    pub(super) fn new(fd: RawFd) -> Socket {
+    pub(super) fn new(fd: Descriptor) -> Socket {
         Socket {
             fd,
             in_flight: LaneSet::default(),
@@ -109,6 +109,18 @@ fn closed() -> io::Error {
     io::ErrorKind::NotConnected.into()
 }
 
+/// A socket that bytes can be sent on at once, because no send is in flight.
+fn idle_to_send(sockets: &mut Slots<Socket>, key: SocketKey) -> io::Result<&mut Socket> {
+    let socket = sockets.get_mut(key.0).ok_or_else(closed)?;
+    if socket.send_error != 0 {
+        return Err(os_error(socket.send_error));
+    }
+    if socket.in_flight.contains(Lane::Send) {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    Ok(socket)
+}
+
 impl Reactor {
     /// A fresh connection to `address`, to be awaited with [`Reactor::poll_connected`].
     ///
@@ -129,7 +141,7 @@ impl Reactor {
         let address = std::ptr::from_ref(&**address);
         socket.in_flight.insert(Lane::Connect);
         // SAFETY: the slot keeps the boxed address until the last completion of this operation.
-        unsafe { self.driver.connect(token, fd, address) };
+        unsafe { self.driver.connect(token, &socket.fd, address) };
         Ok(key)
     }
 
@@ -152,8 +164,8 @@ impl Reactor {
         }
     }
 
-    pub(super) fn adopt_socket(&mut self, fd: RawFd) -> io::Result<SocketKey> {
-        if let Err(error) = self.driver.adopt(fd) {
+    pub(super) fn adopt_socket(&mut self, fd: Descriptor) -> io::Result<SocketKey> {
+        if let Err(error) = self.driver.adopt(&fd) {
             self.driver.close(fd);
             return Err(error);
         }
@@ -204,7 +216,7 @@ impl Reactor {
         socket.is_paused = false;
         socket.in_flight.insert(Lane::Receive);
         self.driver
-            .receive(Token::new(Lane::Receive, key.0), socket.fd);
+            .receive(Token::new(Lane::Receive, key.0), &socket.fd);
     }
 
     /// Submits `outgoing` (and takes it) when no other send of this connection is in flight.
@@ -250,7 +262,7 @@ impl Reactor {
         // touched again only by this operation's last completion.
         let result = unsafe {
             self.driver
-                .send(Token::new(Lane::Send, key.0), socket.fd, parts)
+                .send(Token::new(Lane::Send, key.0), &socket.fd, parts)
         };
         if result == Some(count as i32) {
             // The usual case: all of it fitted, and nothing has to be kept.
@@ -277,7 +289,7 @@ impl Reactor {
             // never moves; they are touched again only by this operation's last completion.
             let result = unsafe {
                 self.driver
-                    .send(Token::new(Lane::Send, key.0), socket.fd, parts)
+                    .send(Token::new(Lane::Send, key.0), &socket.fd, parts)
             };
             let Some(result) = result else { return };
             if !self.take_send_result(key, result) {
@@ -314,7 +326,7 @@ impl Reactor {
         let Some(socket) = self.sockets.get(key.0) else {
             return 0;
         };
-        self.driver.acknowledged_bytes(socket.fd).unwrap_or(0)
+        self.driver.acknowledged_bytes(&socket.fd).unwrap_or(0)
     }
 
     /// Whether a send is in flight.
@@ -334,9 +346,9 @@ impl Reactor {
         bytes: &[u8],
         more_follows: bool,
     ) -> io::Result<usize> {
-        let fd = self.idle_to_send(key)?;
-        let count = self.driver.send_now(fd, bytes, more_follows)?;
-        self.count_sent(key, count);
+        let socket = idle_to_send(&mut self.sockets, key)?;
+        let count = self.driver.send_now(&socket.fd, bytes, more_follows)?;
+        socket.sent_total += count as u64;
         Ok(count)
     }
 
@@ -352,29 +364,12 @@ impl Reactor {
         offset: u64,
         count: usize,
     ) -> io::Result<usize> {
-        let fd = self.idle_to_send(key)?;
+        let socket = idle_to_send(&mut self.sockets, key)?;
         let count = self
             .driver
-            .send_file(fd, file.descriptor(), offset, count)?;
-        self.count_sent(key, count);
+            .send_file(&socket.fd, file.descriptor(), offset, count)?;
+        socket.sent_total += count as u64;
         Ok(count)
-    }
-
-    fn idle_to_send(&self, key: SocketKey) -> io::Result<RawFd> {
-        let socket = self.sockets.get(key.0).ok_or_else(closed)?;
-        if socket.send_error != 0 {
-            return Err(os_error(socket.send_error));
-        }
-        if socket.in_flight.contains(Lane::Send) {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        Ok(socket.fd)
-    }
-
-    fn count_sent(&mut self, key: SocketKey, count: usize) {
-        if let Some(socket) = self.sockets.get_mut(key.0) {
-            socket.sent_total += count as u64;
-        }
     }
 
     /// Ready when the socket is writable (or readable), or in error. One waiter at a time.
@@ -398,7 +393,7 @@ impl Reactor {
         if !socket.in_flight.contains(Lane::Ready) {
             socket.in_flight.insert(Lane::Ready);
             self.driver
-                .ready(Token::new(Lane::Ready, key.0), socket.fd, interest);
+                .ready(Token::new(Lane::Ready, key.0), &socket.fd, interest);
         }
         Poll::Pending
     }
@@ -408,8 +403,8 @@ impl Reactor {
     /// # Errors
     /// As `shutdown(2)`.
     pub fn shutdown(&mut self, key: SocketKey, how: Shutdown) -> io::Result<()> {
-        let fd = self.sockets.get(key.0).ok_or_else(closed)?.fd;
-        self.driver.shutdown(fd, how)
+        let socket = self.sockets.get(key.0).ok_or_else(closed)?;
+        self.driver.shutdown(&socket.fd, how)
     }
 
     /// The address of the other side.
@@ -418,7 +413,7 @@ impl Reactor {
     /// As `getpeername(2)`.
     pub fn peer_address(&self, key: SocketKey) -> io::Result<SocketAddr> {
         self.driver
-            .peer_address(self.sockets.get(key.0).ok_or_else(closed)?.fd)
+            .peer_address(&self.sockets.get(key.0).ok_or_else(closed)?.fd)
     }
 
     /// The address of this side.
@@ -427,7 +422,7 @@ impl Reactor {
     /// As `getsockname(2)`.
     pub fn local_address(&self, key: SocketKey) -> io::Result<SocketAddr> {
         self.driver
-            .local_address(self.sockets.get(key.0).ok_or_else(closed)?.fd)
+            .local_address(&self.sockets.get(key.0).ok_or_else(closed)?.fd)
     }
 
     /// Ends the connection: at once when nothing is in flight, else as soon as everything that is
@@ -443,10 +438,10 @@ impl Reactor {
         // Foreign destructors don't run here: a waker that nobody needs is called instead.
         self.woken.extend(socket.reader.take());
         self.woken.extend(socket.writer.take());
-        let (fd, in_flight) = (socket.fd, socket.in_flight);
+        let in_flight = socket.in_flight;
         if reset {
             // A socket that is gone already needs no reset.
-            let _ = self.driver.reset_on_close(fd);
+            let _ = self.driver.reset_on_close(&socket.fd);
         }
         if in_flight.is_empty() {
             self.finish_close(key);
@@ -460,11 +455,12 @@ impl Reactor {
         } else {
             Shutdown::Both
         };
-        let shut = self.driver.shutdown(fd, how);
+        let shut = self.driver.shutdown(&socket.fd, how);
         for lane in SOCKET_LANES {
             let ends_by_shutdown = lane == Lane::Receive && shut.is_ok();
             if in_flight.contains(lane) && !ends_by_shutdown {
-                self.driver.cancel(Token::new(lane, key.0), fd);
+                self.driver
+                    .cancel(Token::new(lane, key.0), Some(&socket.fd));
             }
         }
     }

@@ -6,13 +6,13 @@ use super::state::State;
 use super::table::Resource;
 use super::{SimWorld, nanoseconds, violation};
 use crate::buffers::BufferPool;
-use crate::driver::{Completion, Driver, DriverKind, Interest, SendParts, Token};
+use crate::driver::{Completion, Descriptor, Driver, DriverKind, Interest, SendParts, Token};
 use crate::file::{OpenRequest, ReadRequest};
 use crate::socket::{ConnectAddress, ListenOptions, SocketOptions};
 use crate::wake::WakeHandle;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -127,15 +127,15 @@ impl Driver for SimDriver {
         format!("sim of seed {}", self.world.seed)
     }
 
-    fn accept(&mut self, token: Token, listener: RawFd) {
-        self.begin(token, Some(listener), Kind::Accept);
+    fn accept(&mut self, token: Token, listener: &Descriptor) {
+        self.begin(token, Some(listener.number()), Kind::Accept);
     }
 
-    fn receive(&mut self, token: Token, socket: RawFd) {
-        self.begin(token, Some(socket), Kind::Receive);
+    fn receive(&mut self, token: Token, socket: &Descriptor) {
+        self.begin(token, Some(socket.number()), Kind::Receive);
     }
 
-    unsafe fn send(&mut self, token: Token, socket: RawFd, parts: SendParts) -> Option<i32> {
+    unsafe fn send(&mut self, token: Token, socket: &Descriptor, parts: SendParts) -> Option<i32> {
         // SAFETY: the caller keeps what `parts` points to valid and unchanged until the last
         // completion; the memory is used by the operation alone, which ends with that.
         let memory = unsafe { SendMemory::new(parts) };
@@ -143,27 +143,32 @@ impl Driver for SimDriver {
             let state = &mut *self.world.state.borrow_mut();
             let is_new = !state.operations.contains_key(&self.key(token));
             let at_once = is_new
-                && !state.has_send(socket)
-                && state.is_adopted(socket, self.worker)
+                && !state.has_send(socket.number())
+                && state.is_adopted(socket.number(), self.worker)
                 && state.random.chance(state.options.send_at_once);
-            if at_once && let Some(result) = state.push(socket, &memory) {
+            if at_once && let Some(result) = state.push(socket.number(), &memory) {
                 state.note(|| format!("worker {} sends at once: {result}", self.worker));
                 return Some(result);
             }
         }
-        self.begin(token, Some(socket), Kind::Send(memory));
+        self.begin(token, Some(socket.number()), Kind::Send(memory));
         None
     }
 
-    unsafe fn connect(&mut self, token: Token, socket: RawFd, address: *const ConnectAddress) {
+    unsafe fn connect(
+        &mut self,
+        token: Token,
+        socket: &Descriptor,
+        address: *const ConnectAddress,
+    ) {
         // SAFETY: the caller keeps the address valid until the last completion; the memory is used
         // by the operation alone, which ends with that.
         let memory = unsafe { ConnectMemory::new(address) };
-        self.begin(token, Some(socket), Kind::Connect(memory));
+        self.begin(token, Some(socket.number()), Kind::Connect(memory));
     }
 
-    fn ready(&mut self, token: Token, socket: RawFd, interest: Interest) {
-        self.begin(token, Some(socket), Kind::Ready(interest));
+    fn ready(&mut self, token: Token, socket: &Descriptor, interest: Interest) {
+        self.begin(token, Some(socket.number()), Kind::Ready(interest));
     }
 
     unsafe fn open(&mut self, token: Token, request: *const OpenRequest) {
@@ -180,11 +185,11 @@ impl Driver for SimDriver {
         self.begin(token, None, Kind::Read(memory));
     }
 
-    fn cancel(&mut self, token: Token, descriptor: RawFd) {
+    fn cancel(&mut self, token: Token, descriptor: Option<&Descriptor>) {
         self.world
             .state
             .borrow_mut()
-            .cancel(self.key(token), descriptor);
+            .cancel(self.key(token), descriptor.map_or(-1, Descriptor::number));
     }
 
     fn turn(
@@ -231,7 +236,8 @@ impl Driver for SimDriver {
         &self.buffers
     }
 
-    fn adopt(&mut self, descriptor: RawFd) -> io::Result<()> {
+    fn adopt(&mut self, descriptor: &Descriptor) -> io::Result<()> {
+        let descriptor = descriptor.number();
         let mut state = self.world.state.borrow_mut();
         let Some(entry) = state.table.get_mut(descriptor) else {
             violation(format_args!(
@@ -246,25 +252,42 @@ impl Driver for SimDriver {
         Ok(())
     }
 
-    fn close(&mut self, descriptor: RawFd) {
-        self.world.state.borrow_mut().close(descriptor);
+    fn close(&mut self, descriptor: Descriptor) {
+        self.world.state.borrow_mut().close(descriptor.number());
     }
 
-    fn listen(&mut self, address: SocketAddr, options: &ListenOptions) -> io::Result<RawFd> {
-        self.world.state.borrow_mut().listen(address, options)
+    fn listen(&mut self, address: SocketAddr, options: &ListenOptions) -> io::Result<Descriptor> {
+        let number = self.world.state.borrow_mut().listen(address, options)?;
+        // SAFETY: the simulator's numbers are above all that the real kernel gives out.
+        Ok(unsafe { Descriptor::from_raw(number) })
     }
 
-    fn open_socket(&mut self, address: &SocketAddr, options: &SocketOptions) -> io::Result<RawFd> {
-        self.world.state.borrow_mut().open_socket(address, options)
+    fn open_socket(
+        &mut self,
+        address: &SocketAddr,
+        options: &SocketOptions,
+    ) -> io::Result<Descriptor> {
+        let number = self
+            .world
+            .state
+            .borrow_mut()
+            .open_socket(address, options)?;
+        // SAFETY: as in `listen`.
+        Ok(unsafe { Descriptor::from_raw(number) })
     }
 
-    fn shutdown(&mut self, socket: RawFd, how: Shutdown) -> io::Result<()> {
-        self.world.state.borrow_mut().shutdown(socket, how)
+    fn shutdown(&mut self, socket: &Descriptor, how: Shutdown) -> io::Result<()> {
+        self.world.state.borrow_mut().shutdown(socket.number(), how)
     }
 
-    fn send_now(&mut self, socket: RawFd, bytes: &[u8], _more_follows: bool) -> io::Result<usize> {
+    fn send_now(
+        &mut self,
+        socket: &Descriptor,
+        bytes: &[u8],
+        _more_follows: bool,
+    ) -> io::Result<usize> {
         let mut state = self.world.state.borrow_mut();
-        let (id, room) = self.room(&mut state, socket)?;
+        let (id, room) = self.room(&mut state, socket.number())?;
         let short_write = state.options.short_write;
         let count = state.random.shorten(short_write, bytes.len().min(room));
         state.transmit(id, &bytes[..count]);
@@ -273,13 +296,13 @@ impl Driver for SimDriver {
 
     fn send_file(
         &mut self,
-        socket: RawFd,
-        file: RawFd,
+        socket: &Descriptor,
+        file: BorrowedFd<'_>,
         offset: u64,
         count: usize,
     ) -> io::Result<usize> {
         let mut state = self.world.state.borrow_mut();
-        let (id, room) = self.room(&mut state, socket)?;
+        let (id, room) = self.room(&mut state, socket.number())?;
         let short_write = state.options.short_write;
         let most = count.min(room).min(SEND_FILE_BYTES);
         let count = state.random.shorten(short_write, most);
@@ -288,28 +311,33 @@ impl Driver for SimDriver {
         Ok(bytes.len())
     }
 
-    fn acknowledged_bytes(&self, socket: RawFd) -> io::Result<u64> {
+    fn acknowledged_bytes(&self, socket: &Descriptor) -> io::Result<u64> {
         let state = self.world.state.borrow();
         let endpoint = state
-            .stream_of(socket)
+            .stream_of(socket.number())
             .and_then(|id| state.endpoints.get(&id));
         Ok(endpoint.map_or(0, |endpoint| endpoint.acknowledged_bytes))
     }
 
-    fn peer_address(&self, socket: RawFd) -> io::Result<SocketAddr> {
+    fn peer_address(&self, socket: &Descriptor) -> io::Result<SocketAddr> {
         let state = self.world.state.borrow();
         let endpoint = state
-            .stream_of(socket)
+            .stream_of(socket.number())
             .and_then(|id| state.endpoints.get(&id));
         let connected = endpoint.filter(|endpoint| endpoint.is_connected());
         let remote = connected.and_then(|endpoint| endpoint.remote);
         remote.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOTCONN))
     }
 
-    fn local_address(&self, socket: RawFd) -> io::Result<SocketAddr> {
+    fn local_address(&self, socket: &Descriptor) -> io::Result<SocketAddr> {
         let state = self.world.state.borrow();
         let bad_descriptor = || io::Error::from_raw_os_error(libc::EBADF);
-        match &state.table.get(socket).ok_or_else(bad_descriptor)?.resource {
+        match &state
+            .table
+            .get(socket.number())
+            .ok_or_else(bad_descriptor)?
+            .resource
+        {
             Resource::Listener(listener) => Ok(listener.address),
             Resource::Stream(id) => state
                 .endpoints
@@ -319,14 +347,15 @@ impl Driver for SimDriver {
         }
     }
 
-    fn reset_on_close(&mut self, socket: RawFd) -> io::Result<()> {
+    fn reset_on_close(&mut self, socket: &Descriptor) -> io::Result<()> {
         let mut state = self.world.state.borrow_mut();
         let endpoint = state
-            .stream_of(socket)
+            .stream_of(socket.number())
             .and_then(|id| state.endpoints.get_mut(&id));
         let Some(endpoint) = endpoint else {
             violation(format_args!(
-                "reset_on_close of {socket}, which is not an open stream"
+                "reset_on_close of {}, which is not an open stream",
+                socket.number()
             ));
         };
         endpoint.resets_on_close = true;

@@ -6,11 +6,11 @@
 use super::super::SendParts;
 use crate::buffers::BufferPool;
 use crate::file::{OpenRequest, ReadRequest};
-use crate::socket::{self, ConnectAddress};
+use crate::socket::ConnectAddress;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// The bytes of a send in flight.
 #[derive(Clone, Copy)]
@@ -149,9 +149,9 @@ pub(super) fn fill(pool: &BufferPool, buffer: u16, inbox: &mut VecDeque<u8>, cou
 }
 
 /// Up to `count` bytes of a real file.
-pub(super) fn read_file(file: RawFd, offset: u64, count: usize) -> io::Result<Vec<u8>> {
+pub(super) fn read_file(file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; count];
-    let filled = rustix::io::pread(socket::borrow(file), &mut bytes, offset)?;
+    let filled = rustix::io::pread(file, &mut bytes, offset)?;
     bytes.truncate(filled);
     Ok(bytes)
 }

@@ -1,13 +1,12 @@
 //! Everything at once: two workers, an echo server and its clients, under every fault.
 
-use super::{ADDRESS, SimOptions, SimWorld, token};
+use super::{ADDRESS, SimOptions, SimWorld, descriptor, token};
 use crate::buffers::Buffer;
 use crate::driver::sim::random::Random;
-use crate::driver::{Completion, Driver, Lane, SendParts};
+use crate::driver::{Completion, Descriptor, Driver, Lane, SendParts};
 use crate::socket::{ConnectAddress, ListenOptions, SocketOptions};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Shutdown;
-use std::os::fd::RawFd;
 
 const CLIENTS: usize = 6;
 /// With more than this to send, a stream stops receiving.
@@ -56,7 +55,7 @@ fn iovec(bytes: &[u8]) -> libc::iovec {
 
 /// One end of a connection.
 struct Stream {
-    descriptor: RawFd,
+    descriptor: Descriptor,
     /// Of a client: which payload it sends.
     payload: Option<usize>,
     connecting: Option<Box<ConnectAddress>>,
@@ -71,7 +70,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(descriptor: RawFd, payload: Option<usize>) -> Stream {
+    fn new(descriptor: Descriptor, payload: Option<usize>) -> Stream {
         Stream {
             descriptor,
             payload,
@@ -105,7 +104,7 @@ struct Side {
     last_index: u32,
     /// Kept for a while, so that the pool runs dry.
     held: VecDeque<Buffer>,
-    listener: Option<RawFd>,
+    listener: Option<Descriptor>,
     is_accepting: bool,
     /// Payloads to be sent.
     waiting: Vec<usize>,
@@ -137,7 +136,7 @@ impl Side {
             .driver
             .listen(address, &ListenOptions::default())
             .unwrap();
-        side.driver.adopt(listener).unwrap();
+        side.driver.adopt(&listener).unwrap();
         side.listener = Some(listener);
         side
     }
@@ -169,7 +168,7 @@ impl Side {
         if let Some(listener) = self.listener
             && !self.is_accepting
         {
-            self.driver.accept(token(Lane::Accept, 0), listener);
+            self.driver.accept(token(Lane::Accept, 0), &listener);
             self.is_accepting = true;
         }
         let indices: Vec<u32> = self.streams.keys().copied().collect();
@@ -195,12 +194,12 @@ impl Side {
         // SAFETY: the stream keeps the boxed address until the last completion.
         unsafe {
             self.driver
-                .connect(connect, descriptor, &raw const **address)
+                .connect(connect, &descriptor, &raw const **address)
         };
     }
 
     fn add(&mut self, stream: Stream) -> u32 {
-        self.driver.adopt(stream.descriptor).unwrap();
+        self.driver.adopt(&stream.descriptor).unwrap();
         self.last_index += 1;
         self.streams.insert(self.last_index, stream);
         self.last_index
@@ -211,7 +210,7 @@ impl Side {
         if lane == Lane::Accept {
             self.is_accepting = completion.more;
             if completion.result >= 0 {
-                self.add(Stream::new(completion.result, None));
+                self.add(Stream::new(descriptor(completion.result), None));
             }
             return;
         }
@@ -274,9 +273,11 @@ impl Side {
             stream.unsent.clear();
             if !stream.is_shut {
                 // What the reset of a connection has done already.
-                let _ = self.driver.shutdown(descriptor, Shutdown::Both);
-                self.driver.cancel(token(Lane::Send, index), descriptor);
-                self.driver.cancel(token(Lane::Receive, index), descriptor);
+                let _ = self.driver.shutdown(&descriptor, Shutdown::Both);
+                self.driver
+                    .cancel(token(Lane::Send, index), Some(&descriptor));
+                self.driver
+                    .cancel(token(Lane::Receive, index), Some(&descriptor));
             }
             stream.is_shut = true;
         }
@@ -287,7 +288,7 @@ impl Side {
             let sending = stream.sending.insert(Sending::new(&bytes, split));
             let send = token(Lane::Send, index);
             // SAFETY: the stream keeps the bytes and the header, unchanged, until the completion.
-            if let Some(result) = unsafe { self.driver.send(send, descriptor, sending.parts()) } {
+            if let Some(result) = unsafe { self.driver.send(send, &descriptor, sending.parts()) } {
                 stream.sending = None;
                 stream.has_sent(result);
             }
@@ -296,10 +297,12 @@ impl Side {
         let has_buffers = self.driver.buffers().free_count() > 0;
         let wants_more = !stream.has_ended && !stream.has_failed && !is_backlogged;
         if stream.is_receiving && is_backlogged && !stream.is_cancelled {
-            self.driver.cancel(token(Lane::Receive, index), descriptor);
+            self.driver
+                .cancel(token(Lane::Receive, index), Some(&descriptor));
             stream.is_cancelled = true;
         } else if !stream.is_receiving && wants_more && has_buffers {
-            self.driver.receive(token(Lane::Receive, index), descriptor);
+            self.driver
+                .receive(token(Lane::Receive, index), &descriptor);
             stream.is_receiving = true;
             stream.is_cancelled = false;
         }
@@ -314,7 +317,7 @@ impl Side {
         if is_idle && is_last_word && !stream.is_shut {
             stream.has_failed |= self
                 .driver
-                .shutdown(stream.descriptor, Shutdown::Write)
+                .shutdown(&stream.descriptor, Shutdown::Write)
                 .is_err();
             stream.is_shut = true;
         }
@@ -345,7 +348,9 @@ fn run(world: &SimWorld) -> Vec<(Vec<u8>, Vec<u8>, bool)> {
         assert!(goes_on, "seed {seed} is stuck");
     }
     let listener = server.listener.take().unwrap();
-    server.driver.cancel(token(Lane::Accept, 0), listener);
+    server
+        .driver
+        .cancel(token(Lane::Accept, 0), Some(&listener));
     while server.is_accepting {
         server.step();
         client.step();

@@ -3,8 +3,8 @@
 use super::{Bench, RECEIVE, token};
 use crate::driver::sim::SimOptions;
 use crate::driver::{Completion, Lane, Token};
-use crate::file::{Directory, File, OpenRequest, ReadRequest, Symlinks, adopt_descriptor};
-use std::os::fd::AsRawFd;
+use crate::file::{Directory, File, OpenRequest, ReadRequest, Symlinks};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 const CONTENT: &[u8] = b"the bytes of a real file";
 
@@ -37,18 +37,24 @@ fn open(bench: &mut Bench, directory: &Directory, path: &str) -> i32 {
     result
 }
 
+/// Opens a file that is there.
+fn open_file(bench: &mut Bench, directory: &Directory) -> OwnedFd {
+    let number = open(bench, directory, "file");
+    assert!(number >= 0);
+    // SAFETY: the completion hands over a descriptor that nobody else owns.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
 #[test]
 fn a_file_is_opened_read_and_sent() {
     let (_root, directory) = root();
     let mut bench = Bench::new(1, SimOptions::calm());
     let (client, accepted) = bench.pair();
     assert_eq!(open(&mut bench, &directory, "missing"), -libc::ENOENT);
-    let descriptor = adopt_descriptor(open(&mut bench, &directory, "file"));
-    let number = descriptor.as_raw_fd();
-    let file = File::from_descriptor(descriptor);
+    let file = File::from_descriptor(open_file(&mut bench, &directory));
 
     let mut request = ReadRequest {
-        file,
+        file: file.clone(),
         offset: 4,
         bytes: vec![0; 5],
     };
@@ -58,14 +64,18 @@ fn a_file_is_opened_read_and_sent() {
     assert_eq!(bench.results(token(Lane::Read, 0)), [5]);
     assert_eq!(request.bytes, b"bytes");
 
-    bench.driver.receive(token(RECEIVE, 0), client);
+    bench.driver.receive(token(RECEIVE, 0), &client);
     assert_eq!(
-        bench.driver.send_file(accepted, number, 4, 100).unwrap(),
+        bench
+            .driver
+            .send_file(&accepted, file.descriptor(), 4, 100)
+            .unwrap(),
         CONTENT.len() - 4
     );
-    let past_the_end = bench
-        .driver
-        .send_file(accepted, number, CONTENT.len() as u64, 100);
+    let past_the_end =
+        bench
+            .driver
+            .send_file(&accepted, file.descriptor(), CONTENT.len() as u64, 100);
     assert_eq!(past_the_end.unwrap(), 0);
     bench.settle();
     assert_eq!(bench.take_bytes(token(RECEIVE, 0)), &CONTENT[4..]);
@@ -82,19 +92,19 @@ fn a_sent_file_may_go_out_in_pieces() {
         },
     );
     let (client, accepted) = bench.pair();
-    let file = adopt_descriptor(open(&mut bench, &directory, "file"));
+    let file = open_file(&mut bench, &directory);
     let mut sent = 0;
     let mut pieces = 0;
     while sent < CONTENT.len() {
         let rest = CONTENT.len() - sent;
         sent += bench
             .driver
-            .send_file(accepted, file.as_raw_fd(), sent as u64, rest)
+            .send_file(&accepted, file.as_fd(), sent as u64, rest)
             .unwrap();
         pieces += 1;
     }
     assert!(pieces > 1);
-    bench.driver.receive(token(RECEIVE, 0), client);
+    bench.driver.receive(token(RECEIVE, 0), &client);
     bench.settle();
     assert_eq!(bench.take_bytes(token(RECEIVE, 0)), CONTENT);
 }

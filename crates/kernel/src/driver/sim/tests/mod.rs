@@ -7,11 +7,10 @@ mod violations;
 
 use super::{SimDescriptor, SimOptions, SimWorld};
 use crate::buffers::Buffer;
-use crate::driver::{Completion, Driver, Interest, Lane, SendParts, Token};
+use crate::driver::{Completion, Descriptor, Driver, Interest, Lane, SendParts, Token};
 use crate::slots::SlotKey;
 use crate::socket::{ConnectAddress, ListenOptions, SocketOptions};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::RawFd;
 use std::time::Duration;
 
 const ADDRESS: &str = "127.0.0.1:80";
@@ -54,49 +53,50 @@ impl Bench {
         }
     }
 
-    fn listen(&mut self, options: &ListenOptions) -> RawFd {
+    fn listen(&mut self, options: &ListenOptions) -> Descriptor {
         let listener = self
             .driver
             .listen(ADDRESS.parse().unwrap(), options)
             .unwrap();
-        self.driver.adopt(listener).unwrap();
+        self.driver.adopt(&listener).unwrap();
         listener
     }
 
     /// A connected pair: the end that connected, the end that was accepted.
-    fn pair(&mut self) -> (RawFd, RawFd) {
+    fn pair(&mut self) -> (Descriptor, Descriptor) {
         let listener = self.listen(&ListenOptions::default());
-        self.driver.accept(token(Lane::Accept, 0), listener);
+        self.driver.accept(token(Lane::Accept, 0), &listener);
         let client = self.connect(0);
         self.settle();
         assert_eq!(self.results(token(Lane::Connect, 0)), [0]);
         let accepted = self.results(token(Lane::Accept, 0))[0];
-        self.driver.adopt(accepted).unwrap();
+        let accepted = descriptor(accepted);
+        self.driver.adopt(&accepted).unwrap();
         self.heard.clear();
         (client, accepted)
     }
 
-    fn connect(&mut self, index: u32) -> RawFd {
+    fn connect(&mut self, index: u32) -> Descriptor {
         let address: SocketAddr = ADDRESS.parse().unwrap();
         let client = self
             .driver
             .open_socket(&address, &SocketOptions::default())
             .unwrap();
-        self.driver.adopt(client).unwrap();
+        self.driver.adopt(&client).unwrap();
         let address: &'static ConnectAddress = Box::leak(Box::new(ConnectAddress::new(address)));
         // SAFETY: a leaked address stays valid.
         unsafe {
             self.driver
-                .connect(token(Lane::Connect, index), client, address)
+                .connect(token(Lane::Connect, index), &client, address)
         };
         client
     }
 
-    fn send(&mut self, index: u32, socket: RawFd, bytes: &'static [u8]) -> Option<i32> {
+    fn send(&mut self, index: u32, socket: Descriptor, bytes: &'static [u8]) -> Option<i32> {
         // SAFETY: static bytes stay valid and unchanged.
         unsafe {
             self.driver
-                .send(token(Lane::Send, index), socket, parts(bytes))
+                .send(token(Lane::Send, index), &socket, parts(bytes))
         }
     }
 
@@ -125,6 +125,12 @@ impl Bench {
     }
 }
 
+/// A simulated descriptor by its number.
+fn descriptor(number: i32) -> Descriptor {
+    // SAFETY: the real kernel gives out no such number, and it goes to the simulator.
+    unsafe { Descriptor::from_raw(number) }
+}
+
 fn parts(bytes: &[u8]) -> SendParts {
     SendParts {
         message: std::ptr::null(),
@@ -148,15 +154,15 @@ fn the_end_of_a_half_closed_stream_comes_after_its_bytes() {
     let mut bench = Bench::new(1, SimOptions::calm());
     let (client, accepted) = bench.pair();
     assert_eq!(bench.send(0, client, b"question"), Some(8));
-    bench.driver.shutdown(client, Shutdown::Write).unwrap();
-    bench.driver.receive(token(RECEIVE, 1), accepted);
+    bench.driver.shutdown(&client, Shutdown::Write).unwrap();
+    bench.driver.receive(token(RECEIVE, 1), &accepted);
     bench.settle();
     assert_eq!(bench.results(token(RECEIVE, 1)), [8, 0]);
     assert_eq!(bench.take_bytes(token(RECEIVE, 1)), b"question");
     // The other direction is still open; this one takes no more.
     assert_eq!(bench.send(0, client, b"more"), Some(-libc::EPIPE));
     assert_eq!(bench.send(1, accepted, b"answer"), Some(6));
-    bench.driver.receive(token(RECEIVE, 0), client);
+    bench.driver.receive(token(RECEIVE, 0), &client);
     bench.settle();
     assert_eq!(bench.take_bytes(token(RECEIVE, 0)), b"answer");
 }
@@ -165,14 +171,14 @@ fn the_end_of_a_half_closed_stream_comes_after_its_bytes() {
 fn shutting_the_read_side_completes_a_receive_in_flight() {
     let mut bench = Bench::new(1, SimOptions::calm());
     let (client, accepted) = bench.pair();
-    bench.driver.receive(token(RECEIVE, 1), accepted);
+    bench.driver.receive(token(RECEIVE, 1), &accepted);
     bench.settle();
     assert_eq!(bench.results(token(RECEIVE, 1)), []);
-    bench.driver.shutdown(accepted, Shutdown::Both).unwrap();
+    bench.driver.shutdown(&accepted, Shutdown::Both).unwrap();
     bench.settle();
     assert_eq!(bench.results(token(RECEIVE, 1)), [0]);
     bench.driver.close(accepted);
-    bench.driver.receive(token(RECEIVE, 0), client);
+    bench.driver.receive(token(RECEIVE, 0), &client);
     bench.settle();
     assert_eq!(bench.results(token(RECEIVE, 0)), [0]);
 }
@@ -185,10 +191,10 @@ fn a_receive_without_buffers_is_parked_and_armed_again() {
     assert_eq!(bench.send(0, client, &BYTES), Some(300));
     let receive = token(RECEIVE, 1);
     let mut received = 0;
-    bench.driver.receive(receive, accepted);
+    bench.driver.receive(receive, &accepted);
     bench.settle();
     assert_eq!(bench.results(receive), [64, 64, 64, 64, -libc::ENOBUFS]);
-    bench.driver.receive(receive, accepted);
+    bench.driver.receive(receive, &accepted);
     bench.settle();
     assert_eq!(
         bench.results(receive)[5..],
@@ -196,7 +202,7 @@ fn a_receive_without_buffers_is_parked_and_armed_again() {
         "at once on an empty pool"
     );
     received += bench.take_bytes(receive).len();
-    bench.driver.receive(receive, accepted);
+    bench.driver.receive(receive, &accepted);
     bench.settle();
     received += bench.take_bytes(receive).len();
     assert_eq!(received, 300);
@@ -213,7 +219,7 @@ fn an_empty_pool_fails_a_receive_that_has_nothing_to_receive() {
     let (_, accepted) = bench.pair();
     let taken: Vec<u16> = std::iter::from_fn(|| bench.driver.buffers().take()).collect();
     assert_eq!(taken.len(), 4);
-    bench.driver.receive(token(RECEIVE, 1), accepted);
+    bench.driver.receive(token(RECEIVE, 1), &accepted);
     bench.settle();
     assert_eq!(bench.results(token(RECEIVE, 1)), [-libc::ENOBUFS]);
 }
@@ -237,14 +243,17 @@ fn a_full_table_ends_an_accept_and_loses_no_connection() {
     assert_eq!(refused.raw_os_error(), Some(libc::EMFILE));
     bench.settle();
     let accept = token(Lane::Accept, 0);
-    bench.driver.accept(accept, listener);
+    bench.driver.accept(accept, &listener);
     bench.settle();
     assert_eq!(bench.results(accept), [-libc::EMFILE]);
     bench.driver.close(clients[0]);
-    bench.driver.accept(accept, listener);
+    bench.driver.accept(accept, &listener);
     bench.settle();
     // The number that was closed is given out at once; then the table is full again.
-    assert_eq!(bench.results(accept)[1..], [clients[0], -libc::EMFILE]);
+    assert_eq!(
+        bench.results(accept)[1..],
+        [clients[0].number(), -libc::EMFILE]
+    );
 }
 
 #[test]
@@ -266,10 +275,10 @@ fn a_cancelled_receive_gives_what_still_comes_and_then_its_last_answer() {
             },
         );
         let (client, accepted) = bench.pair();
-        bench.driver.receive(receive, accepted);
+        bench.driver.receive(receive, &accepted);
         bench.settle();
-        bench.driver.cancel(receive, accepted);
-        bench.driver.cancel(receive, accepted);
+        bench.driver.cancel(receive, Some(&accepted));
+        bench.driver.cancel(receive, Some(&accepted));
         assert_eq!(bench.send(0, client, b"late"), Some(4));
         bench.settle();
         let lasts = bench
@@ -303,9 +312,9 @@ fn a_cancelled_send_may_have_gone_out() {
             submission,
             ..options
         });
-        bench.driver.receive(token(RECEIVE, 1), accepted);
+        bench.driver.receive(token(RECEIVE, 1), &accepted);
         assert_eq!(bench.send(0, client, b"bytes"), None);
-        bench.driver.cancel(send, client);
+        bench.driver.cancel(send, Some(&client));
         bench.settle();
         let arrived = !bench.take_bytes(token(RECEIVE, 1)).is_empty();
         let [result] = bench.results(send)[..] else {
@@ -334,17 +343,17 @@ fn a_send_waits_for_room_and_is_ready_when_there_is() {
     let (client, accepted) = bench.pair();
     static BYTES: [u8; 200] = [b'x'; 200];
     assert_eq!(bench.send(0, client, &BYTES), Some(128));
-    let full = bench.driver.send_now(client, b"x", false).unwrap_err();
+    let full = bench.driver.send_now(&client, b"x", false).unwrap_err();
     assert_eq!(full.kind(), std::io::ErrorKind::WouldBlock);
     let ready = token(Lane::Ready, 0);
-    bench.driver.ready(ready, client, Interest::Writable);
+    bench.driver.ready(ready, &client, Interest::Writable);
     bench.settle();
     assert_eq!(bench.results(ready), []);
-    bench.driver.receive(token(RECEIVE, 1), accepted);
+    bench.driver.receive(token(RECEIVE, 1), &accepted);
     bench.settle();
     assert_eq!(bench.take_bytes(token(RECEIVE, 1)).len(), 128);
     assert_eq!(bench.results(ready), [i32::from(libc::POLLOUT)]);
-    assert_eq!(bench.driver.send_now(client, &BYTES, false).unwrap(), 128);
+    assert_eq!(bench.driver.send_now(&client, &BYTES, false).unwrap(), 128);
 }
 
 #[test]
@@ -368,7 +377,7 @@ fn nobody_listening_refuses_and_a_full_backlog_delays() {
     bench.driver.turn(None, &mut bench.heard).unwrap();
     assert_eq!(bench.results(token(Lane::Connect, 1)), [0]);
     assert_eq!(bench.results(token(Lane::Connect, 2)), []);
-    bench.driver.accept(token(Lane::Accept, 0), listener);
+    bench.driver.accept(token(Lane::Accept, 0), &listener);
     bench.settle();
     assert_eq!(bench.results(token(Lane::Connect, 2)), [0]);
     assert_eq!(bench.results(token(Lane::Accept, 0)).len(), 2);
@@ -379,9 +388,9 @@ fn unread_bytes_or_a_wish_make_a_close_a_reset() {
     for wishes in [false, true] {
         let mut bench = Bench::new(1, SimOptions::calm());
         let (client, accepted) = bench.pair();
-        bench.driver.receive(token(RECEIVE, 0), client);
+        bench.driver.receive(token(RECEIVE, 0), &client);
         if wishes {
-            bench.driver.reset_on_close(accepted).unwrap();
+            bench.driver.reset_on_close(&accepted).unwrap();
         } else {
             assert_eq!(bench.send(0, client, b"never read"), Some(10));
             bench.settle();
@@ -409,7 +418,7 @@ fn connections_are_spread_over_the_listeners_of_an_address() {
     let mut bench = Bench::new(1, SimOptions::calm());
     let listeners = [0, 1].map(|index| {
         let listener = bench.listen(&ListenOptions::default());
-        bench.driver.accept(token(Lane::Accept, index), listener);
+        bench.driver.accept(token(Lane::Accept, index), &listener);
         listener
     });
     for index in 0..20 {
@@ -419,7 +428,7 @@ fn connections_are_spread_over_the_listeners_of_an_address() {
     let counts = [0, 1].map(|index| bench.results(token(Lane::Accept, index)).len());
     assert_eq!(counts[0] + counts[1], 20);
     assert!(counts[0] > 0 && counts[1] > 0, "{counts:?}");
-    assert!(listeners[0] != listeners[1]);
+    assert!(listeners[0].number() != listeners[1].number());
 }
 
 #[test]
@@ -427,10 +436,13 @@ fn addresses_are_those_of_the_two_sides() {
     let mut bench = Bench::new(1, SimOptions::calm());
     let (client, accepted) = bench.pair();
     let driver = &bench.driver;
-    assert_eq!(driver.peer_address(client).unwrap().to_string(), ADDRESS);
-    assert_eq!(driver.local_address(accepted).unwrap().to_string(), ADDRESS);
-    let source = driver.local_address(client).unwrap();
-    assert_eq!(driver.peer_address(accepted).unwrap(), source);
+    assert_eq!(driver.peer_address(&client).unwrap().to_string(), ADDRESS);
+    assert_eq!(
+        driver.local_address(&accepted).unwrap().to_string(),
+        ADDRESS
+    );
+    let source = driver.local_address(&client).unwrap();
+    assert_eq!(driver.peer_address(&accepted).unwrap(), source);
     let remote = ADDRESS.parse().unwrap();
     let expected = SimDescriptor::Connection {
         local: source,
@@ -457,7 +469,7 @@ fn a_waiting_turn_moves_the_clock_and_finds_a_deadlock() {
         [-libc::ECONNREFUSED]
     );
     let listener = bench.listen(&ListenOptions::default());
-    bench.driver.accept(token(Lane::Accept, 3), listener);
+    bench.driver.accept(token(Lane::Accept, 3), &listener);
     let deadlock = bench.driver.turn(None, &mut bench.heard).unwrap_err();
     assert_eq!(deadlock.kind(), std::io::ErrorKind::Deadlock);
     let text = deadlock.to_string();
@@ -519,8 +531,8 @@ fn a_driver_that_goes_takes_undelivered_connections_along() {
     let mut bench = Bench::new(1, SimOptions::calm());
     let listener = bench.listen(&ListenOptions::default());
     let mut other = bench.world.driver(4, 64);
-    other.adopt(listener).unwrap();
-    other.accept(token(Lane::Accept, 0), listener);
+    other.adopt(&listener).unwrap();
+    other.accept(token(Lane::Accept, 0), &listener);
     bench.connect(0);
     bench.settle_alone();
     assert_eq!(bench.world.open_descriptors().len(), 3);

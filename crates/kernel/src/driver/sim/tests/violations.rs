@@ -10,7 +10,7 @@ use crate::socket::SocketOptions;
 fn closing_a_descriptor_that_an_operation_names() {
     let mut bench = Bench::new(1, SimOptions::calm());
     let (_, accepted) = bench.pair();
-    bench.driver.receive(token(RECEIVE, 1), accepted);
+    bench.driver.receive(token(RECEIVE, 1), &accepted);
     bench.driver.close(accepted);
 }
 
@@ -19,9 +19,9 @@ fn closing_a_descriptor_that_an_operation_names() {
 fn closing_before_a_cancel_was_answered() {
     let mut bench = Bench::new(1, SimOptions::calm());
     let (_, accepted) = bench.pair();
-    bench.driver.receive(token(RECEIVE, 1), accepted);
+    bench.driver.receive(token(RECEIVE, 1), &accepted);
     bench.settle();
-    bench.driver.cancel(token(RECEIVE, 1), accepted);
+    bench.driver.cancel(token(RECEIVE, 1), Some(&accepted));
     bench.driver.close(accepted);
 }
 
@@ -30,8 +30,8 @@ fn closing_before_a_cancel_was_answered() {
 fn two_operations_under_one_token() {
     let mut bench = Bench::new(1, SimOptions::calm());
     let (client, accepted) = bench.pair();
-    bench.driver.receive(token(RECEIVE, 1), accepted);
-    bench.driver.receive(token(RECEIVE, 1), client);
+    bench.driver.receive(token(RECEIVE, 1), &accepted);
+    bench.driver.receive(token(RECEIVE, 1), &client);
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn an_operation_on_a_closed_descriptor() {
     let mut bench = Bench::new(1, SimOptions::calm());
     let (_, accepted) = bench.pair();
     bench.driver.close(accepted);
-    bench.driver.receive(token(RECEIVE, 1), accepted);
+    bench.driver.receive(token(RECEIVE, 1), &accepted);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_direct_send_beside_one_in_flight() {
     );
     let (client, _) = bench.pair();
     assert_eq!(bench.send(0, client, b"one"), None);
-    let _ = bench.driver.send_now(client, b"two", false);
+    let _ = bench.driver.send_now(&client, b"two", false);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn bytes_that_change_while_they_are_sent() {
     let mut parts = parts(b"12345678");
     parts.first.iov_base = start.cast();
     // SAFETY: the eight bytes are never freed. That they change is for the simulator to find out.
-    unsafe { bench.driver.send(token(Lane::Send, 0), client, parts) };
+    unsafe { bench.driver.send(token(Lane::Send, 0), &client, parts) };
     // SAFETY: they were allocated above, and nothing borrows them outside a turn.
     unsafe { start.write(b'y') };
     bench.settle();
@@ -112,5 +112,5 @@ fn an_operation_before_the_adoption() {
         .driver
         .open_socket(&address, &SocketOptions::default())
         .unwrap();
-    bench.driver.receive(token(RECEIVE, 0), socket);
+    bench.driver.receive(token(RECEIVE, 0), &socket);
 }
