@@ -1,0 +1,15 @@
+//! The machine below the server: what it is, what is wrong with it for a network service, what to
+//! change, doing and undoing that, and where workers go.
+//!
+//! In the order of the work: a [`machine::Machine`] is read into [`facts`] (with [`probes`] for what
+//! no file tells). With what the operator says ([`intent`]) they decide where workers go
+//! ([`placement`]).
+
+#![forbid(unsafe_code)]
+
+pub mod cpulist;
+pub mod facts;
+pub mod intent;
+pub mod machine;
+pub mod placement;
+pub mod probes;

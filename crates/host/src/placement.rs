@@ -1,0 +1,305 @@
+//! Where workers go: which processor each has, which queue feeds it, which node its memory is on.
+//! A pure function of the facts, used by `tune`, `doctor` and the server alike.
+//!
+//! The order of processors: one hyperthread of each core before any second one, the device's node
+//! before others, others by their distance, faster cores first, neighbours in a cache together; on
+//! more than four cores processor 0 last, because kernels put their own work there.
+
+use crate::cpulist::CpuList;
+use crate::facts::{Facts, Nic, Node, Processor};
+use crate::intent::Intent;
+use crate::probes::Channels;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Cores from which on processor 0 is left to the kernel as long as another is free.
+const CORES_TO_SPARE_ONE: usize = 5;
+
+/// Workers for which there is a place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Placement {
+    /// One for each worker.
+    pub workers: Vec<WorkerPlace>,
+    /// The device that it was made for.
+    pub nic: Option<String>,
+    /// The queues that should receive, and where their interrupts should go.
+    pub queues: Vec<QueuePlace>,
+    /// What a reader should know: why so many, what was not known.
+    pub notes: Vec<String>,
+}
+
+/// A worker's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct WorkerPlace {
+    /// Its processor.
+    pub cpu: u32,
+    /// The node of that; unknown without NUMA.
+    pub node: Option<u32>,
+    /// The nearest node that has memory.
+    pub memory_node: Option<u32>,
+    /// The queue that feeds it, as an index into [`Placement::queues`].
+    pub queue: Option<u32>,
+}
+
+/// A queue's place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct QueuePlace {
+    /// The processor that takes its interrupt.
+    pub interrupt_cpu: u32,
+    /// The workers' processors that it feeds.
+    pub feeds: CpuList,
+    /// The processors that its packets are spread over in software; empty when each worker has a
+    /// queue.
+    pub spread: CpuList,
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cpus: CpuList = self.workers.iter().map(|worker| worker.cpu).collect();
+        let count = self.workers.len();
+        write!(out, "{count} {} on CPU {cpus}", plural(count, "worker"))?;
+        if let Some(nic) = &self.nic {
+            let queues = self.queues.len();
+            write!(out, ", {queues} {} of {nic}", plural(queues, "queue"))?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn plural(count: usize, noun: &str) -> String {
+    if count == 1 {
+        noun.to_owned()
+    } else {
+        format!("{noun}s")
+    }
+}
+
+/// Places the workers.
+///
+/// # Errors
+/// When no processor is left to use.
+pub fn plan(facts: &Facts, intent: &Intent) -> Result<Placement, String> {
+    let nic = facts.nic(intent.nic.as_deref());
+    let mut notes = Vec::new();
+    let near = near_node(facts, nic, &mut notes);
+    let order = Order::new(facts, near);
+    if order.cpus.is_empty() {
+        return Err("no processor is left: none is both online and allowed".to_owned());
+    }
+    let count = worker_count(facts, intent, &order, &mut notes);
+    let cpus: Vec<u32> = order.cpus.iter().copied().cycle().take(count).collect();
+    let queue_count = nic.map_or(0, |nic| queue_count(nic, intent, count));
+    let workers = cpus.iter().enumerate().map(|(index, &cpu)| {
+        let node = facts
+            .processors
+            .get(cpu)
+            .and_then(|cpu| cpu.node.known().copied());
+        WorkerPlace {
+            cpu,
+            node,
+            memory_node: node.and_then(|node| memory_node(facts.known_nodes(), node)),
+            queue: queue_of(index, count, queue_count),
+        }
+    });
+    let workers: Vec<WorkerPlace> = workers.collect();
+    let queues =
+        (0..queue_count).filter_map(|queue| place_queue(&workers, queue, queue_count, count));
+    Ok(Placement {
+        queues: queues.collect(),
+        nic: nic.map(|nic| nic.name.clone()),
+        workers,
+        notes,
+    })
+}
+
+/// Which queue feeds worker `index`: neighbours share one when there are fewer queues.
+fn queue_of(index: usize, workers: usize, queues: usize) -> Option<u32> {
+    if queues == 0 {
+        return None;
+    }
+    let queue = if queues >= workers {
+        index
+    } else {
+        index * queues / workers
+    };
+    u32::try_from(queue).ok()
+}
+
+fn place_queue(
+    workers: &[WorkerPlace],
+    queue: usize,
+    queues: usize,
+    count: usize,
+) -> Option<QueuePlace> {
+    let fed = workers
+        .iter()
+        .filter(|worker| worker.queue.map(|fed| fed as usize) == Some(queue));
+    let cpus: Vec<u32> = fed.map(|worker| worker.cpu).collect();
+    let interrupt_cpu = *cpus.first()?;
+    let feeds: CpuList = cpus.iter().copied().collect();
+    let mut spread = CpuList::default();
+    if queues < count {
+        spread = feeds.clone();
+        if feeds.len() > 2 {
+            // The one that takes the interrupts is busy with them.
+            spread = feeds.without(&[interrupt_cpu].into_iter().collect());
+        }
+    }
+    Some(QueuePlace {
+        interrupt_cpu,
+        feeds,
+        spread,
+    })
+}
+
+/// The node that workers should be on: the device's, or the nearest to it that has processors for
+/// us; `None` when that isn't known or makes no difference.
+fn near_node(facts: &Facts, nic: Option<&Nic>, notes: &mut Vec<String>) -> Option<u32> {
+    let nodes = facts.known_nodes();
+    if nodes.len() < 2 {
+        return None;
+    }
+    let Some(nic) = nic else {
+        notes.push("no physical network device is seen: all nodes are alike".to_owned());
+        return None;
+    };
+    let Some(Some(node)) = nic.node.known().copied() else {
+        notes.push(format!(
+            "the node of {} isn't known: all nodes are alike",
+            nic.name
+        ));
+        return None;
+    };
+    let usable = candidates(facts);
+    let has_cpus = |node: &&Node| {
+        let cpus = node.cpus.known();
+        cpus.is_some_and(|cpus| !cpus.intersection(&usable).is_empty())
+    };
+    let nearest = nodes
+        .iter()
+        .filter(has_cpus)
+        .min_by_key(|other| distance(nodes, node, other.id));
+    let nearest = nearest?.id;
+    if nearest != node {
+        notes.push(format!(
+            "node {node} of {} has no processor for us: node {nearest} is the nearest",
+            nic.name
+        ));
+    }
+    Some(nearest)
+}
+
+/// What may be used, without what was set apart at boot, unless nothing else is left.
+fn candidates(facts: &Facts) -> CpuList {
+    let usable = facts.processors.usable();
+    let isolated = facts.processors.isolated.known();
+    let rest = isolated.map(|isolated| usable.without(isolated));
+    rest.filter(|rest| !rest.is_empty()).unwrap_or(usable)
+}
+
+/// The distance from a node to another; itself first, unknown ones last.
+fn distance(nodes: &[Node], from: u32, to: u32) -> (u32, u32) {
+    if from == to {
+        return (0, to);
+    }
+    let from = nodes.iter().find(|node| node.id == from);
+    let distances = from.and_then(|node| node.distances.known());
+    let distance = distances.and_then(|all| all.iter().find(|(node, _)| *node == to));
+    (distance.map_or(u32::MAX, |(_, distance)| *distance), to)
+}
+
+fn memory_node(nodes: &[Node], near: u32) -> Option<u32> {
+    let has_memory = |node: &&Node| node.memory_bytes.known().is_some_and(|&bytes| bytes > 0);
+    let nearest = nodes
+        .iter()
+        .filter(has_memory)
+        .min_by_key(|node| distance(nodes, near, node.id));
+    nearest.map(|node| node.id)
+}
+
+/// Processors in the order in which they are used.
+struct Order {
+    cpus: Vec<u32>,
+    /// How many cores are on the near node: first threads only.
+    near_cores: usize,
+}
+
+impl Order {
+    fn new(facts: &Facts, near: Option<u32>) -> Order {
+        let nodes = facts.known_nodes();
+        let candidates = candidates(facts);
+        let mut cpus: Vec<&Processor> = facts.processors.each.iter().collect();
+        cpus.retain(|cpu| candidates.contains(cpu.id));
+        // Which thread of its core each is, counting only those that may be used.
+        let mut threads: BTreeMap<u32, usize> = BTreeMap::new();
+        for cpu in &cpus {
+            let siblings = cpu
+                .siblings
+                .known()
+                .map(|list| list.intersection(&candidates));
+            let before =
+                siblings.map_or(0, |list| list.iter().take_while(|&id| id < cpu.id).count());
+            threads.insert(cpu.id, before);
+        }
+        let is_first = |cpu: &&&Processor| threads.get(&cpu.id) == Some(&0);
+        let cores = cpus.iter().filter(is_first).count();
+        let is_near = |cpu: &Processor| near.is_none() || cpu.node.known().copied() == near;
+        let near_cores = cpus
+            .iter()
+            .filter(is_first)
+            .filter(|cpu| is_near(cpu))
+            .count();
+        cpus.sort_by_key(|cpu| {
+            let away = near.and_then(|near| Some(distance(nodes, near, *cpu.node.known()?)));
+            let cache = cpu.last_cache.known().and_then(CpuList::first);
+            let speed = cpu.capacity.known().copied().unwrap_or(0);
+            let spared = cpu.id == 0 && cores >= CORES_TO_SPARE_ONE;
+            let thread = threads.get(&cpu.id).copied().unwrap_or(0);
+            (thread, away, spared, u32::MAX - speed, cache, cpu.id)
+        });
+        Order {
+            cpus: cpus.iter().map(|cpu| cpu.id).collect(),
+            near_cores,
+        }
+    }
+}
+
+fn worker_count(facts: &Facts, intent: &Intent, order: &Order, notes: &mut Vec<String>) -> usize {
+    if let Some(asked) = intent.workers.filter(|&asked| asked > 0) {
+        if asked > order.cpus.len() {
+            notes.push(format!(
+                "{asked} workers share {} processors, as was asked",
+                order.cpus.len()
+            ));
+        }
+        return asked;
+    }
+    let cores = order.near_cores.max(1);
+    let Some(Some(quota)) = facts.processors.quota.known().copied() else {
+        return cores;
+    };
+    // A quota is above 0 and below the number of processors of any machine, so this is exact.
+    let whole = (quota.floor() as usize).max(1);
+    if whole < cores {
+        notes.push(format!(
+            "the control group leaves {quota} processors' time: more workers would only wait"
+        ));
+    }
+    cores.min(whole)
+}
+
+/// How many queues the device should receive with: one a worker, as far as it has them.
+fn queue_count(nic: &Nic, intent: &Intent, workers: usize) -> usize {
+    let now = nic.receiving_queues();
+    let most = nic.channels.known().map_or(0, Channels::most_receiving);
+    let mut available = if intent.may_disrupt {
+        now.max(most)
+    } else {
+        now
+    };
+    if let Some(rss) = nic.rss.known().filter(|rss| !rss.table.is_empty()) {
+        available = available.min(u32::try_from(rss.table.len()).unwrap_or(u32::MAX));
+    }
+    workers.min(available as usize)
+}

@@ -1,0 +1,8 @@
+//! The host crate on generated trees: facts, placement, checks, plans, and their undoing.
+
+#![allow(clippy::unwrap_used, reason = "a test's failure is a panic")]
+
+mod fixture;
+
+mod facts;
+mod placement;
