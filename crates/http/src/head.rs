@@ -16,6 +16,7 @@ mod fields;
 mod parse;
 
 pub use error::HeadError;
+pub(crate) use parse::line;
 pub use parse::{HeadScan, parse_head};
 
 use crate::condition::Preconditions;
@@ -241,10 +242,18 @@ impl PartialEq for ListValue<'_> {
 
 impl Eq for ListValue<'_> {}
 
-/// The fields of a head, as pairs of name and value; made by [`RequestHead::headers`].
+/// The fields of a head, as pairs of name and value; made by [`RequestHead::headers`] and
+/// [`ReceivedHead::headers`](crate::received::ReceivedHead::headers).
 #[derive(Debug, Clone)]
 pub struct Headers<'a> {
     lines: &'a [u8],
+}
+
+impl<'a> Headers<'a> {
+    /// Of lines that were checked.
+    pub(crate) fn of(lines: &'a [u8]) -> Headers<'a> {
+        Headers { lines }
+    }
 }
 
 impl<'a> Iterator for Headers<'a> {

@@ -13,6 +13,7 @@
 //! | [`range`] | which part of it does the client want? |
 //! | [`date`] | the one text format of time |
 //! | [`response`] | the head of the answer |
+//! | [`received`] | and, for a client: what does a server's answer say? |
 //!
 //! Strictness is the rule: where RFC 9112 allows a recipient to repair a malformed message, this
 //! crate refuses it, because two programs that repair differently can be played against each other
@@ -35,5 +36,7 @@ pub mod range;
 pub mod date;
 
 pub mod response;
+
+pub mod received;
 
 pub use http::StatusCode;

@@ -5,6 +5,8 @@
 mod body;
 #[path = "fuzz/head.rs"]
 mod head;
+#[path = "fuzz/received.rs"]
+mod received;
 #[path = "fuzz/target.rs"]
 mod target;
 
@@ -58,4 +60,9 @@ fn bodies() -> io::Result<()> {
 #[test]
 fn targets() -> io::Result<()> {
     replay("target", target::run)
+}
+
+#[test]
+fn received_heads() -> io::Result<()> {
+    replay("received", received::run)
 }

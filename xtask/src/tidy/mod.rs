@@ -65,7 +65,10 @@ fn read_files(root: &Path) -> Result<Vec<(String, String)>> {
             let entry = entry.with_context(context)?;
             let kind = entry.file_type().with_context(context)?;
             let name = entry.file_name();
-            if kind.is_dir() && name != ".git" && name != "target" {
+            if name == ".git" || name == "target" {
+                continue;
+            }
+            if kind.is_dir() {
                 folders.push(entry.path());
             } else if kind.is_file() {
                 let bytes = std::fs::read(entry.path()).with_context(context)?;

@@ -36,6 +36,16 @@ enum Found {
 }
 
 impl HeadScan {
+    /// Whether a search was begun, and found no end yet.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.searched > 0
+    }
+
+    /// Whether `window` has all of a head, or what makes one impossible.
+    pub(crate) fn ends_in(&mut self, window: &[u8]) -> bool {
+        !matches!(self.advance(window), Found::Nothing)
+    }
+
     /// Continues the search; `window` begins with the bytes that were searched before.
     fn advance(&mut self, window: &[u8]) -> Found {
         while let Some(offset) = window
@@ -279,6 +289,15 @@ fn fields<'a>(lines: &'a [u8], head: &mut RequestHead<'a>, limits: &HeadLimits) 
         fields.read(head, known, value)?;
         rest = next;
     }
+}
+
+/// One line: its name, which may be no token, its value, and the lines behind it.
+pub(crate) fn line(rest: &[u8]) -> Parsed<(&[u8], &[u8], &[u8])> {
+    let Some((name, [_, after @ ..])) = rest.split_at_checked(name_bytes(rest)) else {
+        return line_fault(rest);
+    };
+    let parsed = value(after)?;
+    Ok(parsed.map(|(value, next)| (name, value, next)))
 }
 
 /// A line that doesn't begin with a name and a colon: malformed, or not all there.

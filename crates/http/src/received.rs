@@ -1,0 +1,305 @@
+//! Response heads as a client receives them: the status line, the fields, and how the body is
+//! framed. What a proxy and a load generator read from a server.
+//!
+//! As strict as the parser of requests ([`head`](crate::head)), and with its helpers: a response
+//! that two programs could read differently is refused, because the next one on the same connection
+//! might belong to somebody else (response splitting).
+
+use crate::field::{decimal, elements, is_token};
+use crate::head::{HeadScan, Headers, Method, Version, line};
+use std::fmt;
+
+/// Bounds of a response head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReceivedLimits {
+    /// Bytes of the whole head, its final empty line included.
+    pub head_bytes: usize,
+    /// Number of header fields.
+    pub header_count: usize,
+}
+
+impl Default for ReceivedLimits {
+    /// 64 KiB and 128 fields: a server's cookies and policies are larger than a browser's requests,
+    /// and its operator is better known than its clients.
+    fn default() -> Self {
+        ReceivedLimits {
+            head_bytes: 64 << 10,
+            header_count: 128,
+        }
+    }
+}
+
+/// How the content behind a response head is delimited (RFC 9112 §6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReceivedFraming {
+    /// There is no content, whatever the fields say of it.
+    None,
+    /// So many bytes, perhaps zero.
+    Length(u64),
+    /// Chunks (RFC 9112 §7.1).
+    Chunked,
+    /// Everything until the server closes the connection.
+    UntilClose,
+}
+
+/// A sound response head. It borrows everything from the input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceivedHead<'a> {
+    /// The protocol version.
+    pub version: Version,
+    /// The status code, 100 to 599.
+    pub status: u16,
+    /// The reason phrase, perhaps empty.
+    pub reason: &'a [u8],
+    /// How the content is delimited.
+    pub framing: ReceivedFraming,
+    /// What `Content-Length` says; of a response without content too (RFC 9110 §8.6).
+    pub content_length: Option<u64>,
+    /// Whether the connection can be used again after this response (RFC 9112 §9.3). Never when
+    /// the content goes on until the close.
+    pub keep_alive: bool,
+    lines: &'a [u8],
+}
+
+impl<'a> ReceivedHead<'a> {
+    /// All fields in the order they were sent: name as sent, value without whitespace around it.
+    pub fn headers(&self) -> Headers<'a> {
+        Headers::of(self.lines)
+    }
+
+    /// The values of all fields called `name`, whatever its case.
+    pub fn header<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        let named = move |(sent, _): &(&[u8], _)| sent.eq_ignore_ascii_case(name.as_bytes());
+        self.headers().filter(named).map(|(_, value)| value)
+    }
+
+    /// Whether another head follows this one: a status of 1xx, but for 101, which ends HTTP on the
+    /// connection (RFC 9110 §15.2).
+    pub fn is_interim(&self) -> bool {
+        self.status < 200 && self.status != 101
+    }
+}
+
+/// Why a response head was refused. The connection can't be used any further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReceivedError {
+    /// The status line isn't version, status code of three digits and reason.
+    StatusLine,
+    /// A version other than HTTP/1.0 and HTTP/1.1.
+    Version,
+    /// A field line is malformed, folded, or not ended by CRLF.
+    Field,
+    /// `Content-Length` isn't one number.
+    ContentLength,
+    /// Both `Content-Length` and `Transfer-Encoding`.
+    LengthAndCoding,
+    /// `Transfer-Encoding` is anything but `chunked`, or stands in HTTP/1.0.
+    Coding,
+    /// More bytes or fields than [`ReceivedLimits`].
+    TooLarge,
+}
+
+impl ReceivedError {
+    /// One line for the log.
+    pub fn reason(self) -> &'static str {
+        match self {
+            ReceivedError::StatusLine => "malformed status line",
+            ReceivedError::Version => "unsupported HTTP version in the response",
+            ReceivedError::Field => "malformed header field in the response",
+            ReceivedError::ContentLength => "malformed or repeated Content-Length in the response",
+            ReceivedError::LengthAndCoding => {
+                "both Content-Length and Transfer-Encoding in the response"
+            }
+            ReceivedError::Coding => "unknown Transfer-Encoding in the response",
+            ReceivedError::TooLarge => "response head too large",
+        }
+    }
+}
+
+impl fmt::Display for ReceivedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl std::error::Error for ReceivedError {}
+
+/// Something that was read, or nothing while it isn't all there.
+type Parsed<T> = Result<Option<T>, ReceivedError>;
+
+/// Parses the response head at the beginning of `input`, which answers a request of this method.
+///
+/// `Ok(None)` means that more bytes are needed: call again with the same bytes and more behind
+/// them, and the same `scan`. `Ok(Some((head, bytes)))` says how many bytes the head took.
+///
+/// # Errors
+///
+/// See [`ReceivedError`].
+pub fn parse_received<'a>(
+    input: &'a [u8],
+    scan: &mut HeadScan,
+    limits: &ReceivedLimits,
+    method: Method<'_>,
+) -> Parsed<(ReceivedHead<'a>, usize)> {
+    let window = &input[..input.len().min(limits.head_bytes)];
+    // A head that comes in pieces is read when its end is there, and not before: reading it anew for
+    // each piece would cost the square of its length.
+    if scan.has_begun() && !scan.ends_in(window) {
+        return incomplete(window, limits);
+    }
+    match read(window, limits, method)? {
+        Some(done) => Ok(Some(done)),
+        None => {
+            scan.ends_in(window);
+            incomplete(window, limits)
+        }
+    }
+}
+
+fn incomplete<T>(window: &[u8], limits: &ReceivedLimits) -> Parsed<T> {
+    if window.len() >= limits.head_bytes {
+        return Err(ReceivedError::TooLarge);
+    }
+    Ok(None)
+}
+
+fn read<'a>(
+    window: &'a [u8],
+    limits: &ReceivedLimits,
+    method: Method<'_>,
+) -> Parsed<(ReceivedHead<'a>, usize)> {
+    let Some((mut head, lines_start)) = status_line(window)? else {
+        return Ok(None);
+    };
+    let lines = &window[lines_start..];
+    let mut fields = Fields::default();
+    let mut left = limits.header_count;
+    let mut rest = lines;
+    while !rest.starts_with(b"\r\n") {
+        let Some((name, value, next)) = line(rest).map_err(|_| ReceivedError::Field)? else {
+            return Ok(None);
+        };
+        left = left.checked_sub(1).ok_or(ReceivedError::TooLarge)?;
+        fields.read(name, value)?;
+        rest = next;
+    }
+    let lines_bytes = lines.len() - rest.len();
+    head.lines = &lines[..lines_bytes];
+    fields.finish(&mut head, method)?;
+    Ok(Some((head, lines_start + lines_bytes + 2)))
+}
+
+/// The status line (RFC 9112 §4), and where the fields begin.
+fn status_line(window: &[u8]) -> Parsed<(ReceivedHead<'_>, usize)> {
+    const FIXED_BYTES: usize = "HTTP/1.1 200".len();
+    let Some(fixed) = window.first_chunk::<FIXED_BYTES>() else {
+        let is_begun = b"HTTP/1.".iter().zip(window).all(|(a, b)| a == b);
+        return if is_begun {
+            Ok(None)
+        } else {
+            Err(ReceivedError::StatusLine)
+        };
+    };
+    let version = match &fixed[..9] {
+        b"HTTP/1.0 " => Version::Http10,
+        // RFC 9110 §2.5: a later minor version is to be taken for the latest known one.
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9', b' '] => Version::Http11,
+        [b'H', b'T', b'T', b'P', b'/', ..] => return Err(ReceivedError::Version),
+        _ => return Err(ReceivedError::StatusLine),
+    };
+    let status = match decimal(&fixed[9..]) {
+        // RFC 9110 §15: the other classes aren't defined, and nothing could be made of them.
+        Some(status @ 100..=599) => status as u16,
+        _ => return Err(ReceivedError::StatusLine),
+    };
+    let rest = &window[FIXED_BYTES..];
+    let Some(end) = memchr::memchr(b'\n', rest) else {
+        return Ok(None);
+    };
+    // The space before an empty reason is left out by so many servers that refusing it would
+    // refuse them (RFC 9112 §4 lets a client ignore the reason altogether).
+    let reason = match &rest[..end] {
+        [b'\r'] => &rest[..0],
+        [b' ', reason @ .., b'\r'] => reason,
+        _ => return Err(ReceivedError::StatusLine),
+    };
+    if !reason.iter().copied().all(crate::field::is_value_byte) {
+        return Err(ReceivedError::StatusLine);
+    }
+    let head = ReceivedHead {
+        version,
+        status,
+        reason,
+        framing: ReceivedFraming::None,
+        content_length: None,
+        keep_alive: version == Version::Http11,
+        lines: &[],
+    };
+    Ok(Some((head, FIXED_BYTES + end + 1)))
+}
+
+/// What has to be remembered from field to field until all of them have been seen.
+#[derive(Default)]
+struct Fields {
+    length: Option<u64>,
+    is_chunked: bool,
+    close: bool,
+    keep_alive: bool,
+}
+
+impl Fields {
+    fn read(&mut self, name: &[u8], value: &[u8]) -> Result<(), ReceivedError> {
+        if !is_token(name) {
+            return Err(ReceivedError::Field);
+        }
+        let is = |lower: &str| name.eq_ignore_ascii_case(lower.as_bytes());
+        match name.len() {
+            10 if is("connection") => {
+                for option in elements(value) {
+                    self.close |= option.eq_ignore_ascii_case(b"close");
+                    self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            14 if is("content-length") => {
+                // RFC 9112 §6.3.5 would let equal ones pass for one; who sends two is confused.
+                let length = decimal(value).filter(|_| self.length.is_none());
+                self.length = Some(length.ok_or(ReceivedError::ContentLength)?);
+            }
+            17 if is("transfer-encoding") => {
+                if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(ReceivedError::Coding);
+                }
+                self.is_chunked = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// RFC 9112 §6.3, for responses, and §9.3.
+    fn finish(self, head: &mut ReceivedHead<'_>, method: Method<'_>) -> Result<(), ReceivedError> {
+        if self.is_chunked && self.length.is_some() {
+            // §6.3.3: it might be an attempt at response splitting.
+            return Err(ReceivedError::LengthAndCoding);
+        }
+        if self.is_chunked && head.version == Version::Http10 {
+            return Err(ReceivedError::Coding);
+        }
+        head.content_length = self.length;
+        head.framing = match (head.status, self.length) {
+            (100..=199 | 204 | 304, _) => ReceivedFraming::None,
+            _ if method == Method::Head => ReceivedFraming::None,
+            (200..=299, _) if method == Method::Connect => ReceivedFraming::None,
+            _ if self.is_chunked => ReceivedFraming::Chunked,
+            (_, Some(bytes)) => ReceivedFraming::Length(bytes),
+            (_, None) => ReceivedFraming::UntilClose,
+        };
+        head.keep_alive = !self.close
+            && (head.version == Version::Http11 || self.keep_alive)
+            && head.framing != ReceivedFraming::UntilClose;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
