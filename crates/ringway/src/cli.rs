@@ -107,6 +107,8 @@ pub(crate) enum Command {
     /// Check a configuration file and say everything that is wrong with it
     #[command(after_long_help = CHECK_EXAMPLES)]
     Check(Check),
+    /// Measure a server
+    Bench(crate::bench::Bench),
     /// Print the completions of a shell
     #[command(after_long_help = COMPLETIONS_EXAMPLES)]
     Completions(Completions),
@@ -180,7 +182,7 @@ pub(crate) struct Completions {
 #[derive(Debug, Args)]
 pub(crate) struct Man {
     /// The command whose page it is; without one, the page of the program
-    #[arg(value_parser = ["serve", "run", "check", "completions", "man", "version"])]
+    #[arg(value_parser = ["serve", "run", "check", "bench", "completions", "man", "version"])]
     pub(crate) command: Option<String>,
 }
 

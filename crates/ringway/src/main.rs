@@ -1,10 +1,11 @@
 //! The program `ringway`: its commands, one function each.
 //!
 //! This file is a table of contents. What the flags are is in `cli.rs` and `flags.rs`, what the
-//! commands do in `commands.rs`; everything a command asks for is done by the library crates.
+//! commands do in `commands.rs` (`bench.rs` has both for `bench`); everything a command asks for is done by the library crates.
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod cli;
 mod commands;
 mod flags;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::Serve(flags) => commands::serve(&flags),
         Command::Run(flags) => commands::run(&flags),
         Command::Check(flags) => commands::check(&flags),
+        Command::Bench(flags) => bench::bench(&flags),
         Command::Completions(flags) => commands::completions(&flags),
         Command::Man(flags) => commands::man(&flags),
         Command::Version(flags) => commands::version(&flags),

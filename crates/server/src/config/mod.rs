@@ -29,7 +29,7 @@ pub use keys::{EventFormat, Io, ListenOptions, Root, SocketOptions, Symlinks};
 pub use load::{ConfigError, Flags, Format};
 pub use problem::Problems;
 pub use reference::{reference, schema};
-pub use value::Address;
+pub use value::{Address, duration};
 
 use crate::limits::Limits;
 

@@ -308,6 +308,17 @@ const TIME_UNITS: &[(&str, u64)] = &[
     ("d", 86_400_000),
 ];
 
+/// A duration as the configuration writes it: `"500ms"`, `"30s"`.
+///
+/// # Errors
+/// What is wrong with it, and an example of a right one.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|refusal| match refusal {
+        Refusal::Text(message, hint) => format!("{message}: {hint}"),
+        Refusal::Type => "not a duration".to_owned(),
+    })
+}
+
 fn parse_duration(text: &str) -> Result<Duration, Refusal> {
     let Some((number, unit)) = split_unit(text) else {
         return refuse(

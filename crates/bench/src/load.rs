@@ -1,0 +1,122 @@
+//! The load generator: connections that ask, and a tally of the answers.
+//!
+//! In reading order: [`plan`] says what to do, [`run`] starts a thread for each share of the
+//! connections, `connection` asks and reads the answers, `tally` counts, [`report`] tells.
+
+mod connection;
+pub mod plan;
+pub mod report;
+mod tally;
+
+pub use plan::{Pace, Plan, Request, Target};
+pub use report::Report;
+
+use connection::Shared;
+use ringway_runtime::{Runtime, RuntimeOptions, sleep, spawn};
+use std::io;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tally::Tally;
+
+/// How often a thread looks whether it is to end, and tells how far it is.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What can be seen, and decided, while a run is under way.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Answers so far, those of the warm-up included.
+    pub answers: AtomicU64,
+    /// Failures so far.
+    pub failures: AtomicU64,
+    /// Set to end the run early: the report covers what was done.
+    pub stop: AtomicBool,
+}
+
+/// Puts load on a server as `plan` says, and tells what became of it.
+///
+/// Blocks until the plan's time is over or `progress.stop` is set. A server that can't be reached
+/// isn't an error: every failure is counted in the report by its kind.
+///
+/// # Errors
+/// When a thread or a driver can't be started.
+pub fn run(plan: &Arc<Plan>, progress: &Arc<Progress>) -> io::Result<Report> {
+    let threads: Vec<_> = (0..plan.threads)
+        .map(|index| {
+            let (plan, progress) = (Arc::clone(plan), Arc::clone(progress));
+            std::thread::Builder::new()
+                .name(format!("load-{index}"))
+                .spawn(move || share(index, plan, &progress))
+        })
+        .collect::<io::Result<_>>()?;
+    let mut total = Tally::new();
+    let mut driver = None;
+    let mut failed = None;
+    for thread in threads {
+        match thread.join() {
+            Ok(Ok((tally, name))) => {
+                total.add(&tally);
+                driver = Some(name);
+            }
+            Ok(Err(error)) => failed = Some(error),
+            Err(_) => failed = Some(io::Error::other("a load thread panicked")),
+        }
+    }
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(Report::new(plan, &total, driver.unwrap_or("none"))),
+    }
+}
+
+/// The part of `count` things that falls to one of `threads` threads.
+fn part(count: usize, index: usize, threads: usize) -> Range<usize> {
+    index * count / threads..(index + 1) * count / threads
+}
+
+/// One thread's share of the load.
+fn share(
+    index: usize,
+    plan: Arc<Plan>,
+    progress: &Arc<Progress>,
+) -> io::Result<(Tally, &'static str)> {
+    let mut runtime = Runtime::new(&RuntimeOptions {
+        io: plan.io,
+        ..RuntimeOptions::default()
+    })?;
+    let driver = runtime.driver().map_or("none", |driver| driver.kind.name());
+    let progress = Arc::clone(progress);
+    let tally = runtime.block_on(async move {
+        let connections = part(plan.connections, index, plan.threads);
+        let requests = match plan.request_count {
+            Some(count) => part(count as usize, index, plan.threads).len() as u64,
+            None => u64::MAX,
+        };
+        let shared = Rc::new(Shared::new(Arc::clone(&plan), connections.len(), requests));
+        for number in connections {
+            let connection = connection::run(number, Rc::clone(&shared));
+            drop(spawn(connection));
+        }
+        let mut told = (0, 0);
+        while !shared.is_over() {
+            sleep(LOOK_INTERVAL).await;
+            if progress.stop.load(Ordering::Relaxed) {
+                shared.stop();
+            }
+            let now = shared.counted();
+            progress
+                .answers
+                .fetch_add(now.0 - told.0, Ordering::Relaxed);
+            progress
+                .failures
+                .fetch_add(now.1 - told.1, Ordering::Relaxed);
+            told = now;
+        }
+        shared.finish()
+    })?;
+    Ok((tally, driver))
+}
+
+#[cfg(test)]
+mod tests;

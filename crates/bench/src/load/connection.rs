@@ -1,0 +1,420 @@
+//! One connection of the load generator: asks, reads the answers, tells the tally.
+
+use super::plan::{Pace, Plan, Request};
+use super::tally::{Failure, Tally};
+use ringway_http::body::{BodyDecoder, BodyLimits, Step};
+use ringway_http::head::{Framing, HeadScan, Method};
+use ringway_http::received::{ReceivedFraming, ReceivedLimits, parse_received};
+use ringway_runtime::{Buffer, Chunk, SocketOptions, TcpStream, sleep, timeout};
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The pause after a failure, doubled by each that follows at once.
+const PAUSE_FIRST: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// What the connections of a thread share.
+pub(super) struct Shared {
+    plan: Arc<Plan>,
+    /// What is sent: each request, or as many as are pipelined together.
+    batches: Vec<Batch>,
+    tally: RefCell<Tally>,
+    /// Counts of the warm-up, for the progress only.
+    before: Cell<(u64, u64)>,
+    begin: Instant,
+    measured_from: Instant,
+    until: Cell<Instant>,
+    /// Requests of this thread's share that haven't been sent.
+    left: Cell<u64>,
+    /// Connections that still ask.
+    active: Cell<usize>,
+    /// Requests that were due while the one before hadn't been answered.
+    late: Cell<u64>,
+}
+
+/// Requests that leave together.
+struct Batch {
+    bytes: Rc<[u8]>,
+    methods: Vec<Method<'static>>,
+}
+
+impl Shared {
+    /// Of the thread with `connections` connections, which may send `requests` requests.
+    pub(super) fn new(plan: Arc<Plan>, connections: usize, requests: u64) -> Shared {
+        let begin = Instant::now();
+        let measured_from = begin + plan.warm_up;
+        Shared {
+            batches: batches(&plan),
+            tally: RefCell::new(Tally::new()),
+            before: Cell::default(),
+            begin,
+            measured_from,
+            until: Cell::new(measured_from + plan.duration),
+            left: Cell::new(requests),
+            active: Cell::new(connections),
+            late: Cell::new(0),
+            plan,
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.active.get() == 0 || Instant::now() >= self.until.get()
+    }
+
+    pub(super) fn stop(&self) {
+        self.until.set(self.until.get().min(Instant::now()));
+    }
+
+    /// Whether another so many requests may be sent.
+    fn take(&self, count: usize) -> bool {
+        let left = self.left.get().checked_sub(count as u64);
+        self.left.set(left.unwrap_or(0));
+        left.is_some()
+    }
+
+    /// Answers and failures so far, the warm-up's included.
+    pub(super) fn counted(&self) -> (u64, u64) {
+        let tally = self.tally.borrow();
+        let (answers, failures) = self.before.get();
+        (answers + tally.answers(), failures + tally.all_failures())
+    }
+
+    /// What was counted. What is still under way isn't waited for.
+    pub(super) fn finish(&self) -> Tally {
+        let mut tally = self.tally.replace(Tally::new());
+        let until = self.until.get().min(Instant::now());
+        tally.elapsed = until.saturating_duration_since(self.measured_from);
+        tally.late = self.late.get();
+        tally
+    }
+
+    fn answer(&self, status: u16, bytes: u64, from: Instant, now: Instant) {
+        if now >= self.measured_from {
+            let latency = now.saturating_duration_since(from);
+            self.tally.borrow_mut().answer(status, bytes, latency);
+        } else {
+            let (answers, failures) = self.before.get();
+            self.before.set((answers + 1, failures));
+        }
+    }
+
+    fn failure(&self, failure: Failure) {
+        if Instant::now() >= self.measured_from {
+            self.tally.borrow_mut().failure(failure);
+        } else {
+            let (answers, failures) = self.before.get();
+            self.before.set((answers, failures + 1));
+        }
+    }
+}
+
+/// Every batch that comes up until the first request begins one again.
+fn batches(plan: &Plan) -> Vec<Batch> {
+    let size = match plan.pace {
+        Pace::Closed if plan.keep_alive => plan.pipeline.max(1),
+        _ => 1,
+    };
+    let mut batches = Vec::new();
+    let mut start = 0;
+    loop {
+        let taken: Vec<&Request> = plan
+            .requests
+            .iter()
+            .cycle()
+            .skip(start)
+            .take(size)
+            .collect();
+        batches.push(Batch {
+            bytes: taken
+                .iter()
+                .flat_map(|request| &request.bytes)
+                .copied()
+                .collect(),
+            methods: taken.iter().map(|request| request.method()).collect(),
+        });
+        start = (start + size) % plan.requests.len();
+        if start == 0 {
+            return batches;
+        }
+    }
+}
+
+/// Asks until the time is over. `number` is that of the connection among all.
+pub(super) async fn run(number: usize, shared: Rc<Shared>) {
+    let mut connection = Connection {
+        number,
+        next: number % shared.batches.len(),
+        open: None,
+        shared: Rc::clone(&shared),
+    };
+    match shared.plan.pace {
+        Pace::Closed => connection.ask_when_answered().await,
+        Pace::Open(per_second) => connection.ask_by_the_clock(per_second).await,
+    }
+    shared.active.set(shared.active.get() - 1);
+}
+
+struct Connection {
+    number: usize,
+    /// Which batch is next.
+    next: usize,
+    open: Option<Open>,
+    shared: Rc<Shared>,
+}
+
+/// A connection that stands.
+struct Open {
+    stream: TcpStream,
+    /// What was received and not yet read.
+    buffer: Option<Buffer>,
+    /// The part of a head that came without its end.
+    partial: Vec<u8>,
+}
+
+/// What an answer was.
+struct Answer {
+    status: u16,
+    bytes: u64,
+    keep_alive: bool,
+}
+
+impl Connection {
+    async fn ask_when_answered(&mut self) {
+        let mut pause = PAUSE_FIRST;
+        while !self.shared.is_over() && self.may_ask() {
+            let begin = Instant::now();
+            if self.ask(begin).await {
+                pause = PAUSE_FIRST;
+            } else {
+                sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        }
+    }
+
+    /// Requests are due at fixed times, those of the connections evenly between each other.
+    async fn ask_by_the_clock(&mut self, per_second: f64) {
+        let plan = &self.shared.plan;
+        let interval = plan.connections as f64 / per_second;
+        let phase = self.number as f64 / per_second;
+        let (begin, mut count) = (self.shared.begin, 0u64);
+        loop {
+            let due = begin + Duration::from_secs_f64(phase + interval * count as f64);
+            if due >= self.shared.until.get() || !self.may_ask() {
+                return;
+            }
+            count += 1;
+            let now = Instant::now();
+            let mut from = due;
+            if now < due {
+                sleep(due - now).await;
+                // The timer's own lateness isn't the server's.
+                from = Instant::now();
+            } else {
+                self.shared.late.set(self.shared.late.get() + 1);
+            }
+            self.ask(from).await;
+        }
+    }
+
+    fn may_ask(&self) -> bool {
+        let shared = &self.shared;
+        shared.take(shared.batches[self.next].methods.len())
+    }
+
+    /// Sends the next batch and reads its answers; their latency counts from `from`. Whether all
+    /// went well.
+    async fn ask(&mut self, from: Instant) -> bool {
+        let shared = Rc::clone(&self.shared);
+        let batch = &shared.batches[self.next];
+        self.next = (self.next + 1) % shared.batches.len();
+        let outcome = self.exchange(batch, from).await;
+        if let Err(failure) = outcome {
+            self.open = None;
+            shared.failure(failure);
+        }
+        outcome.is_ok()
+    }
+
+    async fn exchange(&mut self, batch: &Batch, from: Instant) -> Result<(), Failure> {
+        let shared = Rc::clone(&self.shared);
+        let plan = &shared.plan;
+        let open = match &mut self.open {
+            Some(open) => open,
+            None => {
+                let address = plan.target.addresses[self.number % plan.target.addresses.len()];
+                let options = SocketOptions::default();
+                let connecting = timeout(plan.timeout, TcpStream::connect(address, &options));
+                let connected = connecting.await.map_err(|_| Failure::Timeout)?;
+                let stream = connected.map_err(|error| failure_of(&error, true))?;
+                shared.tally.borrow_mut().connects += 1;
+                self.open.insert(Open::new(stream))
+            }
+        };
+        open.stream
+            .set_deadline(Some(ringway_runtime::now() + plan.timeout));
+        let bytes = Chunk::shared(&batch.bytes);
+        let sent = open.stream.send(bytes).await;
+        sent.map_err(|error| failure_of(&error, false))?;
+        let mut keep_alive = plan.keep_alive;
+        for method in &batch.methods {
+            let answer = open.read_answer(*method).await?;
+            shared.answer(answer.status, answer.bytes, from, Instant::now());
+            keep_alive &= answer.keep_alive;
+        }
+        if !keep_alive {
+            self.open = None;
+        }
+        Ok(())
+    }
+}
+
+impl Open {
+    fn new(stream: TcpStream) -> Open {
+        Open {
+            stream,
+            buffer: None,
+            partial: Vec::new(),
+        }
+    }
+
+    /// Reads one answer to its end; interim ones are read over.
+    async fn read_answer(&mut self, method: Method<'_>) -> Result<Answer, Failure> {
+        let mut bytes = 0;
+        loop {
+            let (status, framing, keep_alive, head_bytes) = self.read_head(method).await?;
+            bytes += head_bytes;
+            if status < 200 && status != 101 {
+                continue;
+            }
+            bytes += self.skip_body(framing).await?;
+            return Ok(Answer {
+                status,
+                bytes,
+                keep_alive,
+            });
+        }
+    }
+
+    async fn read_head(
+        &mut self,
+        method: Method<'_>,
+    ) -> Result<(u16, ReceivedFraming, bool, u64), Failure> {
+        let mut scan = HeadScan::default();
+        let limits = ReceivedLimits::default();
+        loop {
+            let mut buffer = self.bytes().await?;
+            let before = self.partial.len();
+            if before > 0 {
+                self.partial.extend_from_slice(&buffer);
+            }
+            let bytes: &[u8] = if before > 0 { &self.partial } else { &buffer };
+            match parse_received(bytes, &mut scan, &limits, method) {
+                Err(_) => return Err(Failure::Malformed),
+                Ok(Some((head, length))) => {
+                    let found = (head.status, head.framing, head.keep_alive, length as u64);
+                    self.partial.clear();
+                    buffer.advance(length - before);
+                    self.keep(buffer);
+                    return Ok(found);
+                }
+                Ok(None) if before == 0 => self.partial.extend_from_slice(&buffer),
+                Ok(None) => {}
+            }
+        }
+    }
+
+    /// Reads the content and throws it away; how many bytes it took.
+    async fn skip_body(&mut self, framing: ReceivedFraming) -> Result<u64, Failure> {
+        match framing {
+            ReceivedFraming::None => Ok(0),
+            ReceivedFraming::Length(length) => self.skip(length).await,
+            ReceivedFraming::Chunked => self.skip_chunks().await,
+            ReceivedFraming::UntilClose => {
+                let mut bytes = 0;
+                loop {
+                    match self.bytes().await {
+                        Ok(buffer) => bytes += buffer.len() as u64,
+                        Err(Failure::Closed) => return Ok(bytes),
+                        Err(failure) => return Err(failure),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn skip(&mut self, length: u64) -> Result<u64, Failure> {
+        let mut left = length;
+        while left > 0 {
+            let mut buffer = self.bytes().await?;
+            let taken = left.min(buffer.len() as u64);
+            buffer.advance(taken as usize);
+            left -= taken;
+            self.keep(buffer);
+        }
+        Ok(length)
+    }
+
+    async fn skip_chunks(&mut self) -> Result<u64, Failure> {
+        let limits = BodyLimits {
+            body_bytes: u64::MAX,
+            ..BodyLimits::default()
+        };
+        let mut decoder =
+            BodyDecoder::new(Framing::Chunked, &limits).map_err(|_| Failure::Malformed)?;
+        let mut bytes = 0;
+        while !decoder.is_done() {
+            let mut buffer = self.bytes().await?;
+            while !buffer.is_empty() && !decoder.is_done() {
+                let step = decoder.decode(&buffer).map_err(|_| Failure::Malformed)?;
+                let (Step::Data { consumed, .. }
+                | Step::More { consumed }
+                | Step::End { consumed }) = step;
+                bytes += consumed as u64;
+                buffer.advance(consumed);
+            }
+            self.keep(buffer);
+        }
+        Ok(bytes)
+    }
+
+    /// The bytes at hand, or the next that come.
+    async fn bytes(&mut self) -> Result<Buffer, Failure> {
+        match self.buffer.take() {
+            Some(buffer) => Ok(buffer),
+            None => match self.stream.receive().await {
+                Ok(Some(buffer)) => Ok(buffer),
+                Ok(None) => Err(Failure::Closed),
+                Err(error) => Err(failure_of(&error, false)),
+            },
+        }
+    }
+
+    fn keep(&mut self, buffer: Buffer) {
+        self.buffer = Some(buffer).filter(|buffer| !buffer.is_empty());
+    }
+}
+
+fn failure_of(error: &io::Error, connecting: bool) -> Failure {
+    use io::ErrorKind;
+    /// `EMFILE`, `ENFILE`: no descriptors.
+    const NO_DESCRIPTORS: [i32; 2] = [24, 23];
+    match error.kind() {
+        ErrorKind::ConnectionRefused => Failure::Refused,
+        ErrorKind::TimedOut => Failure::Timeout,
+        // `EADDRNOTAVAIL` when connecting: every port of this address is in use.
+        ErrorKind::AddrNotAvailable => Failure::Exhausted,
+        _ if error
+            .raw_os_error()
+            .is_some_and(|errno| NO_DESCRIPTORS.contains(&errno)) =>
+        {
+            Failure::Exhausted
+        }
+        _ if connecting => Failure::Connect,
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Failure::Reset,
+        _ => Failure::Closed,
+    }
+}

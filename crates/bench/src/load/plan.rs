@@ -1,0 +1,272 @@
+//! What a run does: whom it asks what, how often, from how many connections.
+
+use ringway_http::head::Method;
+use ringway_runtime::Io;
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+/// A run of the load generator.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Who is asked.
+    pub target: Target,
+    /// What is asked, one after the other on each connection, beginning anew at the end. Not empty.
+    pub requests: Vec<Request>,
+    /// Connections held open, over all threads; at least one.
+    pub connections: usize,
+    /// Threads that share them; at least one, at most `connections`.
+    pub threads: usize,
+    /// When requests are sent.
+    pub pace: Pace,
+    /// Requests sent together before their answers are awaited; at least one. Only in a closed
+    /// loop.
+    pub pipeline: usize,
+    /// Whether a connection is used again. If not, each request opens one, and the time of the
+    /// handshake belongs to its latency.
+    pub keep_alive: bool,
+    /// How long the run is measured.
+    pub duration: Duration,
+    /// After how many requests it ends before that time.
+    pub request_count: Option<u64>,
+    /// How long it runs before that, unmeasured.
+    pub warm_up: Duration,
+    /// How long an answer, or a connection, may take.
+    pub timeout: Duration,
+    /// Which driver the load generator itself runs on.
+    pub io: Io,
+}
+
+/// When requests are sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pace {
+    /// The next when the last was answered: as fast as the server is.
+    Closed,
+    /// So many a second over all connections, by the clock, whatever the server does. Latency
+    /// counts from when a request was due.
+    Open(f64),
+}
+
+/// Who is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// What `Host` says.
+    pub authority: String,
+    /// Connections are spread over all of them.
+    pub addresses: Vec<SocketAddr>,
+    /// Path and query of the URL, for requests that have no target of their own.
+    pub path: String,
+}
+
+/// Why a target isn't one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetError {
+    /// `https` and other schemes.
+    Scheme(String),
+    /// No host, or characters that no URL has.
+    Malformed,
+    /// The name has no address.
+    Unresolved(String),
+}
+
+impl fmt::Display for TargetError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TargetError::Scheme(scheme) => {
+                write!(out, "{scheme}:// isn't spoken here yet, only http://")
+            }
+            TargetError::Malformed => {
+                write!(out, "not a URL such as http://127.0.0.1:8080/index.html")
+            }
+            TargetError::Unresolved(what) => write!(out, "{what}"),
+        }
+    }
+}
+
+impl std::error::Error for TargetError {}
+
+impl Target {
+    /// From a URL; without a scheme, `http://` is meant. Resolves the name, so this may wait.
+    ///
+    /// # Errors
+    /// See [`TargetError`].
+    pub fn parse(url: &str) -> Result<Target, TargetError> {
+        let rest = match url.split_once("://") {
+            Some(("http", rest)) => rest,
+            Some((scheme, _)) => return Err(TargetError::Scheme(scheme.to_owned())),
+            None => url,
+        };
+        let rest = rest.split('#').next().unwrap_or_default();
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let is_printable = rest.bytes().all(|byte| byte.is_ascii_graphic());
+        if authority.is_empty() || authority.contains('@') || !is_printable {
+            return Err(TargetError::Malformed);
+        }
+        let has_port = authority
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+        let with_port = if has_port {
+            authority.to_owned()
+        } else {
+            format!("{authority}:80")
+        };
+        let addresses: Vec<SocketAddr> = with_port
+            .to_socket_addrs()
+            .map_err(|error| TargetError::Unresolved(format!("{authority}: {error}")))?
+            .collect();
+        // A name for both families is one server: the first address, like everybody's.
+        let addresses = addresses.into_iter().take(1).collect();
+        Ok(Target {
+            authority: authority.to_owned(),
+            addresses,
+            path: match path.as_bytes().first() {
+                Some(b'/') => path.to_owned(),
+                _ => format!("/{path}"),
+            },
+        })
+    }
+}
+
+/// One request, ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Head and body as they are sent.
+    pub bytes: Vec<u8>,
+    /// Decides how the answer is framed.
+    pub is_head: bool,
+}
+
+/// Why a request can't be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestError(String);
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for RequestError {}
+
+impl Request {
+    /// A request for `path`; `headers` are lines such as `Accept: text/html`, and stand after those
+    /// that are always there.
+    ///
+    /// # Errors
+    /// When the parts make no request: a line break in a header, a space in the path.
+    pub fn new(
+        method: &str,
+        target: &Target,
+        path: &str,
+        headers: &[String],
+        body: &[u8],
+        keep_alive: bool,
+    ) -> Result<Request, RequestError> {
+        let refuse = |why: &str, what: &str| Err(RequestError(format!("{why}: {what:?}")));
+        let is_token = |text: &str| {
+            let is_mark = |byte: u8| b"!#$%&'*+-.^_`|~".contains(&byte);
+            !text.is_empty()
+                && text
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || is_mark(b))
+        };
+        if !is_token(method) {
+            return refuse("not a method", method);
+        }
+        if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return refuse("not a path", path);
+        }
+        let mut head = format!("{method} {path} HTTP/1.1\r\n");
+        let has = |name: &str| {
+            let named = |line: &String| {
+                let found = line.split(':').next().unwrap_or_default();
+                found.eq_ignore_ascii_case(name)
+            };
+            headers.iter().any(named)
+        };
+        if !has("Host") {
+            head.push_str(&format!("Host: {}\r\n", target.authority));
+        }
+        for line in headers {
+            let is_sound = line.split_once(':').is_some_and(|(name, _)| is_token(name))
+                && !line
+                    .bytes()
+                    .any(|byte| byte.is_ascii_control() && byte != b'\t');
+            if !is_sound {
+                return refuse("not a header such as \"Accept: text/html\"", line);
+            }
+            head.push_str(line);
+            head.push_str("\r\n");
+        }
+        if !keep_alive {
+            head.push_str("Connection: close\r\n");
+        }
+        let wants_length = !body.is_empty() || matches!(method, "POST" | "PUT" | "PATCH");
+        if wants_length {
+            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        head.push_str("\r\n");
+        Ok(Request {
+            bytes: [head.as_bytes(), body].concat(),
+            is_head: method == "HEAD",
+        })
+    }
+
+    pub(crate) fn method(&self) -> Method<'static> {
+        if self.is_head {
+            Method::Head
+        } else {
+            Method::Get
+        }
+    }
+}
+
+/// Reads a mix of requests: on each line a method and a path, or a path alone; `#` begins a comment.
+/// A number and `x` before it repeat a line (`3x GET /popular`).
+///
+/// # Errors
+/// The number of the line and what is wrong with it; a mix without a request.
+pub fn parse_mix(
+    text: &str,
+    target: &Target,
+    headers: &[String],
+    body: &[u8],
+    keep_alive: bool,
+) -> Result<Vec<Request>, RequestError> {
+    /// As many repetitions as one line may ask for.
+    const REPEAT_MAX: usize = 1000;
+    let mut requests = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default();
+        let mut words = line.split_whitespace().peekable();
+        let repeated = words
+            .peek()
+            .and_then(|word| word.strip_suffix('x'))
+            .and_then(|count| count.parse::<usize>().ok());
+        if repeated.is_some() {
+            words.next();
+        }
+        let words: Vec<&str> = words.collect();
+        let (method, path) = match words[..] {
+            [] if repeated.is_none() => continue,
+            [path] => ("GET", path),
+            [method, path] => (method, path),
+            _ => {
+                let message = format!("line {}: not a method and a path: {line:?}", index + 1);
+                return Err(RequestError(message));
+            }
+        };
+        let request = Request::new(method, target, path, headers, body, keep_alive)
+            .map_err(|error| RequestError(format!("line {}: {error}", index + 1)))?;
+        let count = repeated.unwrap_or(1).min(REPEAT_MAX);
+        requests.extend(std::iter::repeat_n(request, count));
+    }
+    if requests.is_empty() {
+        return Err(RequestError("there is no request in it".to_owned()));
+    }
+    Ok(requests)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+//! `ringway bench`: its flags, and what they ask of the benchmark crate.
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use ringway_bench::load::plan::parse_mix;
+use ringway_bench::load::{self, Pace, Plan, Progress, Report, Request, Target};
+use ringway_runtime::{Io, process};
+use ringway_server::config::duration;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+const LOAD_EXAMPLES: &str = "\
+Examples:
+  ringway bench load http://127.0.0.1:8080/
+      Ten seconds from 64 connections, each asking again when it was answered.
+  ringway bench load http://127.0.0.1:8080/ --rate 5000 -c 200 -d 30s
+      5,000 requests a second, whatever the server does: the latency that users would see.
+  ringway bench load http://127.0.0.1:8080/ --no-keep-alive
+      A connection for each request.
+  ringway bench load http://127.0.0.1:8080/ --mix requests.txt --json
+      What requests.txt lists (`3x GET /popular`, `HEAD /other`), and the result as JSON.
+
+A closed loop (without --rate) asks a slow server less, so its percentiles say little: they are the
+length of the queue that 64 connections make. For latency, give a rate below the server's peak.";
+
+/// How often the progress is drawn.
+const DRAW_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Flags of `bench`.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Put load on an HTTP server, and tell how fast it answered
+    #[command(after_long_help = LOAD_EXAMPLES)]
+    Load(Box<Load>),
+}
+
+/// Flags of `bench load`.
+#[derive(Debug, Args)]
+struct Load {
+    /// Whom to ask, such as http://127.0.0.1:8080/index.html
+    url: String,
+    /// Connections held open
+    #[arg(short, long, default_value_t = 64, value_name = "COUNT")]
+    connections: usize,
+    /// Threads that share them
+    #[arg(short, long, default_value_t = 1, value_name = "COUNT")]
+    threads: usize,
+    /// How long to measure, such as 10s or 500ms
+    #[arg(short, long, default_value = "10s", value_parser = duration)]
+    duration: Duration,
+    /// How long to run before that, unmeasured
+    #[arg(long, default_value = "1s", value_name = "DURATION", value_parser = duration)]
+    warm_up: Duration,
+    /// End after so many requests
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    requests: Option<u64>,
+    /// Send so many requests a second by the clock, whatever the server does
+    #[arg(short, long, value_name = "PER_SECOND", conflicts_with = "pipeline")]
+    rate: Option<f64>,
+    /// Send so many requests before waiting for their answers
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    pipeline: usize,
+    /// Open a connection for each request
+    #[arg(long, conflicts_with = "pipeline")]
+    no_keep_alive: bool,
+    /// How long an answer may take
+    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = duration)]
+    timeout: Duration,
+    /// The request's method
+    #[arg(short, long, default_value = "GET")]
+    method: String,
+    /// A header of the request, such as "Accept: text/html"; may be given several times
+    #[arg(short = 'H', long = "header", value_name = "LINE")]
+    headers: Vec<String>,
+    /// The request's body
+    #[arg(short, long, conflicts_with = "body_file")]
+    body: Option<String>,
+    /// A file that is the request's body
+    #[arg(long, value_name = "FILE")]
+    body_file: Option<PathBuf>,
+    /// A file with a method and a path on each line, asked one after the other
+    #[arg(long, value_name = "FILE", conflicts_with = "method")]
+    mix: Option<PathBuf>,
+    /// The driver of the load generator itself
+    #[arg(long, value_enum, default_value = "auto")]
+    io: Driver,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Driver {
+    Auto,
+    Uring,
+    Epoll,
+}
+
+/// `ringway bench …`
+pub(crate) fn bench(flags: &Bench) -> Result<()> {
+    match &flags.command {
+        Command::Load(flags) => run_load(flags),
+    }
+}
+
+fn run_load(flags: &Load) -> Result<()> {
+    let plan = Arc::new(plan(flags)?);
+    let progress = Arc::new(Progress::default());
+    let signals = process::Signals::block()?;
+    {
+        // Ctrl-C ends the run, and the report covers what was done.
+        let progress = Arc::clone(&progress);
+        std::thread::spawn(move || {
+            signals.wait();
+            progress.stop.store(true, Ordering::Relaxed);
+        });
+    }
+    // The load needs a descriptor for each connection.
+    let _ = process::raise_descriptor_limit();
+    let runner = {
+        let (plan, progress) = (Arc::clone(&plan), Arc::clone(&progress));
+        std::thread::spawn(move || load::run(&plan, &progress))
+    };
+    draw(&plan, &progress, || runner.is_finished());
+    let report = match runner.join() {
+        Ok(report) => report.context("the load generator could not start")?,
+        Err(_) => bail!("the load generator panicked"),
+    };
+    print(&report, flags.json)?;
+    if report.answers == 0 {
+        bail!("no request was answered: {}", worst(&report));
+    }
+    Ok(())
+}
+
+fn worst(report: &Report) -> &'static str {
+    let most = report.failures.iter().max_by_key(|(_, count)| *count);
+    most.map_or("the run was too short", |(name, _)| *name)
+}
+
+fn print(report: &Report, json: bool) -> Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, report)?;
+    } else {
+        write!(out, "{report}")?;
+    }
+    Ok(writeln!(out)?)
+}
+
+/// Draws how far a run is until it is over.
+fn draw(plan: &Plan, progress: &Progress, is_over: impl Fn() -> bool) {
+    let total = plan.warm_up + plan.duration;
+    let bar = if std::io::stderr().is_terminal() {
+        ProgressBar::new(total.as_millis() as u64)
+    } else {
+        ProgressBar::hidden()
+    };
+    let style = ProgressStyle::with_template("{wide_bar} {msg}");
+    bar.set_style(style.expect("the template is a constant that is right"));
+    let begin = Instant::now();
+    while !is_over() {
+        std::thread::sleep(DRAW_INTERVAL);
+        let elapsed = begin.elapsed();
+        bar.set_position(elapsed.as_millis() as u64);
+        let answers = progress.answers.load(Ordering::Relaxed);
+        let failures = progress.failures.load(Ordering::Relaxed);
+        let rate = answers as f64 / elapsed.as_secs_f64();
+        bar.set_message(format!(
+            "{answers} answers, {rate:.0}/s, {failures} failures"
+        ));
+    }
+    bar.finish_and_clear();
+}
+
+fn plan(flags: &Load) -> Result<Plan> {
+    let target = Target::parse(&flags.url).with_context(|| flags.url.clone())?;
+    if flags.connections == 0 || flags.threads == 0 || flags.pipeline == 0 {
+        bail!("--connections, --threads and --pipeline are at least 1");
+    }
+    if let Some(rate) = flags.rate
+        && (!rate.is_finite() || rate <= 0.0)
+    {
+        bail!("--rate is a number of requests a second, above 0");
+    }
+    let body = match (&flags.body, &flags.body_file) {
+        (Some(body), _) => body.clone().into_bytes(),
+        (None, Some(file)) => std::fs::read(file).with_context(|| file.display().to_string())?,
+        (None, None) => Vec::new(),
+    };
+    let keep_alive = !flags.no_keep_alive;
+    let requests = match &flags.mix {
+        Some(file) => {
+            let text = std::fs::read_to_string(file);
+            let text = text.with_context(|| file.display().to_string())?;
+            parse_mix(&text, &target, &flags.headers, &body, keep_alive)
+                .with_context(|| file.display().to_string())?
+        }
+        None => vec![Request::new(
+            &flags.method,
+            &target,
+            &target.path,
+            &flags.headers,
+            &body,
+            keep_alive,
+        )?],
+    };
+    Ok(Plan {
+        requests,
+        target,
+        connections: flags.connections,
+        threads: flags.threads.min(flags.connections),
+        pace: flags.rate.map_or(Pace::Closed, Pace::Open),
+        pipeline: flags.pipeline,
+        keep_alive,
+        duration: flags.duration,
+        request_count: flags.requests,
+        warm_up: flags.warm_up,
+        timeout: flags.timeout,
+        io: match flags.io {
+            Driver::Auto => Io::Auto,
+            Driver::Uring => Io::Uring,
+            Driver::Epoll => Io::Epoll,
+        },
+    })
+}
