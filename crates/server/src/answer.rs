@@ -27,6 +27,14 @@ pub(crate) struct Answer {
     pub(crate) keep_alive: bool,
 }
 
+impl Answer {
+    /// Whether a body that the client has yet to send would be sent for nothing: the request is
+    /// refused, or should have gone elsewhere.
+    pub(crate) fn spares_body(&self) -> bool {
+        !self.status.is_success()
+    }
+}
+
 /// A part of an open file.
 #[derive(Debug)]
 pub(crate) struct FilePart {

@@ -170,7 +170,13 @@ impl Connection {
         let is_over = self.requests == worker.limits.requests_per_connection;
         let keep_alive = head.keep_alive && !is_over && !worker.is_draining();
         let root = &worker.roots[self.root];
-        let first = root.answer_now(&head, &bytes[..length], keep_alive, moment);
+        let raw = &bytes[..length];
+        let mut first = root.answer_now(&head, raw, keep_alive, moment);
+        if head.expect_continue && first.spares_body() {
+            // RFC 9110 §10.1.1: it goes out before the body. Whether that follows is up to the
+            // client then, so nobody knows where the next request begins: the connection ends.
+            first = root.answer_now(&head, raw, false, moment);
+        }
         let request = match first {
             First::Answer(answer) if head.framing == Framing::None => {
                 worker
@@ -187,7 +193,7 @@ impl Connection {
                 is_head: head.method == Method::Head,
                 first,
                 log: worker.has_log().then(|| LogLine {
-                    head: bytes[..length].into(),
+                    head: raw.into(),
                     begun,
                 }),
             })),
@@ -320,9 +326,15 @@ impl Connection {
             framing,
             expects_continue,
             is_head,
-            first,
+            mut first,
             log,
         } = special;
+        if expects_continue {
+            first = match self.foresee(first).await {
+                Ok(refusal) => return self.conclude(refusal, log).await,
+                Err(undecided) => undecided,
+            };
+        }
         if framing != Framing::None
             && let Err(status) = self.discard_body(framing, expects_continue).await?
         {
@@ -341,15 +353,38 @@ impl Connection {
         }
         // With the end of the body the next request may have come.
         self.input.release_buffer();
-        let worker = Rc::clone(&self.worker);
         let answer = match first {
             First::Answer(answer) => answer,
             First::Lookup(lookup) => {
-                worker.roots[self.root]
-                    .look_up(&lookup, &worker.clock)
-                    .await
+                let root = &self.worker.roots[self.root];
+                root.look_up(&lookup, &self.worker.clock).await
             }
         };
+        self.conclude(answer, log).await
+    }
+
+    /// The answer to a request whose body the client asks leave to send, if it is clear from the
+    /// head that it has none; the connection ends with it. Else what it was before.
+    async fn foresee(&self, first: First) -> Result<Answer, First> {
+        let mut lookup = match first {
+            First::Answer(answer) if answer.spares_body() => return Ok(answer),
+            First::Answer(_) => return Err(first),
+            First::Lookup(lookup) => lookup,
+        };
+        let keep_alive = std::mem::replace(&mut lookup.frame.keep_alive, false);
+        let root = &self.worker.roots[self.root];
+        let answer = root.look_up(&lookup, &self.worker.clock).await;
+        if answer.spares_body() {
+            return Ok(answer);
+        }
+        // The file isn't held while the body comes, which may take long.
+        lookup.frame.keep_alive = keep_alive;
+        Err(First::Lookup(lookup))
+    }
+
+    /// Sends the answer to a request, counts it, and writes it to the access log.
+    async fn conclude(&mut self, answer: Answer, log: Option<LogLine>) -> Result<Flow, End> {
+        let worker = Rc::clone(&self.worker);
         let keep_alive = answer.keep_alive;
         let (status, planned) = (answer.status, answer.body_bytes);
         let sent = match answer.file {

@@ -57,6 +57,13 @@ pub(crate) enum First {
     Lookup(Box<Lookup>),
 }
 
+impl First {
+    /// Whether it is clear that a body would be sent for nothing.
+    pub(crate) fn spares_body(&self) -> bool {
+        matches!(self, First::Answer(answer) if answer.spares_body())
+    }
+}
+
 /// A request that has to wait for the file system.
 pub(crate) struct Lookup {
     /// The request's head as it was sent: parsed again when the file is known, which is cheaper
@@ -64,7 +71,7 @@ pub(crate) struct Lookup {
     head: Box<[u8]>,
     /// Decoded and normalised, with a leading slash.
     path: Box<[u8]>,
-    frame: Frame,
+    pub(crate) frame: Frame,
 }
 
 impl Root {

@@ -43,6 +43,11 @@ impl Answers {
             .is_some_and(|last| self.expected[last].is_last)
     }
 
+    /// That came before the last request of the script.
+    pub(crate) fn is_over_early(&self) -> bool {
+        self.is_over() && self.count < self.expected.len()
+    }
+
     /// Whether all requests that get an answer have it.
     pub(crate) fn is_complete(&self) -> bool {
         let answerable = self.expected.iter().filter(|expected| !expected.is_cut);
@@ -142,7 +147,7 @@ impl Answers {
             }
         };
         if status == 100 {
-            if !expected.may_continue || self.is_told_to_continue || !fields.is_empty() {
+            if !expected.asks_to_continue || self.is_told_to_continue || !fields.is_empty() {
                 return Err("an unasked 100".to_owned());
             }
             self.is_told_to_continue = true;
@@ -160,7 +165,9 @@ impl Answers {
             return Err("no date or server".to_owned());
         }
         let says_last = field("connection")? == Some("close");
-        if says_last != (expected.is_last && !expected.is_old) {
+        // Before the body or behind it, by what failed.
+        let may_be_last = has_failed && expected.asks_to_continue;
+        if says_last != (expected.is_last && !expected.is_old) && !may_be_last {
             return Err(format!("says that it is the last: {says_last}"));
         }
         for (name, value) in expected.fields.iter().filter(|_| !has_failed) {
@@ -184,6 +191,7 @@ impl Answers {
         {
             return Err(format!("not the length {}", all.len()));
         }
+        self.expected[self.count].is_last |= says_last;
         if matches!(&content, Coming::Any(0)) || length == Some(0) {
             self.end_answer();
         } else {

@@ -20,8 +20,9 @@ pub(crate) struct Expected {
     pub(crate) is_old: bool,
     /// The request is never whole, so there is no answer.
     pub(crate) is_cut: bool,
-    /// `100 Continue` may come before it.
-    pub(crate) may_continue: bool,
+    /// The client asks whether to send the body. `100 Continue` may come before an answer that is a
+    /// success; with another the connection ends (RFC 9110 §10.1.1).
+    pub(crate) asks_to_continue: bool,
 }
 
 /// What comes after a response's head.
@@ -54,7 +55,7 @@ impl Expected {
             is_last: false,
             is_old: false,
             is_cut: false,
-            may_continue: false,
+            asks_to_continue: false,
         }
     }
 
@@ -219,7 +220,8 @@ impl Request {
         };
         if random.one_in(3) {
             request = request.with_fields("Expect: 100-continue\r\n");
-            request.expected.may_continue = true;
+            request.expected.asks_to_continue = true;
+            request.expected.is_last |= request.expected.status >= 300;
             request.waits_to_continue = random.one_in(2);
         }
         request.body = if is_chunked {

@@ -111,7 +111,7 @@ pub(crate) fn write(site: &Site, conditions: Conditions, random: &mut Random) ->
         && let Some(last) = expected.last_mut()
     {
         let refused = Expected {
-            may_continue: last.may_continue && part == Part::Body,
+            asks_to_continue: last.asks_to_continue && part == Part::Body,
             is_head: last.is_head && part == Part::Body,
             is_cut: matches!(ending, Ending::ClosedIn(_)),
             ..Expected::last(408)
@@ -157,7 +157,7 @@ fn cut(requests: &[Request], ending: Ending, random: &mut Random) -> Vec<Piece> 
         }
         let answers = if is_sequential { index } else { 0 };
         joined.extend_from_slice(head);
-        let waits = request.waits_to_continue && request.expected.may_continue;
+        let waits = request.waits_to_continue && request.expected.asks_to_continue;
         if waits || is_sequential || random.one_in(2) || is_end {
             flush(
                 &mut pieces,
@@ -251,6 +251,7 @@ impl Verdict {
             return fault("no orderly end");
         }
         let wait = match self.ending {
+            _ if answers.is_over_early() => Duration::ZERO,
             Ending::SilentIn(Part::Head) => HEAD_DEADLINE,
             Ending::SilentIn(Part::Body) => BODY_STALL_TIMEOUT,
             _ => Duration::ZERO,

@@ -135,10 +135,23 @@ fn empty_lines_before_a_request() {
 #[test]
 fn sized_bodies() {
     let input = b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nGET / HTTP/\
-        POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n12345\
+        POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n12345\
+        GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n12345\
         GET /small-1.txt HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n\
         HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n1";
-    check(input, &[200, 405, 200, 200]);
+    check(input, &[200, 405, 200, 200, 200]);
+}
+
+/// Whether any of its body has come already makes no difference.
+#[test]
+fn a_body_that_is_refused_before_it_comes() {
+    let input = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\
+        POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n12345\
+        GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    check(input, &[200, 405]);
+    let input = b"GET /none HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\
+        Expect: 100-continue\r\n\r\n5\r\n12345\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    check(input, &[404]);
 }
 
 #[test]
