@@ -53,13 +53,17 @@ impl Drop for Timer {
     }
 }
 
-/// Waits for `duration`, to the millisecond above.
+/// What "never" is to a clock that can't count on: some thirty years.
+const FAR: Duration = Duration::from_secs(1 << 30);
+
+/// Waits for `duration`, to the millisecond above. What no clock could show is as good as for ever.
 ///
 /// # Panics
 /// Outside of a runtime.
 pub fn sleep(duration: Duration) -> Sleep {
     let worker = Worker::current();
-    let deadline = worker.now() + duration;
+    let now = worker.now();
+    let deadline = now.checked_add(duration).unwrap_or(now + FAR);
     Sleep {
         timer: Timer::new(worker),
         deadline,

@@ -31,14 +31,16 @@ impl Alarm {
         self.timer.as_fd()
     }
 
-    /// Makes sure that it rings no later than `wait` after `now`.
-    pub(crate) fn ring_within(&mut self, wait: Duration, now: Instant) -> io::Result<()> {
-        let deadline = now + wait;
+    /// Makes sure that it rings by `deadline`.
+    pub(crate) fn ring_by(&mut self, deadline: Instant) -> io::Result<()> {
         if self.rings.is_some_and(|rings| rings <= deadline) {
             return Ok(());
         }
-        // Zero would stop the timer instead.
-        let wait = wait.max(Duration::from_nanos(1));
+        // From this moment, not from the turn's: that may have taken a while. Zero would stop the
+        // timer instead.
+        let wait = deadline
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_nanos(1));
         let value = Timespec {
             tv_sec: wait.as_secs().min(i64::MAX as u64) as i64,
             tv_nsec: wait.subsec_nanos().into(),
@@ -58,5 +60,41 @@ impl Alarm {
     /// It has rung.
     pub(crate) fn rang(&mut self) {
         self.rings = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    /// Waits until it rings; false when that takes longer than any test may.
+    fn rings(alarm: &Alarm) -> bool {
+        let patience = Timespec {
+            tv_sec: 60,
+            tv_nsec: 0,
+        };
+        let mut polled = [PollFd::from_borrowed_fd(alarm.descriptor(), PollFlags::IN)];
+        poll(&mut polled, Some(&patience)).unwrap() == 1
+    }
+
+    #[test]
+    fn it_never_rings_early() {
+        let mut alarm = Alarm::new().unwrap();
+        let deadline = Instant::now() + Duration::from_millis(20);
+        alarm.ring_by(deadline).unwrap();
+        assert!(rings(&alarm));
+        assert!(Instant::now() >= deadline);
+    }
+
+    /// It used to be set for the whole wait anew, however long ago the turn had begun.
+    #[test]
+    fn it_rings_at_once_when_its_time_has_come_meanwhile() {
+        let mut alarm = Alarm::new().unwrap();
+        let turn_began = Instant::now() - Duration::from_secs(3600);
+        alarm
+            .ring_by(turn_began + Duration::from_secs(3600))
+            .unwrap();
+        assert!(rings(&alarm));
     }
 }

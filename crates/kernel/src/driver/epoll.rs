@@ -133,12 +133,14 @@ impl Epoll {
     ) -> io::Result<()> {
         let limit = match wait {
             Some(Duration::ZERO) => Some(&NO_WAIT),
-            Some(wait) => {
-                self.alarm.ring_within(wait, self.now)?;
-                None
-            }
-            None => None,
+            _ => None,
         };
+        // A time that no clock will show is no limit.
+        if let Some(deadline) = wait.and_then(|wait| self.now.checked_add(wait))
+            && limit.is_none()
+        {
+            self.alarm.ring_by(deadline)?;
+        }
         let mut space = [const { MaybeUninit::<Event>::uninit() }; EVENTS];
         let waited = epoll::wait(&self.epoll, &mut space, limit);
         self.now = Instant::now();

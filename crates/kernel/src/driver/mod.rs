@@ -197,8 +197,9 @@ pub(crate) trait Driver {
     /// `descriptor` is the one that the operation was given (for an open or a read: none).
     fn cancel(&mut self, token: Token, descriptor: Option<&Descriptor>);
 
-    /// Submits what is queued, waits for a completion (or a wake-up) at most for `wait` (`None`:
-    /// without a limit; zero: not at all), and appends the completions that are there.
+    /// Submits what is queued, waits for a completion (or a wake-up) until `wait` after
+    /// [`Driver::now`] at the latest (`None`: without a limit; zero: not at all), and appends the
+    /// completions that are there.
     fn turn(&mut self, wait: Option<Duration>, completions: &mut Vec<Completion>)
     -> io::Result<()>;
 

@@ -139,8 +139,11 @@ impl Uring {
             return Ok(());
         }
         let want = u32::from(!has_completions && wait != Some(Duration::ZERO));
-        if let Some(wait) = wait.filter(|_| want > 0) {
-            self.alarm.ring_within(wait, self.now)?;
+        // A time that no clock will show is no limit.
+        if let Some(deadline) = wait.and_then(|wait| self.now.checked_add(wait))
+            && want > 0
+        {
+            self.alarm.ring_by(deadline)?;
         }
         match self.registered.enter(count, want) {
             Ok(()) => Ok(()),

@@ -1,10 +1,10 @@
 //! Time: sleeps, timeouts, and the deadlines of streams.
 
 use crate::harness::{
-    Case, complete, pair, pair_with_std, receive_exactly, settle, yield_now, yield_often,
+    Case, complete, give_up, pair, pair_with_std, receive_exactly, settle, yield_now, yield_often,
 };
-use ringway_runtime::{Elapsed, now, sleep, spawn, timeout};
-use std::cell::RefCell;
+use ringway_runtime::{Elapsed, now, sleep, spawn, spawn_blocking, timeout};
+use std::cell::{Cell, RefCell};
 use std::future::{pending, ready};
 use std::io::{ErrorKind, Write};
 use std::rc::Rc;
@@ -17,6 +17,7 @@ on_both_drivers! {
     a_deadline_can_be_moved_later_many_times,
     a_stream_can_be_used_after_its_deadline,
     a_far_timer_does_not_delay_a_near_one,
+    waits_beyond_every_clock_are_as_good_as_for_ever,
 }
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -181,4 +182,22 @@ fn a_far_timer_does_not_delay_a_near_one(case: &Case) {
         sleep(SHORT).await;
     });
     settle(&mut runtime, 256);
+}
+
+fn waits_beyond_every_clock_are_as_good_as_for_ever(case: &Case) {
+    let mut runtime = case.runtime();
+    complete(&mut runtime, async {
+        assert!(give_up(3, sleep(Duration::MAX)).await.is_none());
+        assert_eq!(timeout(Duration::MAX, ready(1)).await, Ok(1));
+    });
+    settle(&mut runtime, 256);
+    let done = Rc::new(Cell::new(false));
+    let flag = Rc::clone(&done);
+    runtime.spawn(async move {
+        spawn_blocking(|| ()).await.unwrap();
+        flag.set(true);
+    });
+    while !done.get() {
+        runtime.turn(Some(Duration::MAX)).unwrap();
+    }
 }
