@@ -34,7 +34,7 @@ pub use driver::probe::{DriverChoice, Io, describe_kernel};
 pub use driver::sim::{SimDescriptor, SimOptions, SimWorld};
 pub use driver::{DriverKind, Interest};
 pub use file::{Directory, File, FileKind, Metadata, Symlinks};
-pub use outgoing::{Chunk, Outgoing};
+pub use outgoing::{Chunk, Outgoing, Part};
 pub use pool::{BlockingPool, PoolFull};
 pub use reactor::{
     Counters, ListenerKey, Reactor, ReactorCell, ReactorOptions, RequestKey, SocketKey, Waiter,

@@ -12,16 +12,40 @@ pub enum Chunk {
     Static(&'static [u8]),
     /// On the heap, freed when sent.
     Owned(Vec<u8>),
-    /// Part of bytes that others on this worker hold too.
-    Shared(Rc<[u8]>, Range<u32>),
+    /// Part of bytes that others on this worker hold too; made by [`Chunk::part`].
+    Shared(Part),
     /// As it was received; goes back to its pool when sent.
     Received(Buffer),
 }
 
+/// A part of shared bytes that is there.
+#[derive(Debug)]
+pub struct Part {
+    bytes: Rc<[u8]>,
+    range: Range<u32>,
+}
+
 impl Chunk {
     /// All of `bytes`.
+    ///
+    /// # Panics
+    /// When there are 4 GiB of them or more.
     pub fn shared(bytes: &Rc<[u8]>) -> Chunk {
-        Chunk::Shared(Rc::clone(bytes), 0..bytes.len() as u32)
+        Chunk::from(Rc::clone(bytes))
+    }
+
+    /// The bytes of `range`.
+    ///
+    /// # Panics
+    /// When there are fewer, or the range ends before it starts.
+    pub fn part(bytes: Rc<[u8]>, range: Range<u32>) -> Chunk {
+        // Here, where the one who is wrong is found; later it would be in the middle of a send.
+        assert!(
+            range.start <= range.end && range.end as usize <= bytes.len(),
+            "part {range:?} of {} bytes",
+            bytes.len()
+        );
+        Chunk::Shared(Part { bytes, range })
     }
 
     /// The bytes.
@@ -29,7 +53,9 @@ impl Chunk {
         match self {
             Chunk::Static(bytes) => bytes,
             Chunk::Owned(bytes) => bytes,
-            Chunk::Shared(bytes, range) => &bytes[range.start as usize..range.end as usize],
+            Chunk::Shared(Part { bytes, range }) => {
+                &bytes[range.start as usize..range.end as usize]
+            }
             Chunk::Received(buffer) => buffer,
         }
     }
@@ -48,10 +74,17 @@ impl From<Vec<u8>> for Chunk {
 }
 
 impl From<Rc<[u8]>> for Chunk {
+    /// As [`Chunk::shared`].
     fn from(bytes: Rc<[u8]>) -> Chunk {
-        let length = bytes.len() as u32;
-        Chunk::Shared(bytes, 0..length)
+        let range = whole(bytes.len());
+        Chunk::part(bytes, range)
     }
+}
+
+/// The range of all bytes, of which a chunk can have fewer than 4 GiB.
+fn whole(length: usize) -> Range<u32> {
+    let end = u32::try_from(length);
+    0..end.unwrap_or_else(|_| panic!("{length} bytes are too many for one chunk"))
 }
 
 impl From<Buffer> for Chunk {
@@ -162,5 +195,37 @@ impl Gather {
         self.message.msg_iov = self.runs.as_mut_ptr();
         self.message.msg_iovlen = 2;
         &raw const self.message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_what_it_says() {
+        let bytes: Rc<[u8]> = Rc::from(b"0123456789".as_slice());
+        let part = |range| Chunk::part(Rc::clone(&bytes), range);
+        assert_eq!(part(2..5).as_slice(), b"234");
+        assert_eq!(part(10..10).as_slice(), b"");
+        assert_eq!(Chunk::shared(&bytes).as_slice(), b"0123456789");
+    }
+
+    #[test]
+    #[should_panic(expected = "part 5..11 of 10 bytes")]
+    fn a_part_that_is_not_there_is_refused_where_it_is_made() {
+        let _ = Chunk::part(Rc::from([0; 10]), 5..11);
+    }
+
+    /// They were cut to what is left of the count in 32 bits: none, of four GiB.
+    #[test]
+    #[should_panic(expected = "4294967296 bytes are too many")]
+    fn more_bytes_than_a_chunk_can_count_are_refused() {
+        whole(1 << 32);
+    }
+
+    #[test]
+    fn as_many_bytes_as_a_chunk_can_count_are_taken() {
+        assert_eq!(whole(u32::MAX as usize), 0..u32::MAX);
     }
 }

@@ -49,7 +49,7 @@ pub use mailbox::{Receiver, Sender, mailbox};
 pub use net::{TcpListener, TcpStream, wake_receivers};
 pub use ringway_kernel::{
     BlockingPool, Buffer, Chunk, Contents, DirectoryEntry, DriverChoice, DriverKind, FileKind, Io,
-    Keepalive, ListenOptions, ListenSocket, Metadata, Outgoing, PoolFull,
+    Keepalive, ListenOptions, ListenSocket, Metadata, Outgoing, Part, PoolFull,
     ReactorOptions as RuntimeOptions, SimDescriptor, SimOptions, SimWorld, SocketOptions, Symlinks,
     cpu, describe_kernel, process,
 };

@@ -264,7 +264,7 @@ impl Reactor {
             self.driver
                 .send(Token::new(Lane::Send, key.0), &socket.fd, parts)
         };
-        if result == Some(count as i32) {
+        if result.is_some_and(|sent| sent as usize == count) {
             // The usual case: all of it fitted, and nothing has to be kept.
             socket.sent_total += count as u64;
             return Ok(None);

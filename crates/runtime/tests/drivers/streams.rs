@@ -143,7 +143,7 @@ fn every_kind_of_chunk_is_exact(case: &Case) {
         ))
         .await
         .unwrap();
-        left.send(Outgoing::from(Chunk::Shared(Rc::clone(&shared), 2..8)).with_more_following())
+        left.send(Outgoing::from(Chunk::part(Rc::clone(&shared), 2..8)).with_more_following())
             .await
             .unwrap();
         left.send(Outgoing::gathered(whole, Vec::new()))

@@ -288,7 +288,7 @@ fn answer_from(entry: &Entry, head: &RequestHead<'_>, frame: Frame, moment: Mome
     let response = entry.response(moment);
     let (message, body_bytes) = if frame.is_head {
         (
-            ringway_runtime::Chunk::Shared(response, 0..entry.head_bytes()),
+            ringway_runtime::Chunk::part(response, 0..entry.head_bytes()),
             0,
         )
     } else {

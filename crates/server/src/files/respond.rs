@@ -162,7 +162,7 @@ pub(super) fn from_memory(
     } else {
         let first = entry.head_bytes() + offset as u32;
         let part = first..first + body_bytes as u32;
-        Outgoing::gathered(out, Chunk::Shared(entry.response(moment), part))
+        Outgoing::gathered(out, Chunk::part(entry.response(moment), part))
     };
     Answer {
         status,
