@@ -3,7 +3,7 @@
 
 use crate::facts::Fact;
 use crate::machine::Target;
-use ringway_kernel::{Io, Reactor, ReactorOptions, nic};
+use ringway_kernel::{Io, ReactorCell, ReactorOptions, nic};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
@@ -386,7 +386,7 @@ fn try_io_uring() -> IoUring {
         completion_entries: 16,
         ..ReactorOptions::default()
     };
-    match Reactor::new(&options) {
+    match ReactorCell::new(&options) {
         Ok((_, choice)) => IoUring {
             works: true,
             reason: choice
