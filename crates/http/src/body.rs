@@ -71,6 +71,14 @@ impl BodyError {
         }
     }
 
+    /// Whether a bound was exceeded, by a body that may be sound otherwise.
+    pub fn is_limit(self) -> bool {
+        matches!(
+            self,
+            BodyError::ExtensionsTooLarge | BodyError::TrailersTooLarge | BodyError::TooLarge
+        )
+    }
+
     /// One line for the log.
     pub fn reason(self) -> &'static str {
         match self {

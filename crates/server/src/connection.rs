@@ -11,6 +11,8 @@ mod body;
 mod delivery;
 mod end;
 
+use end::Refusal;
+
 pub(crate) use end::End;
 
 use crate::answer::{self, Answer, Frame};
@@ -60,6 +62,8 @@ enum Request {
     Partial,
     /// An answer, at once.
     Answer(Answer),
+    /// No request.
+    Refused(Refusal),
     /// Anything else.
     Special(Box<Special>),
 }
@@ -140,6 +144,7 @@ impl Connection {
                         Flow::Last(End::Orderly)
                     }
                 }
+                Request::Refused(refusal) => Box::pin(self.refuse(refusal)).await?,
                 Request::Partial => Box::pin(self.complete_head()).await?,
                 Request::Special(special) => Box::pin(self.serve_special(*special)).await?,
             };
@@ -157,10 +162,7 @@ impl Connection {
         let (head, length) = match parse_head(bytes, &mut self.scan, &worker.head_limits) {
             Ok(None) => return Request::Partial,
             Ok(Some(parsed)) => parsed,
-            Err(error) => {
-                let frame = Frame::of_malformed();
-                return Request::Answer(self.refuse(error.status(), error.reason(), frame));
-            }
+            Err(error) => return Request::Refused(error.into()),
         };
         self.scan = HeadScan::default();
         self.requests += 1;
@@ -202,18 +204,32 @@ impl Connection {
         request
     }
 
-    /// The answer to what isn't a request; the connection ends with it.
-    fn refuse(&self, status: StatusCode, reason: &str, frame: Frame) -> Answer {
-        let worker = &self.worker;
-        let now = self.stream.now();
-        worker.stats.count(Counter::Malformed);
+    /// Answers what came in the place of a head; the connection ends with it.
+    async fn refuse(&mut self, refusal: Refusal) -> Result<Flow, End> {
+        let answer = self.refusal(refusal, false);
+        let (status, stats) = (answer.status, &self.worker.stats);
+        stats.count_answer(status.as_u16(), answer.body_bytes);
         self.log(None, status, 0);
+        self.send(answer.message).await?;
+        Ok(Flow::Last(refusal.end))
+    }
+
+    /// The answer that says why nothing else is answered.
+    fn refusal(&self, refusal: Refusal, is_head: bool) -> Answer {
+        let Refusal {
+            status,
+            reason,
+            end,
+        } = refusal;
+        if end == End::Malformed {
+            self.worker.stats.count(Counter::Malformed);
+        }
         tracing::debug!(peer = %self.peer, status = status.as_u16(), reason, "refused a request");
-        let answer = answer::brief(status, frame, None, &worker.clock, now);
-        worker
-            .stats
-            .count_answer(status.as_u16(), answer.body_bytes);
-        answer
+        let frame = Frame {
+            is_head,
+            ..Frame::of_malformed()
+        };
+        answer::brief(status, frame, None, &self.worker.clock, self.stream.now())
     }
 
     /// Writes a line of the access log: about a request and when it began, or about what was none.
@@ -300,10 +316,7 @@ impl Connection {
                     return Err(End::Broken);
                 }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    let (status, frame) = (StatusCode::REQUEST_TIMEOUT, Frame::of_malformed());
-                    let answer = self.refuse(status, "the head was too slow", frame);
-                    self.submit(answer.message).await?;
-                    return Ok(Flow::Last(End::SlowHead));
+                    return self.refuse(Refusal::SLOW_HEAD).await;
                 }
                 Err(_) => return Err(End::Broken),
             }
@@ -336,20 +349,11 @@ impl Connection {
             };
         }
         if framing != Framing::None
-            && let Err(status) = self.discard_body(framing, expects_continue).await?
+            && let Err(refusal) = self.discard_body(framing, expects_continue).await?
         {
-            let frame = Frame {
-                is_head,
-                ..Frame::of_malformed()
-            };
-            let answer = self.refuse(status, "the body was refused", frame);
-            self.send(answer.message).await?;
-            let is_slow = status == StatusCode::REQUEST_TIMEOUT;
-            return Ok(Flow::Last(if is_slow {
-                End::SlowBody
-            } else {
-                End::Refused
-            }));
+            let answer = self.refusal(refusal, is_head);
+            self.conclude(answer, log).await?;
+            return Ok(Flow::Last(refusal.end));
         }
         // With the end of the body the next request may have come.
         self.input.release_buffer();

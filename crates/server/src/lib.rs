@@ -22,4 +22,4 @@ mod worker;
 
 pub use boot::{ServerError, run};
 pub use ringway_runtime::describe_kernel;
-pub use worker::serve_on;
+pub use worker::{Served, serve_on};

@@ -72,7 +72,7 @@ counters! {
     AcceptErrors = Total, "accept_errors";
     /// Connections that ended in good order.
     ClosedOrderly = Total, "connections_closed", "fault": "none";
-    /// Connections that the client cut in the middle of something.
+    /// Connections that the client cut in the middle of something, or used for what is no HTTP.
     ClosedClient = Total, "connections_closed", "fault": "client";
     /// Connections that a limit ended, such as the size of a head.
     ClosedLimit = Total, "connections_closed", "fault": "limit";
@@ -85,7 +85,7 @@ counters! {
 
     /// Requests with a sound head.
     Requests = Total, "requests";
-    /// What came in a request's place and wasn't one.
+    /// What came in a request's place, or its body's, and wasn't one.
     Malformed = Total, "requests_malformed";
     /// Final answers with a status from 200 to 299.
     Answers2xx = Total, "answers", "class": "2xx";

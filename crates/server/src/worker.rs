@@ -146,14 +146,21 @@ pub(crate) fn run(
     runtime.block_on(serve(spec, orders))?
 }
 
+/// What [`serve_on`] has started.
+#[derive(Debug)]
+pub struct Served {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it counts.
+    pub stats: Arc<WorkerStats>,
+}
+
 /// Serves a configuration's first listener on a runtime of the caller's: another program's worker,
-/// or a simulated one.
-///
-/// Returns the address it listens on. The tasks end with the runtime.
+/// or a simulated one. The tasks end with the runtime.
 ///
 /// # Errors
 /// When a root can't be opened, or the address can't be bound.
-pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<SocketAddr> {
+pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<Served> {
     let open = |root: &config::Root| Directory::open(&root.root);
     let connections = match config.limits.connections {
         0 => u32::MAX,
@@ -178,8 +185,9 @@ pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<SocketAddr> {
     let _turn = runtime.enter();
     let listener = TcpListener::bind(address, &ringway_runtime::ListenOptions::default())?;
     let address = listener.local_address()?;
+    let stats = Arc::clone(&worker.stats);
     drop(spawn(worker.accept_all(listener, root)));
-    Ok(address)
+    Ok(Served { address, stats })
 }
 
 async fn serve(spec: Spec, mut orders: Receiver<Order>) -> io::Result<()> {
@@ -351,8 +359,8 @@ impl Worker {
     pub(crate) fn count_end(&self, end: End) {
         let (fault, timeout) = match end {
             End::Orderly => (Counter::ClosedOrderly, None),
-            End::Broken => (Counter::ClosedClient, None),
-            End::Refused => (Counter::ClosedLimit, None),
+            End::Broken | End::Malformed => (Counter::ClosedClient, None),
+            End::Limit => (Counter::ClosedLimit, None),
             End::Idle => (Counter::ClosedDeadline, Some(Counter::TimeoutIdle)),
             End::SlowHead => (Counter::ClosedDeadline, Some(Counter::TimeoutHead)),
             End::SlowBody => (Counter::ClosedDeadline, Some(Counter::TimeoutBodyStall)),

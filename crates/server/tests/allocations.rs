@@ -60,7 +60,7 @@ fn cost(name: &str, io: Io, request: &'static str, status: &'static str) -> Opti
         directory.path().display()
     );
     let config = Config::from_toml(&config).unwrap();
-    let address = ringway_server::serve_on(&runtime, config).unwrap();
+    let address = ringway_server::serve_on(&runtime, config).unwrap().address;
     let (sender, mut letters) = mailbox(1);
     let client = thread::spawn(move || drive(address, &sender, request, status));
     let counted = runtime.block_on(async move {

@@ -67,6 +67,17 @@ impl HeadError {
         }
     }
 
+    /// Whether a bound was exceeded, by a head that may be sound otherwise.
+    pub fn is_limit(self) -> bool {
+        matches!(
+            self,
+            HeadError::TargetTooLong
+                | HeadError::HeadTooLarge
+                | HeadError::TooManyHeaders
+                | HeadError::MethodTooLong
+        )
+    }
+
     /// One line for the log.
     pub fn reason(self) -> &'static str {
         match self {

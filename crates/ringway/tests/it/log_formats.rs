@@ -131,7 +131,7 @@ fn duration(io: Io) {
     let server = serve_json(io, &tree);
     let mut client = server.connect();
     client.send(request(
-        "POST",
+        "GET",
         "/hello.txt",
         &["Content-Length: 1", "Expect: 100-continue"],
     ));
@@ -141,7 +141,7 @@ fn duration(io: Io) {
     assert!(!client.is_answered_within(Duration::from_millis(20)));
     let least = begun.elapsed();
     client.send("x");
-    assert_eq!(client.response().status, 405);
+    assert_eq!(client.response().status, 200);
     let lines = objects(server);
     let duration = lines[0]["duration_seconds"].as_f64().unwrap();
     assert!(duration >= least.as_secs_f64(), "{duration}, not {least:?}");

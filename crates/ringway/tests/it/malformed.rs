@@ -18,6 +18,7 @@ on_both_drivers!(
     limits,
     heads_that_never_end,
     unfinished_heads,
+    refused_bodies_in_the_access_log,
     what_follows_an_error_is_not_read_as_a_request,
     answers_survive_what_is_still_sent,
     paths_out_of_the_root,
@@ -383,6 +384,27 @@ fn unfinished_heads(io: Io) {
         );
     }
     server.expect_alive("/hello.txt", HELLO);
+}
+
+/// A request whose body is refused is logged as the request that it is, not as none.
+fn refused_bodies_in_the_access_log(io: Io) {
+    let flags = ["--access-log", "-", "--body-stall-timeout", "100ms"];
+    let (_tree, server) = serve(io, &flags);
+    let cases = [
+        ("/large", "Content-Length: 99999999\r\n\r\n", 413),
+        ("/slow", "Content-Length: 5\r\n\r\nhell", 408),
+        ("/bad", "Transfer-Encoding: chunked\r\n\r\nx\r\n", 400),
+    ];
+    for (target, rest, status) in cases {
+        let mut client = server.connect();
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n{rest}"));
+        assert_eq!(refusal(&mut client, target).status, status);
+    }
+    let output = server.stop().stdout;
+    for (target, _, status) in cases {
+        let line = format!("\"GET {target} HTTP/1.1\" {status} ");
+        assert_eq!(output.matches(&line).count(), 1, "{line} in {output}");
+    }
 }
 
 fn what_follows_an_error_is_not_read_as_a_request(io: Io) {

@@ -1,8 +1,8 @@
 //! A request's body as a connection reads it, which is to no end yet: no service takes one, so it
 //! is read to where the next request begins, and thrown away.
 
+use super::end::Refusal;
 use super::{Connection, End};
-use ringway_http::StatusCode;
 use ringway_http::body::{BodyDecoder, Step};
 use ringway_http::head::Framing;
 use ringway_http::response::CONTINUE;
@@ -10,17 +10,17 @@ use std::io;
 use std::rc::Rc;
 
 impl Connection {
-    /// Reads a request's body and throws it away; `Err` is the status that refuses it.
+    /// Reads a request's body and throws it away, unless it is refused.
     pub(super) async fn discard_body(
         &mut self,
         framing: Framing,
         expects_continue: bool,
-    ) -> Result<Result<(), StatusCode>, End> {
+    ) -> Result<Result<(), Refusal>, End> {
         let worker = Rc::clone(&self.worker);
         let limits = worker.limits;
         let mut decoder = match BodyDecoder::new(framing, &worker.body_limits) {
             Ok(decoder) => decoder,
-            Err(error) => return Ok(Err(error.status())),
+            Err(error) => return Ok(Err(error.into())),
         };
         if expects_continue && self.input.is_empty() {
             self.send(CONTINUE).await?;
@@ -35,7 +35,7 @@ impl Connection {
                         | Step::More { consumed }
                         | Step::End { consumed },
                     ) => consumed,
-                    Err(error) => return Ok(Err(error.status())),
+                    Err(error) => return Ok(Err(error.into())),
                 };
                 self.input.consume(consumed);
                 progress += consumed as u64;
@@ -62,7 +62,7 @@ impl Connection {
                     return Err(End::Broken);
                 }
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    return Ok(Err(StatusCode::REQUEST_TIMEOUT));
+                    return Ok(Err(Refusal::SLOW_BODY));
                 }
                 Err(_) => return Err(End::Broken),
             }

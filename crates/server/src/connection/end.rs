@@ -1,6 +1,9 @@
 //! How a connection ends: by whose doing, and in good order if that can be.
 
 use super::{Connection, Flow};
+use ringway_http::StatusCode;
+use ringway_http::body::BodyError;
+use ringway_http::head::HeadError;
 
 /// How a connection ended, by whose doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,8 +14,10 @@ pub(crate) enum End {
     Broken,
     /// Silent for too long between requests.
     Idle,
-    /// What it sent was refused, or went beyond a limit.
-    Refused,
+    /// What it sent was no request.
+    Malformed,
+    /// What it sent was beyond a limit.
+    Limit,
     /// A head came too slowly.
     SlowHead,
     /// A body came too slowly.
@@ -24,6 +29,48 @@ pub(crate) enum End {
     FileChanged,
     /// The server is ending.
     Shutdown,
+}
+
+/// Why a request isn't taken: what the client is told, and how its connection ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    /// For the log.
+    pub(super) reason: &'static str,
+    pub(super) end: End,
+}
+
+impl Refusal {
+    pub(super) const SLOW_HEAD: Refusal = Refusal {
+        status: StatusCode::REQUEST_TIMEOUT,
+        reason: "the head was too slow",
+        end: End::SlowHead,
+    };
+    pub(super) const SLOW_BODY: Refusal = Refusal {
+        status: StatusCode::REQUEST_TIMEOUT,
+        reason: "the body was too slow",
+        end: End::SlowBody,
+    };
+
+    fn new(status: StatusCode, reason: &'static str, is_limit: bool) -> Refusal {
+        Refusal {
+            status,
+            reason,
+            end: if is_limit { End::Limit } else { End::Malformed },
+        }
+    }
+}
+
+impl From<HeadError> for Refusal {
+    fn from(error: HeadError) -> Refusal {
+        Refusal::new(error.status(), error.reason(), error.is_limit())
+    }
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Refusal {
+        Refusal::new(error.status(), error.reason(), error.is_limit())
+    }
 }
 
 impl Connection {

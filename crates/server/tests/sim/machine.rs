@@ -2,8 +2,11 @@
 
 use crate::random::Random;
 use ringway_runtime::{Runtime, RuntimeOptions, SimDescriptor, SimOptions, SimWorld};
+use ringway_server::Served;
 use ringway_server::config::Config;
+use ringway_server::stats::{Counter, Snapshot, WorkerStats};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Turns after which a run counts as a hang; a long one takes a hundredth.
@@ -16,6 +19,8 @@ pub(crate) struct Machine {
     pub(crate) servers: Vec<Runtime>,
     pub(crate) clients: Vec<Runtime>,
     pub(crate) address: SocketAddr,
+    /// What each server counts.
+    stats: Vec<Arc<WorkerStats>>,
     buffers: u16,
 }
 
@@ -38,14 +43,15 @@ impl Machine {
         };
         let servers: Vec<Runtime> = (0..server_count).map(|_| runtime(server_buffers)).collect();
         let serve = |server| ringway_server::serve_on(server, config.clone()).unwrap();
-        let addresses: Vec<SocketAddr> = servers.iter().map(serve).collect();
+        let served: Vec<Served> = servers.iter().map(serve).collect();
         Machine {
             clients: (0..2).map(|_| runtime(client_buffers)).collect(),
             random: Random::new(!seed),
             buffers: server_buffers.0,
             world,
             servers,
-            address: addresses[0],
+            address: served[0].address,
+            stats: served.into_iter().map(|served| served.stats).collect(),
         }
     }
 
@@ -80,6 +86,13 @@ impl Machine {
             }
         }
         panic!("no end after {TURNS} turns");
+    }
+
+    /// What all servers have counted, and isn't zero.
+    pub(crate) fn counts(&self) -> Vec<(Counter, u64)> {
+        let mut sum = Snapshot::default();
+        self.stats.iter().for_each(|stats| sum += stats.snapshot());
+        sum.iter().filter(|(_, value)| *value > 0).collect()
     }
 
     /// The clients go; past all deadlines nothing but the listeners may be left, and without the

@@ -3,13 +3,14 @@
 //! Each seed is a world of its own ([`machine`]) in which clients follow random scripts
 //! ([`script`]) while their answers are compared byte for byte as they come ([`answers`]). At the
 //! end nothing may be left. `cargo xtask sim SEED` replays one seed; with `RINGWAY_SIM_TRACE=1`
-//! the simulated kernel tells what it does. [`splits`] enumerates what chance might miss, and
-//! [`waits`] holds single cases of waiting, some of them found here.
+//! the simulated kernel tells what it does. [`splits`] enumerates what chance might miss,
+//! [`waits`] holds single cases of waiting, some of them found here, and [`faults`] what is counted.
 
 #![allow(clippy::unwrap_used, reason = "a test's failure is a panic")]
 
 mod answers;
 mod client;
+mod faults;
 mod machine;
 mod random;
 mod request;
