@@ -14,6 +14,7 @@ pub use counters::{Counters, Softnet};
 pub use devices::{DeviceKind, Nic, RxQueue, TxQueue};
 pub use interrupts::{Direction, Irq};
 pub use processors::{HugePages, Node, Processor, Processors};
+pub(crate) use system::sysctl_path;
 pub use system::{Environment, Limit, Limits, SYSCTLS, System};
 
 use crate::machine::Machine;

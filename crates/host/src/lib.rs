@@ -3,13 +3,16 @@
 //!
 //! In the order of the work: a [`machine::Machine`] is read into [`facts`] (with [`probes`] for what
 //! no file tells). With what the operator says ([`intent`]) they decide where workers go
-//! ([`placement`]).
+//! ([`placement`]), what to change ([`plan`]) and what is wrong ([`checks`]), which is told as a [`report`].
 
 #![forbid(unsafe_code)]
 
+pub mod checks;
 pub mod cpulist;
 pub mod facts;
 pub mod intent;
 pub mod machine;
 pub mod placement;
+pub mod plan;
 pub mod probes;
+pub mod report;

@@ -33,6 +33,8 @@ pub struct Processors {
     pub quota: Fact<Option<f64>>,
     /// What governs the clock of the first.
     pub governor: Fact<String>,
+    /// What puts idle ones to sleep.
+    pub idle_driver: Fact<String>,
     /// Where the time comes from.
     pub clock_source: Fact<String>,
     /// Each that is online, by ascending number.
@@ -121,6 +123,7 @@ pub(super) fn read(machine: &dyn Machine, nodes: &[Node]) -> Processors {
         cpuset: cgroup::cpuset(machine).into(),
         quota: cgroup::quota(machine).into(),
         governor: text(machine, &file("cpu0/cpufreq/scaling_governor")).into(),
+        idle_driver: text(machine, &file("cpuidle/current_driver")).into(),
         clock_source: text(
             machine,
             "sys/devices/system/clocksource/clocksource0/current_clocksource",

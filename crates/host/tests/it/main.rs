@@ -4,5 +4,6 @@
 
 mod fixture;
 
+mod doctor;
 mod facts;
 mod placement;
