@@ -41,8 +41,8 @@ pub(crate) struct FilePart {
     pub(crate) file: File,
     pub(crate) offset: u64,
     pub(crate) bytes: u64,
-    /// What the file was when the head was written: size and times. Another content under the
-    /// same promise is never sent to its end.
+    /// What the file was when it was looked at last, first when the head was written: another
+    /// content under the same promise is never sent to its end.
     pub(crate) metadata: ringway_runtime::Metadata,
 }
 

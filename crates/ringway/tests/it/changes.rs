@@ -13,6 +13,8 @@ on_both_drivers!(
     deleted,
     replaced,
     grown,
+    grown_again_and_again,
+    grown_and_overwritten,
     link_swapped,
     folder_swapped,
     truncated,
@@ -57,9 +59,13 @@ impl Download {
 
     /// The rest of the body: all of it, or what came before a cut.
     fn receive(&mut self) -> Vec<u8> {
+        self.receive_at_most(LENGTH - READ)
+    }
+
+    fn receive_at_most(&mut self, length: usize) -> Vec<u8> {
         let mut rest = Vec::new();
-        while rest.len() < LENGTH - READ {
-            match self.client.sip(LENGTH - READ - rest.len()) {
+        while rest.len() < length {
+            match self.client.sip(length - rest.len()) {
                 Ok(piece) if !piece.is_empty() => rest.extend_from_slice(&piece),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("never cut"),
                 Ok(_) | Err(_) => break,
@@ -103,19 +109,55 @@ fn replaced(io: Io) {
     download.expect_old();
 }
 
-/// Appended to: that can't be told from being written over, so a cut is as good.
+fn append(path: &std::path::Path, bytes: &[u8]) {
+    let mut file = std::fs::File::options().append(true).open(path).unwrap();
+    std::io::Write::write_all(&mut file, bytes).unwrap();
+}
+
+/// Appended to, as logs are: what was promised is still there, and is sent.
 fn grown(io: Io) {
     let mut download = Download::of_file(io);
-    let path = download.tree.path("file.bin");
-    let mut file = std::fs::File::options().append(true).open(path).unwrap();
-    std::io::Write::write_all(&mut file, &content(3, 1 << 20)).unwrap();
-    let rest = download.receive();
-    assert!(
-        old()[READ..].starts_with(&rest),
-        "bytes that weren't in the file"
-    );
-    let again = download.server.get("/file.bin").body;
+    append(&download.tree.path("file.bin"), &content(3, 1 << 20));
+    let rest = download.client.take(LENGTH - READ);
+    assert!(rest == old()[READ..], "not what the head promised");
+    let again = download.client.get("/file.bin").body;
     assert!(again == [old(), content(3, 1 << 20)].concat());
+    download.server.stop();
+}
+
+/// A log that is written to all the while can be fetched all the same.
+fn grown_again_and_again(io: Io) {
+    let mut download = Download::of_file(io);
+    let path = download.tree.path("file.bin");
+    let mut rest = Vec::new();
+    while rest.len() < LENGTH - READ {
+        append(&path, b"another line\n");
+        rest.extend_from_slice(
+            &download
+                .client
+                .take((LENGTH - READ - rest.len()).min(1 << 20)),
+        );
+    }
+    assert!(rest == old()[READ..], "not what the head promised");
+    assert_eq!(download.client.get("/hello.txt").body, HELLO);
+    download.server.stop();
+}
+
+/// That it grew before is no excuse for what was written over.
+fn grown_and_overwritten(io: Io) {
+    let mut download = Download::of_file(io);
+    let path = download.tree.path("file.bin");
+    append(&path, b"another line\n");
+    // More than the sockets' buffers hold: the server has looked at the file since.
+    let seen = download.client.take(LENGTH / 2);
+    let mut file = std::fs::File::options().write(true).open(path).unwrap();
+    std::io::Write::write_all(&mut file, &content(4, 1000)).unwrap();
+    let rest = download.receive_at_most(LENGTH - READ - seen.len());
+    assert!(
+        seen.len() + rest.len() < LENGTH - READ,
+        "a clean end of a mixture"
+    );
+    download.server.expect_alive("/hello.txt", HELLO);
     download.server.stop();
 }
 

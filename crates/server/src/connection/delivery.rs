@@ -4,6 +4,7 @@
 use super::{Connection, End};
 use crate::answer::FilePart;
 use ringway_runtime::{Metadata, Outgoing};
+use std::cmp::Ordering;
 use std::future::poll_fn;
 use std::io;
 
@@ -106,14 +107,15 @@ impl Connection {
         self.flush_gathered().await?;
         self.submit(head.with_more_following()).await?;
         self.flush().await?;
-        let (total, mut in_turn) = (part.bytes, 0);
+        let (total, mut in_turn, mut has_waited) = (part.bytes, 0, false);
         while part.bytes > 0 {
             let step = part.bytes.min(FILE_STEP_BYTES);
-            if step == part.bytes && !part.is_unchanged() {
-                // Its content has changed since the head promised it: the end is withheld, so that
-                // nobody takes a mixture for the file.
+            // Looked at after each wait, in which anything may have been done to it, and before the
+            // end: nobody is to take a mixture for the file.
+            if (has_waited || step == part.bytes) && !part.keeps_promise() {
                 return Err(End::FileChanged);
             }
+            has_waited = false;
             match self
                 .stream
                 .send_file_now(&part.file, part.offset, step as usize)
@@ -131,6 +133,7 @@ impl Connection {
             if in_turn >= FILE_TURN_BYTES && part.bytes > 0 {
                 in_turn = 0;
                 self.wait_writable().await?;
+                has_waited = true;
             }
         }
         Ok(total)
@@ -148,18 +151,22 @@ impl Connection {
 }
 
 impl FilePart {
-    /// Whether the content is still what the head was written for. Being renamed over or removed
-    /// changes the inode, not the content.
-    fn is_unchanged(&self) -> bool {
-        let content = |metadata: &Metadata| {
-            (
-                metadata.bytes,
-                metadata.modified_seconds,
-                metadata.modified_nanoseconds,
-            )
+    /// Whether what is left of it may still be what the head promised, as far as can be told from
+    /// what it was when that was written, or when it was looked at last.
+    ///
+    /// Being renamed over or removed changes the inode, not the content. A file that only grew was
+    /// appended to, as logs are all the time: what was there is there still. (Nothing tells that
+    /// from being written anew and longer between two looks.)
+    fn keeps_promise(&mut self) -> bool {
+        let Ok(now) = self.file.metadata() else {
+            return false;
         };
-        self.file
-            .metadata()
-            .is_ok_and(|now| content(&now) == content(&self.metadata))
+        let before = std::mem::replace(&mut self.metadata, now);
+        let modified = |at: &Metadata| (at.modified_seconds, at.modified_nanoseconds);
+        match self.metadata.bytes.cmp(&before.bytes) {
+            Ordering::Less => false,
+            Ordering::Equal => modified(&self.metadata) == modified(&before),
+            Ordering::Greater => true,
+        }
     }
 }
