@@ -92,14 +92,14 @@ settings! {
         /// response pins a file and buffers.
         write_stall_timeout: Duration = Duration { min: SHORTEST, max: HOUR }, Is("30s"),
             Shown("write-stall-timeout");
-        /// After an error answer: how long what the client still sends is read and thrown away,
-        /// so that the kernel's reset doesn't destroy the answer before it is read. `"0s"`
-        /// closes at once.
+        /// After the last answer of a connection: how long what the client still sends is read and
+        /// thrown away, so that the kernel's reset doesn't destroy the answer before it is read.
+        /// `"0s"` closes at once.
         ///
         /// A round trip is enough; nginx's 30 s would keep uploaders' connections for nothing.
         linger_timeout: Duration = Duration { min: NO_TIME, max: HOUR }, Is("2s"),
             Shown("linger-timeout");
-        /// After an error answer: how much is read and thrown away at most.
+        /// After the last answer of a connection: how much is read and thrown away at most.
         ///
         /// What a client had under way on a fast link when it was refused.
         linger_bytes: u64 = Size { min: 0, max: GIB }, Is("256KiB"), Shown("linger-bytes");

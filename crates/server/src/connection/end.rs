@@ -74,8 +74,9 @@ impl From<BodyError> for Refusal {
 }
 
 impl Connection {
-    /// Ends a connection in good order: everything sent, then a half-close, and what the client
-    /// still sends is read for a while, so that no reset destroys the answer on its way.
+    /// Ends a connection in good order: everything sent, and, if it is this side that ends it, a
+    /// half-close, after which what the client still sends is read for a while: a close with
+    /// something unread would be a reset, which destroys the answer on its way (RFC 9112 §9.6).
     pub(super) async fn finish(&mut self, flow: Flow) -> Result<(), End> {
         self.flush().await?;
         let Flow::Last(end) = flow else { return Ok(()) };
