@@ -135,6 +135,19 @@ impl ListenSocket {
         Ok(ListenSocket { descriptor })
     }
 
+    /// Binds the first socket of a group anew, when none of its sockets is left: exclusively, as
+    /// [`ListenSocket::bind_group`] does but only once; then siblings may join.
+    ///
+    /// # Errors
+    /// As [`ListenSocket::bind_group`].
+    pub fn bind_first(address: SocketAddr, options: &ListenOptions) -> io::Result<ListenSocket> {
+        let descriptor = listening_socket(&address, options)?;
+        rustix::net::bind(&descriptor, &address)?;
+        set_int(descriptor.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+        rustix::net::listen(&descriptor, backlog(options))?;
+        Ok(ListenSocket { descriptor })
+    }
+
     /// The address it is bound to, with the port that the kernel chose for port 0.
     ///
     /// # Errors
@@ -463,6 +476,16 @@ mod tests {
                 .all(|socket| socket.local_address().unwrap() == address)
         );
         let second = ListenSocket::bind_group(address, 3, &options);
+        assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_group_begun_anew_lets_siblings_in_and_joins_nobody() {
+        let options = ListenOptions::default();
+        let first = ListenSocket::bind_first(ANY_PORT.parse().unwrap(), &options).unwrap();
+        let address = first.local_address().unwrap();
+        let _sibling = ListenSocket::bind_sibling(address, &options).unwrap();
+        let second = ListenSocket::bind_first(address, &options);
         assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
