@@ -152,7 +152,7 @@ pub(crate) struct Run {
 /// Faults on request; release builds have no such flag.
 #[derive(Debug, Args)]
 pub(crate) struct Faults {
-    /// Panic in the worker that is asked for this path
+    /// Panic when asked for this path; below it, `worker` and `failure` are faults of the worker
     #[cfg(any(debug_assertions, feature = "fault-injection"))]
     #[arg(long, value_name = "PATH", hide = true)]
     pub(crate) inject_panic: Option<String>,

@@ -1,32 +1,34 @@
-//! From a configuration to running workers, and back: bind, open, start, wait, drain.
+//! From a configuration to running workers: bind, open, start. What happens from then on is in
+//! [`supervise`].
+
+mod back_off;
+mod supervise;
 
 use crate::admission::Admission;
 use crate::config::{self, Address, Config, Listener};
 use crate::log::{self, LogThread};
-use crate::stats::{Counter, WorkerStats};
-use crate::worker::{self, Order, Spec};
-use ringway_runtime::process::{Signal, Signals, raise_descriptor_limit};
+use crate::stats::WorkerStats;
+use crate::worker::{self, Ending, Order, Spec};
+use back_off::BackOff;
+use ringway_runtime::process::{Signals, raise_descriptor_limit};
 use ringway_runtime::{
     BlockingPool, Directory, DriverChoice, Io, Keepalive, ListenOptions, ListenSocket,
     RuntimeOptions, Sender, SocketOptions, cpu, mailbox,
 };
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+use supervise::Event;
 
 /// Descriptors that aren't connections: logs, epoll or ring, events, roots, files being sent.
 const SPARE_DESCRIPTORS: u64 = 64;
 const SPARE_FOR_EACH_WORKER: u64 = 16;
-/// After the drain's own deadline, how long a worker may take to call back what the kernel holds.
-const TEARDOWN_PATIENCE: Duration = Duration::from_secs(8);
-/// How long the access log may take to write what it has when the server ends.
-const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why the server didn't start, or had to end.
 #[derive(Debug)]
@@ -54,6 +56,11 @@ pub enum ServerError {
         index: usize,
         /// The reason.
         error: io::Error,
+    },
+    /// None of the workers could be kept running.
+    Workers {
+        /// Why the last of them failed.
+        reason: String,
     },
     /// The process's signals or threads can't be set up.
     Process(io::Error),
@@ -83,6 +90,9 @@ impl fmt::Display for ServerError {
                     "worker {index} can't run: {error}; --io auto takes the driver that can"
                 )
             }
+            ServerError::Workers { reason } => {
+                write!(out, "no worker can be kept running: {reason}")
+            }
             ServerError::Process(error) => write!(out, "can't start: {error}"),
         }
     }
@@ -109,17 +119,21 @@ fn advice(address: SocketAddr, error: &io::Error) -> String {
 /// Runs the server until it is told to stop by SIGINT or SIGTERM: then nothing more is accepted,
 /// and what is under way is finished within the configured time. A second signal ends it at once.
 ///
+/// A worker that fails or panics ends its own connections only. It is started anew after a pause,
+/// which grows from 0.1 to 10 seconds while it fails again within a minute; the others go on
+/// meanwhile.
+///
 /// To be called on the main thread before any other is started, because it takes the process's
 /// signals.
 ///
 /// # Errors
-/// When it can't start, with everything undone; or when every worker has failed.
+/// When it can't start, with everything undone; or when no worker can be kept running, which is so
+/// when none is and each has failed eight times in a row.
 pub fn run(config: Config) -> Result<(), ServerError> {
     let signals = Signals::block().map_err(ServerError::Process)?;
     log::init_events(config.log.events);
-    let descriptors = raise_descriptor_limit().map_err(ServerError::Process)?;
     let config = Arc::new(config);
-    let server = Server::start(&config, descriptors)?;
+    let server = Server::start(&config)?;
     server.announce();
     let events = server.events.0.clone();
     std::thread::Builder::new()
@@ -131,26 +145,26 @@ pub fn run(config: Config) -> Result<(), ServerError> {
             }
         })
         .map_err(ServerError::Process)?;
-    server.control()
+    server.supervise()
 }
 
-/// What the control thread hears.
-enum Event {
-    Ready(DriverChoice),
-    Ended(usize, Ending),
-    Signal(Signal),
+/// One of the workers: its thread, or the lack of it.
+struct Post {
+    state: State,
+    back_off: BackOff,
 }
 
-/// How a worker's thread ended.
-enum Ending {
-    Done,
-    Failed(io::Error),
-    Panicked,
+enum State {
+    Running(Running),
+    /// It has failed, and is started anew then.
+    Resting(Instant),
+    Ended,
 }
 
 struct Running {
+    since: Instant,
     orders: Sender<Order>,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
 struct Server {
@@ -163,13 +177,14 @@ struct Server {
     admission: Arc<Admission>,
     log: Option<LogThread>,
     stats: Vec<Arc<WorkerStats>>,
-    workers: Vec<Option<Running>>,
+    workers: Vec<Post>,
+    /// What each of them runs on.
     driver: Option<DriverChoice>,
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
 }
 
 impl Server {
-    fn start(config: &Arc<Config>, descriptors: u64) -> Result<Server, ServerError> {
+    fn start(config: &Arc<Config>) -> Result<Server, ServerError> {
         let open = |root: &config::Root| {
             Directory::open(&root.root).map_err(|error| ServerError::Root {
                 path: root.root.clone(),
@@ -179,6 +194,7 @@ impl Server {
         let directories = config.roots.iter().map(open).collect::<Result<_, _>>()?;
         let log = LogThread::open(&config.log).map_err(ServerError::AccessLog)?;
         let limits = config.limits;
+        let descriptors = raise_descriptor_limit().map_err(ServerError::Process)?;
         let mut server = Server {
             config: Arc::clone(config),
             directories,
@@ -206,7 +222,10 @@ impl Server {
                 .map(|(group, root)| (group.remove(0), *root));
             let listeners = listeners.collect();
             let running = server.spawn(index, listeners)?;
-            server.workers.push(Some(running));
+            server.workers.push(Post {
+                state: State::Running(running),
+                back_off: BackOff::default(),
+            });
         }
         server.await_ready()?;
         Ok(server)
@@ -254,21 +273,18 @@ impl Server {
             .name(format!("ringway-{index}"))
             .spawn(move || {
                 let ready = |choice: &DriverChoice| {
-                    let _ = events.send(Event::Ready(choice.clone()));
+                    let _ = events.send(Event::Ready(index, choice.clone()));
                 };
                 let ran = catch_unwind(AssertUnwindSafe(|| worker::run(spec, mail, ready)));
-                let ending = match ran {
-                    Ok(Ok(())) => Ending::Done,
-                    Ok(Err(error)) => Ending::Failed(error),
-                    Err(_) => Ending::Panicked,
-                };
+                let ending = ran.unwrap_or(Ending::Panicked);
                 // The control thread may have gone, and the process with it.
                 let _ = events.send(Event::Ended(index, ending));
             })
             .map_err(ServerError::Process)?;
         Ok(Running {
+            since: Instant::now(),
             orders,
-            thread: Some(thread),
+            thread,
         })
     }
 
@@ -292,7 +308,7 @@ impl Server {
     fn await_ready(&mut self) -> Result<(), ServerError> {
         for _ in 0..self.config.workers {
             match self.events.1.recv() {
-                Ok(Event::Ready(choice)) => self.driver = Some(choice),
+                Ok(Event::Ready(_, choice)) => self.driver = Some(choice),
                 Ok(Event::Ended(index, Ending::Failed(error))) => {
                     return Err(ServerError::Worker { index, error });
                 }
@@ -307,119 +323,48 @@ impl Server {
 
     /// The lines that a person sees at start; the first has the address to click.
     fn announce(&self) {
+        let mut text = String::new();
         for (address, root) in &self.bound {
             let path = self.config.roots[*root].root.display();
-            println!("serving {path} at http://{}/", reachable(*address));
+            text += &format!("serving {path} at http://{}/\n", reachable(*address));
         }
         if let Some(choice) = &self.driver {
-            println!("driver  {choice}");
+            text += &format!("driver  {choice}\n");
         }
         let workers = self.config.workers;
         let plural = if workers == 1 { "" } else { "s" };
+        text += &format!("workers {workers} thread{plural}, ");
         if self.cpus.is_empty() {
-            println!("workers {workers} thread{plural}, not pinned");
+            text += "not pinned\n";
         } else {
             let cpus: Vec<String> = (0..workers)
                 .map(|index| self.cpus[index % self.cpus.len()].to_string())
                 .collect();
-            println!(
-                "workers {workers} thread{plural}, on CPU {}",
-                cpus.join(", ")
-            );
+            text += &format!("on CPU {}\n", cpus.join(", "));
         }
+        // A reader that has gone doesn't want to know.
+        let _ = io::stdout().write_all(text.as_bytes());
     }
 
-    /// Listens to signals and to workers until the last of them has ended.
-    fn control(mut self) -> Result<(), ServerError> {
-        let mut drain_until: Option<Instant> = None;
-        while self.workers.iter().any(Option::is_some) {
-            let event = match drain_until {
-                None => self.events.1.recv().ok(),
-                Some(until) => {
-                    let left = until.saturating_duration_since(Instant::now());
-                    self.events.1.recv_timeout(left).ok()
-                }
-            };
-            match event {
-                Some(Event::Signal(Signal::Terminate)) if drain_until.is_none() => {
-                    let patience = self.config.shutdown_timeout;
-                    tracing::info!(
-                        seconds = patience.as_secs_f64(),
-                        "ending: no more connections"
-                    );
-                    drain_until = Some(Instant::now() + patience + TEARDOWN_PATIENCE);
-                    self.drain(patience);
-                }
-                Some(Event::Signal(Signal::Terminate)) => {
-                    tracing::warn!("ended at once by a second signal");
-                    return Ok(());
-                }
-                Some(Event::Signal(Signal::Reopen)) => {
-                    tracing::info!("access log opened anew");
-                    self.log.iter().for_each(LogThread::reopen);
-                }
-                Some(Event::Ended(index, ending)) => {
-                    self.take_ended(index, ending, drain_until.is_some())?;
-                }
-                Some(Event::Ready(..)) => {}
-                // Out of patience: what a worker still holds ends with the process.
-                None => break,
-            }
-        }
-        if let Some(log) = self.log.take() {
-            log.finish(LOG_PATIENCE);
-        }
-        tracing::info!("ended");
-        Ok(())
-    }
-
-    fn drain(&self, patience: Duration) {
-        for running in self.workers.iter().flatten() {
-            // A full mailbox has the same order in it.
-            let _ = running.orders.send(Order::Drain(patience));
-        }
-    }
-
-    fn take_ended(
-        &mut self,
-        index: usize,
-        ending: Ending,
-        is_draining: bool,
-    ) -> Result<(), ServerError> {
-        if let Some(mut running) = self.workers[index].take()
-            && let Some(thread) = running.thread.take()
-        {
-            // It has sent its last event; a panic was caught inside.
-            let _ = thread.join();
-        }
-        match ending {
-            Ending::Done => {}
-            _ if is_draining => {}
-            Ending::Failed(error) => return Err(ServerError::Worker { index, error }),
-            Ending::Panicked => {
-                tracing::error!(worker = index, "a worker panicked: starting it anew");
-                self.stats[index].count(Counter::Panics);
-                self.stats[index].count(Counter::Restarts);
-                let listeners = self.rebind()?;
-                self.workers[index] = Some(self.spawn(index, listeners)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// One more socket of each address, beside those of the workers that are left.
+    /// One more socket of each address, for a worker that is started anew.
     fn rebind(&self) -> Result<Vec<(ListenSocket, usize)>, ServerError> {
+        let is_running = |post: &Post| matches!(post.state, State::Running(_));
+        let has_siblings = self.workers.iter().any(is_running);
         let mut bound = self.bound.iter();
         let mut sockets = Vec::new();
         for listener in &self.config.listeners {
             let options = listen_options(listener);
             for _ in &listener.addresses {
                 let (address, root) = bound.next().expect("one for each address");
-                let socket = ListenSocket::bind_sibling(*address, &options).map_err(|error| {
-                    ServerError::Listen {
-                        address: *address,
-                        error,
-                    }
+                // Without siblings the port is free, and may be another program's by now.
+                let socket = if has_siblings {
+                    ListenSocket::bind_sibling(*address, &options)
+                } else {
+                    ListenSocket::bind_first(*address, &options)
+                };
+                let socket = socket.map_err(|error| ServerError::Listen {
+                    address: *address,
+                    error,
                 })?;
                 sockets.push((socket, *root));
             }

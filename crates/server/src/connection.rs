@@ -43,7 +43,7 @@ pub(crate) struct Connection {
     /// Answers that wait for the input to be used up.
     gathered: Vec<u8>,
     requests: u32,
-    _place: Place,
+    place: Place,
 }
 
 /// Where a connection stands when a request has been dealt with.
@@ -101,7 +101,7 @@ impl Connection {
             scan: HeadScan::default(),
             gathered: Vec::new(),
             requests: 0,
-            _place: place,
+            place,
         }
     }
 
@@ -113,7 +113,7 @@ impl Connection {
             Err(end) => Err(end),
         };
         let end = ended.err().unwrap_or(End::Orderly);
-        self.worker.count_end(end);
+        self.place.count_end(end);
         if end == End::WriteStall {
             // Or the kernel would keep what nobody takes.
             self.stream.reset();
@@ -167,7 +167,7 @@ impl Connection {
         self.scan = HeadScan::default();
         self.requests += 1;
         worker.stats.count(Counter::Requests);
-        worker.inject_panic(head.target);
+        worker.inject_fault(head.target);
         let begun = worker.begin_log();
         let is_over = self.requests == worker.limits.requests_per_connection;
         let keep_alive = head.keep_alive && !is_over && !worker.is_draining();

@@ -1,5 +1,10 @@
 //! One worker: what its connections share, and its life from start to drain.
 
+#[cfg(any(debug_assertions, feature = "fault-injection"))]
+mod faults;
+#[cfg(test)]
+mod tests;
+
 use crate::admission::{Admission, Ticket};
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -15,9 +20,12 @@ use ringway_runtime::{
     TcpStream, cpu, sleep, spawn,
 };
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::AddAssign;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -53,10 +61,50 @@ pub(crate) enum Order {
     Drain(Duration),
 }
 
+/// How a worker ended.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// It was told to.
+    Drained(Drained),
+    /// Its driver failed, or it had none to begin with.
+    Failed(io::Error),
+    /// It panicked, outside of any connection's task.
+    Panicked,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ending::Drained(_) => out.write_str("it ended"),
+            Ending::Failed(error) => error.fmt(out),
+            Ending::Panicked => out.write_str("it panicked"),
+        }
+    }
+}
+
+/// What became of the connections that were open when a worker was told to end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Drained {
+    /// Waited for a request, and were closed at once.
+    pub(crate) idle: usize,
+    /// Had a request under way.
+    pub(crate) busy: usize,
+    /// Of the busy ones: how many didn't finish in time.
+    pub(crate) cut: usize,
+}
+
+impl AddAssign for Drained {
+    fn add_assign(&mut self, other: Drained) {
+        self.idle += other.idle;
+        self.busy += other.busy;
+        self.cut += other.cut;
+    }
+}
+
 /// What the connections of a worker share.
 pub(crate) struct Worker {
     #[cfg(any(debug_assertions, feature = "fault-injection"))]
-    panic_path: Option<String>,
+    faults: faults::Faults,
     pub(crate) limits: Limits,
     pub(crate) roots: Vec<Root>,
     pub(crate) clock: Clock,
@@ -76,6 +124,7 @@ pub(crate) struct Worker {
 struct Throttled {
     refused: Throttle,
     accept_errors: Throttle,
+    panics: Throttle,
 }
 
 impl Default for Throttled {
@@ -84,6 +133,7 @@ impl Default for Throttled {
         Throttled {
             refused: throttle(),
             accept_errors: throttle(),
+            panics: throttle(),
         }
     }
 }
@@ -103,17 +153,35 @@ impl Throttled {
                 "failed to accept: most likely out of descriptors (ulimit -n)"
             );
         }
+        if let Some(count) = self.panics.due(now) {
+            tracing::error!(
+                count,
+                "connections ended by a panic, whose message is on standard error"
+            );
+        }
     }
 }
 
 /// A connection's place among the worker's and the process's; given back when dropped.
 pub(crate) struct Place {
     worker: Rc<Worker>,
+    is_counted: bool,
     _ticket: Ticket,
+}
+
+impl Place {
+    /// Counts the connection out, by whose fault it ended.
+    pub(crate) fn count_end(&mut self, end: End) {
+        self.is_counted = true;
+        self.worker.count_end(end);
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if !self.is_counted {
+            self.worker.count_cut();
+        }
         let open = self.worker.open_count.get() - 1;
         self.worker.open_count.set(open);
         self.worker.stats.set(Counter::Open, open as u64);
@@ -125,25 +193,33 @@ impl Drop for Place {
     }
 }
 
-/// Runs a worker on this thread until it is told to end. `ready` hears once which driver it has.
-///
-/// # Errors
-/// When no driver can run here, or the driver fails.
+/// Runs a worker on this thread until it is told to end, or can't go on. `ready` hears once which
+/// driver it has.
 pub(crate) fn run(
     spec: Spec,
     orders: Receiver<Order>,
     ready: impl FnOnce(&DriverChoice),
-) -> io::Result<()> {
+) -> Ending {
     if let Some(cpu) = spec.cpu
         && let Err(error) = cpu::pin_current_thread(cpu)
     {
         tracing::warn!(worker = spec.index, cpu, %error, "not pinned to its CPU");
     }
-    let mut runtime = Runtime::new(&spec.options)?;
+    let mut runtime = match Runtime::new(&spec.options) {
+        Ok(runtime) => runtime,
+        Err(error) => return Ending::Failed(error),
+    };
     if let Some(choice) = runtime.driver() {
         ready(choice);
     }
-    runtime.block_on(serve(spec, orders))?
+    // Caught here, so that the connections don't end in the middle of unwinding: one that does has
+    // itself panicked.
+    let served = catch_unwind(AssertUnwindSafe(|| runtime.block_on(serve(spec, orders))));
+    match served {
+        Ok(Ok(Ok(drained))) => Ending::Drained(drained),
+        Ok(Ok(Err(error)) | Err(error)) => Ending::Failed(error),
+        Err(_) => Ending::Panicked,
+    }
 }
 
 /// What [`serve_on`] has started.
@@ -190,8 +266,7 @@ pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<Served> {
     Ok(Served { address, stats })
 }
 
-async fn serve(spec: Spec, mut orders: Receiver<Order>) -> io::Result<()> {
-    let index = spec.index;
+async fn serve(spec: Spec, orders: Receiver<Order>) -> io::Result<Drained> {
     let (worker, sockets) = Worker::new(spec);
     let mut accepting = Vec::new();
     for (socket, root) in sockets {
@@ -199,31 +274,31 @@ async fn serve(spec: Spec, mut orders: Receiver<Order>) -> io::Result<()> {
         accepting.push(spawn(Rc::clone(&worker).accept_all(listener, root)));
     }
     drop(spawn(Rc::clone(&worker).tick()));
-    // Without an order (the control thread is gone) there is nothing to wait for either.
-    let patience = match orders.receive().await {
+    let patience = match worker.next_order(orders).await? {
         Some(Order::Drain(patience)) => patience,
+        // The control thread is gone: there is nothing to wait for either.
         None => Duration::ZERO,
     };
     accepting.into_iter().for_each(|task| task.cancel());
-    worker.is_draining.set(true);
-    ringway_runtime::wake_receivers();
-    let left = worker.open_count.get();
-    if ringway_runtime::timeout(patience, worker.is_empty())
-        .await
-        .is_err()
-    {
-        let cut = worker.open_count.get();
-        tracing::warn!(
-            worker = index,
-            under_way = left,
-            cut,
-            "connections were cut"
-        );
-    }
+    let drained = worker.drain(patience).await;
     if let Some(log) = &mut *worker.log.borrow_mut() {
         log.flush();
     }
-    Ok(())
+    Ok(drained)
+}
+
+/// Lets the other tasks have so many turns.
+async fn turns(count: usize) {
+    let mut left = count;
+    poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(());
+        }
+        left -= 1;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 impl Worker {
@@ -266,7 +341,7 @@ impl Worker {
             open_count: Cell::new(0),
             emptied: RefCell::new(None),
             #[cfg(any(debug_assertions, feature = "fault-injection"))]
-            panic_path: spec.config.panic_path.clone(),
+            faults: faults::Faults::at(spec.config.panic_path.clone()),
             throttled: RefCell::default(),
         };
         (Rc::new(worker), spec.listeners)
@@ -315,11 +390,43 @@ impl Worker {
         self.stats.set(Counter::Open, self.open_count.get() as u64);
         let place = Place {
             worker: Rc::clone(self),
+            is_counted: false,
             _ticket: ticket,
         };
         drop(spawn(
             Connection::new(stream, Rc::clone(self), root, peer, place).run(),
         ));
+    }
+
+    /// The next order; `None` when nobody is left who could give one.
+    ///
+    /// # Errors
+    /// A failure that was asked for, in builds that have such.
+    async fn next_order(&self, mut orders: Receiver<Order>) -> io::Result<Option<Order>> {
+        poll_fn(|context| {
+            #[cfg(any(debug_assertions, feature = "fault-injection"))]
+            if let Some(failure) = self.faults.take(context.waker()) {
+                return Poll::Ready(Err(failure));
+            }
+            orders.poll_receive(context).map(Ok)
+        })
+        .await
+    }
+
+    /// Ends the connections: idle ones at once, the others when they are done or `patience` is over.
+    async fn drain(&self, patience: Duration) -> Drained {
+        let open = self.open_count.get();
+        self.is_draining.set(true);
+        ringway_runtime::wake_receivers();
+        // In the next turn they are woken, in the one after that they have run.
+        turns(2).await;
+        let busy = self.open_count.get();
+        let finished = ringway_runtime::timeout(patience, self.is_empty()).await;
+        Drained {
+            idle: open - busy,
+            busy,
+            cut: finished.map_or_else(|_| self.open_count.get(), |()| 0),
+        }
     }
 
     async fn is_empty(&self) {
@@ -355,8 +462,25 @@ impl Worker {
         }
     }
 
-    /// Counts a connection out, by whose fault it ended.
-    pub(crate) fn count_end(&self, end: End) {
+    /// Counts a connection out that didn't come to its end.
+    fn count_cut(&self) {
+        if std::thread::panicking() {
+            self.stats.count(Counter::Panics);
+            self.stats.count(Counter::ClosedUs);
+            // A second panic would end the process.
+            if let Ok(mut throttled) = self.throttled.try_borrow_mut() {
+                throttled.panics.add(1);
+                throttled.tell(ringway_runtime::now());
+            }
+        } else if self.is_draining() {
+            self.count_end(End::Shutdown);
+        } else {
+            // The worker can't go on.
+            self.stats.count(Counter::ClosedUs);
+        }
+    }
+
+    fn count_end(&self, end: End) {
         let (fault, timeout) = match end {
             End::Orderly => (Counter::ClosedOrderly, None),
             End::Broken | End::Malformed => (Counter::ClosedClient, None),
@@ -390,16 +514,10 @@ impl Worker {
         }
     }
 
-    /// Panics if this target is the one that tests have named for it.
-    pub(crate) fn inject_panic(&self, target: &[u8]) {
+    /// Goes wrong if this target is one that tests have named for it.
+    pub(crate) fn inject_fault(&self, target: &[u8]) {
         #[cfg(any(debug_assertions, feature = "fault-injection"))]
-        if self
-            .panic_path
-            .as_ref()
-            .is_some_and(|path| path.as_bytes() == target)
-        {
-            panic!("injected by --inject-panic");
-        }
+        self.faults.inject(target);
         let _ = target;
     }
 }

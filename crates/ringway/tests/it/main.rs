@@ -19,3 +19,4 @@ mod malformed;
 mod requests;
 mod site;
 mod slowness;
+mod workers;

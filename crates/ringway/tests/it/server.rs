@@ -222,6 +222,11 @@ impl Server {
         eventually("the server ends", || self.child.try_wait().unwrap())
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Stops it in good order and says what it printed.
     #[track_caller]
     pub(crate) fn stop(mut self) -> Ended {
@@ -248,6 +253,11 @@ impl Server {
             stdout: whole(&self.stdout),
             stderr: whole(&self.stderr),
         }
+    }
+
+    /// Standard error of a server that has ended.
+    pub(crate) fn all_errors(&self) -> String {
+        self.ended(None).stderr
     }
 
     /// Standard error so far.

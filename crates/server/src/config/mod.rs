@@ -66,8 +66,9 @@ pub struct Config {
     pub limits: Limits,
     /// The logs.
     pub log: Log,
-    /// A request for this path panics in its worker. For tests of what happens then: it exists in
-    /// debug builds and with the feature `fault-injection` only.
+    /// A request for this path panics, one for `worker` below it makes its worker panic, one for
+    /// `failure` makes its worker fail. For tests of what happens then: it exists in debug builds
+    /// and with the feature `fault-injection` only.
     #[cfg(any(debug_assertions, feature = "fault-injection"))]
     pub panic_path: Option<String>,
 }

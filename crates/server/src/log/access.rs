@@ -49,6 +49,8 @@ pub struct LogThread {
     mail: Sender<Message>,
     format: Arc<Format>,
     counts: Arc<Counts>,
+    /// Whether it can be opened anew.
+    is_file: bool,
     /// Closed by the thread's end.
     ended: Receiver<()>,
 }
@@ -109,6 +111,7 @@ impl LogThread {
         let (mail, inbox) = mpsc::channel();
         let (end, ended) = mpsc::channel();
         let counts = Arc::new(Counts::default());
+        let is_file = reopen.is_some();
         let writer = Writer::new(Box::new(sink), reopen, Arc::clone(&counts));
         thread::Builder::new()
             .name("ringway-log".to_owned())
@@ -120,6 +123,7 @@ impl LogThread {
             mail,
             format: Arc::new(format),
             counts,
+            is_file,
             ended,
         })
     }
@@ -145,12 +149,14 @@ impl LogThread {
     }
 
     /// Opens the file by its path again, which is how a log is rotated: rename, then this. What
-    /// was handed over before still goes to the old file. Standard output stays as it is.
+    /// was handed over before still goes to the old file. `false` where there is no file: standard
+    /// output stays as it is.
     ///
-    /// When it can't be opened, the old one is kept and an event says so.
-    pub fn reopen(&self) {
+    /// An event says that it was opened; or that it couldn't be, and the old one is kept.
+    pub fn reopen(&self) -> bool {
         // A thread that is gone has nothing to open.
         let _ = self.mail.send(Message::Reopen);
+        self.is_file
     }
 
     /// Writes what has been handed over, and ends. To be called after the workers' last
@@ -400,6 +406,7 @@ impl Writer {
                 self.skip_torn_line();
                 self.sink = sink;
                 self.is_failing = false;
+                tracing::info!("the access log is opened anew");
             }
             Err(error) => {
                 tracing::error!("cannot open the access log anew: {error}; it goes on where it was")

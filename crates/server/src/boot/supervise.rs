@@ -1,0 +1,223 @@
+//! While the server runs: signals, workers that fail and are started anew, and the end.
+//!
+//! One thread hears all of it as [`Event`]s, in one queue. It is never waited for: workers serve
+//! whatever happens here.
+
+use super::{Post, Running, Server, ServerError, State};
+use crate::log::LogThread;
+use crate::stats::{Counter, Snapshot};
+use crate::worker::{Drained, Ending, Order};
+use ringway_runtime::DriverChoice;
+use ringway_runtime::process::Signal;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+/// After the drain's own deadline, how long a worker may take to call back what the kernel holds.
+const TEARDOWN_PATIENCE: Duration = Duration::from_secs(8);
+/// How long the access log may take to write what it has when the server ends.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the control thread hears.
+pub(super) enum Event {
+    Ready(usize, DriverChoice),
+    Ended(usize, Ending),
+    Signal(Signal),
+}
+
+impl Server {
+    /// Serves until it is told to end, or can't go on; then ends in good order.
+    pub(super) fn supervise(mut self) -> Result<(), ServerError> {
+        let served = self.serve();
+        if served.is_ok() {
+            self.drain();
+        }
+        if let Some(log) = self.log.take() {
+            log.finish(LOG_PATIENCE);
+        }
+        served
+    }
+
+    /// Until a signal says that it is enough.
+    ///
+    /// # Errors
+    /// When no worker runs, and there is no hope for any.
+    fn serve(&mut self) -> Result<(), ServerError> {
+        loop {
+            match self.next_event(self.next_start()) {
+                Some(Event::Signal(Signal::Terminate)) => return Ok(()),
+                Some(Event::Signal(Signal::Reopen)) => self.reopen_log(),
+                Some(Event::Ready(index, choice)) => {
+                    tracing::info!(worker = index, driver = %choice, "a worker runs again");
+                }
+                Some(Event::Ended(index, ending)) => {
+                    if matches!(ending, Ending::Panicked) {
+                        self.stats[index].count(Counter::Panics);
+                    }
+                    self.put_to_rest(index, &ending.to_string())?;
+                }
+                None => self.start_rested()?,
+            }
+        }
+    }
+
+    /// The next event, or `None` when there is none until then.
+    fn next_event(&self, until: Option<Instant>) -> Option<Event> {
+        let events = &self.events.1;
+        let Some(until) = until else {
+            return Some(events.recv().expect("a sender is kept beside the receiver"));
+        };
+        match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => {
+                unreachable!("a sender is kept beside the receiver")
+            }
+        }
+    }
+
+    /// When a worker is to be started anew, if one is.
+    fn next_start(&self) -> Option<Instant> {
+        let rests = self.workers.iter().filter_map(|post| match post.state {
+            State::Resting(until) => Some(until),
+            State::Running(_) | State::Ended => None,
+        });
+        rests.min()
+    }
+
+    /// Takes a worker that has failed, or could not be started, out of service for a while.
+    fn put_to_rest(&mut self, index: usize, reason: &str) -> Result<(), ServerError> {
+        let now = Instant::now();
+        let post = &mut self.workers[index];
+        let ran = match std::mem::replace(&mut post.state, State::Ended) {
+            State::Running(running) => {
+                // It has sent its last event.
+                let _ = running.thread.join();
+                now - running.since
+            }
+            State::Resting(_) | State::Ended => Duration::ZERO,
+        };
+        let pause = post.back_off.fail(ran);
+        post.state = State::Resting(now + pause);
+        let is_lost =
+            |post: &Post| !matches!(post.state, State::Running(_)) && post.back_off.is_hopeless();
+        if self.workers.iter().all(is_lost) {
+            let reason = reason.to_owned();
+            return Err(ServerError::Workers { reason });
+        }
+        tracing::error!(
+            worker = index,
+            reason,
+            pause_seconds = pause.as_secs_f64(),
+            "a worker is down, to be started anew after a pause"
+        );
+        Ok(())
+    }
+
+    /// Starts those whose pause is over.
+    fn start_rested(&mut self) -> Result<(), ServerError> {
+        let now = Instant::now();
+        for index in 0..self.workers.len() {
+            if !matches!(self.workers[index].state, State::Resting(until) if until <= now) {
+                continue;
+            }
+            match self.start_again(index) {
+                Ok(running) => self.workers[index].state = State::Running(running),
+                Err(error) => self.put_to_rest(index, &error.to_string())?,
+            }
+        }
+        Ok(())
+    }
+
+    fn start_again(&self, index: usize) -> Result<Running, ServerError> {
+        let listeners = self.rebind()?;
+        // Before it runs: from then on its counters are its own.
+        self.stats[index].count(Counter::Restarts);
+        self.spawn(index, listeners)
+    }
+
+    fn reopen_log(&self) {
+        if !self.log.as_ref().is_some_and(LogThread::reopen) {
+            tracing::info!(
+                "SIGHUP: there is no access log file to open anew, and a configuration is read \
+                 at the start only"
+            );
+        }
+    }
+
+    /// Ends the workers: what is under way is finished, as far as patience and signals allow.
+    fn drain(&mut self) {
+        let patience = self.config.shutdown_timeout;
+        tracing::info!(
+            connections = self.open_count(),
+            patience_seconds = patience.as_secs_f64(),
+            "ending: no more connections are taken, answers under way are finished"
+        );
+        for post in &mut self.workers {
+            match &post.state {
+                State::Running(running) => {
+                    // A full mailbox has the same order in it.
+                    let _ = running.orders.send(Order::Drain(patience));
+                }
+                State::Resting(_) | State::Ended => post.state = State::Ended,
+            }
+        }
+        let until = Instant::now() + patience + TEARDOWN_PATIENCE;
+        let mut drained = Drained::default();
+        while self.is_any_running() {
+            match self.next_event(Some(until)) {
+                Some(Event::Signal(Signal::Terminate)) => {
+                    tracing::warn!(
+                        connections = self.open_count(),
+                        "ended at once by a second signal"
+                    );
+                    return;
+                }
+                Some(Event::Signal(Signal::Reopen)) => self.reopen_log(),
+                Some(Event::Ready(..)) => {}
+                Some(Event::Ended(index, ending)) => {
+                    self.workers[index].state = State::Ended;
+                    match ending {
+                        Ending::Drained(worker) => drained += worker,
+                        failure => tracing::error!(worker = index, reason = %failure,
+                            "a worker failed while it was ending"),
+                    }
+                }
+                // What a worker still holds ends with the process.
+                None => {
+                    tracing::warn!("a worker could not be ended in time");
+                    break;
+                }
+            }
+        }
+        tell(drained);
+    }
+
+    fn is_any_running(&self) -> bool {
+        let is_running = |post: &Post| matches!(post.state, State::Running(_));
+        self.workers.iter().any(is_running)
+    }
+
+    /// Connections open now.
+    fn open_count(&self) -> u64 {
+        let mut sum = Snapshot::default();
+        for stats in &self.stats {
+            sum += stats.snapshot();
+        }
+        sum.value(Counter::Open)
+    }
+}
+
+/// What became of the connections.
+fn tell(drained: Drained) {
+    let Drained { idle, busy, cut } = drained;
+    if cut > 0 {
+        tracing::warn!(
+            idle,
+            finished = busy - cut,
+            cut,
+            "ended: connections were cut, their time was up"
+        );
+    } else {
+        tracing::info!(idle, finished = busy, cut, "ended");
+    }
+}
