@@ -9,13 +9,31 @@ use std::mem::MaybeUninit;
 /// # Errors
 /// As `setrlimit(2)`.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
+    raise_descriptor_limit_to(0)
+}
+
+/// The same, and raises the hard limit to `wanted` where that is more and this process has the
+/// right (`CAP_SYS_RESOURCE`).
+///
+/// # Errors
+/// As `setrlimit(2)`.
+pub fn raise_descriptor_limit_to(wanted: u64) -> io::Result<u64> {
     let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
+    let raise_to = |maximum| {
         let raised = Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
+            current: maximum,
+            maximum,
         };
-        setrlimit(Resource::Nofile, raised)?;
+        setrlimit(Resource::Nofile, raised)
+    };
+    if let Some(maximum) = limit.maximum
+        && maximum < wanted
+        && raise_to(Some(wanted)).is_ok()
+    {
+        return Ok(wanted);
+    }
+    if limit.current != limit.maximum {
+        raise_to(limit.maximum)?;
     }
     Ok(limit.maximum.unwrap_or(u64::MAX))
 }

@@ -1,6 +1,6 @@
 //! Who may have a connection: the limit of all connections, and the limit for one address.
 //!
-//! Both are counted across all workers, without a lock: a total, and a table of addresses. A worker
+//! [`Bound`] says what the first is. Both are counted across all workers, without a lock: a total, and a table of addresses. A worker
 //! asks once for each accepted connection and keeps the [`Ticket`] as long as the connection lives;
 //! dropping it gives both places back, whatever ended the connection. What is done with a refused
 //! connection, and what is counted of it, is the worker's business.
@@ -31,6 +31,76 @@ use table::{Place, Table};
 /// With 131,072 cells, the limit holds for practically every address until some 65,000 different
 /// ones are connected at once; then more and more of them go uncounted (see [`table`]).
 const SETS_MAX: u32 = 1 << 14;
+
+/// The most connections that are accepted before they are refused, while the bound is reached:
+/// what a listener hands over in one turn. They take descriptors as well, for a moment.
+const REFUSALS_AT_ONCE: u64 = 256;
+/// With a default below this, the start says so.
+const FEW: u32 = 512;
+
+/// How many connections there may be, by what was asked for and the descriptors that there are.
+///
+/// A connection needs one for its socket and, while a file is sent from disk, one for that. Who
+/// names no number gets as many as can have both; who names one is taken at his word as long as
+/// there are descriptors for the sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bound {
+    pub(crate) connections: u32,
+    /// How many can have a file, too.
+    with_files: u32,
+}
+
+impl Bound {
+    /// For `wanted` connections (0: as many as is good) in a process that may have `descriptors`,
+    /// and has `own` of them whatever it does. At least one.
+    pub(crate) fn new(wanted: u32, descriptors: u64, own: u64) -> Bound {
+        let free = descriptors.saturating_sub(own);
+        let free = free - REFUSALS_AT_ONCE.min(free / 8);
+        let count = |number: u64| u32::try_from(number.max(1)).unwrap_or(u32::MAX);
+        let with_files = count(free / 2);
+        let connections = match wanted {
+            0 => with_files,
+            wanted => wanted.min(count(free)),
+        };
+        Bound {
+            connections,
+            with_files,
+        }
+    }
+
+    /// The descriptors with which `wanted` connections can have a file each; 0 where none are
+    /// wanted in particular.
+    pub(crate) fn descriptors_for(wanted: u32, own: u64) -> u64 {
+        match wanted {
+            0 => 0,
+            wanted => own + 2 * u64::from(wanted) + REFUSALS_AT_ONCE,
+        }
+    }
+
+    /// What whoever asked for `wanted` connections should know.
+    pub(crate) fn advice(self, wanted: u32, descriptors: u64) -> Option<String> {
+        let Bound {
+            connections,
+            with_files,
+        } = self;
+        let what = if wanted > connections {
+            format!("at most {connections} connections, not {wanted}: more sockets can't be open")
+        } else if wanted > with_files {
+            format!(
+                "beyond {with_files} of {wanted} connections, a file may find no descriptor and be \
+                 answered 503"
+            )
+        } else if wanted == 0 && connections < FEW {
+            format!("at most {connections} connections")
+        } else {
+            return None;
+        };
+        Some(format!(
+            "{what}, with {descriptors} descriptors; to have more, raise the hard limit (ulimit \
+             -Hn, LimitNOFILE=)"
+        ))
+    }
+}
 
 /// The connections there are, and how many there may be; one for the whole server.
 ///

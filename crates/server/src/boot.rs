@@ -4,13 +4,13 @@
 mod back_off;
 mod supervise;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Bound};
 use crate::config::{self, Address, Config, Listener};
 use crate::log::{self, LogThread};
 use crate::stats::WorkerStats;
 use crate::worker::{self, Ending, Order, Spec};
 use back_off::BackOff;
-use ringway_runtime::process::{Signals, raise_descriptor_limit};
+use ringway_runtime::process::{Signals, raise_descriptor_limit_to};
 use ringway_runtime::{
     BlockingPool, Directory, DriverChoice, Io, Keepalive, ListenOptions, ListenSocket,
     RuntimeOptions, Sender, SocketOptions, cpu, mailbox,
@@ -26,9 +26,10 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 use supervise::Event;
 
-/// Descriptors that aren't connections: logs, epoll or ring, events, roots, files being sent.
-const SPARE_DESCRIPTORS: u64 = 64;
-const SPARE_FOR_EACH_WORKER: u64 = 16;
+/// Descriptors of the process whatever it does: standard ones, logs, and some that it inherits.
+const OWN_DESCRIPTORS: u64 = 12;
+/// Those of a worker beside its listeners: ring or epoll instance, event, timer, a spare one.
+const WORKER_DESCRIPTORS: u64 = 4;
 
 /// Why the server didn't start, or had to end.
 #[derive(Debug)]
@@ -194,7 +195,7 @@ impl Server {
         let directories = config.roots.iter().map(open).collect::<Result<_, _>>()?;
         let log = LogThread::open(&config.log).map_err(ServerError::AccessLog)?;
         let limits = config.limits;
-        let descriptors = raise_descriptor_limit().map_err(ServerError::Process)?;
+        let bound = bound_connections(config)?;
         let mut server = Server {
             config: Arc::clone(config),
             directories,
@@ -205,10 +206,7 @@ impl Server {
                 Vec::new()
             },
             blocking: BlockingPool::new(limits.blocking_threads, limits.blocking_queue),
-            admission: Admission::new(
-                connection_limit(config, descriptors),
-                limits.connections_per_address,
-            ),
+            admission: Admission::new(bound.connections, limits.connections_per_address),
             log,
             stats: (0..config.workers).map(|_| Arc::default()).collect(),
             workers: Vec::new(),
@@ -424,19 +422,20 @@ fn listen_options(listener: &Listener) -> ListenOptions {
     }
 }
 
-/// The bound of open connections: the configured one, within what descriptors allow.
-fn connection_limit(config: &Config, descriptors: u64) -> u32 {
-    let spare = SPARE_DESCRIPTORS + SPARE_FOR_EACH_WORKER * config.workers as u64;
-    // With very few descriptors half of them serve, rather than none.
-    let possible = descriptors
-        .saturating_sub(spare)
-        .max(descriptors / 2)
-        .max(1);
-    let possible = u32::try_from(possible).unwrap_or(u32::MAX);
-    match config.limits.connections {
-        0 => possible,
-        limit => limit.min(possible),
+/// The bound of open connections, said if it isn't the one that was asked for.
+fn bound_connections(config: &Config) -> Result<Bound, ServerError> {
+    let addresses: usize = config.listeners.iter().map(|one| one.addresses.len()).sum();
+    let own = OWN_DESCRIPTORS
+        + config.roots.len() as u64
+        + config.workers as u64 * (WORKER_DESCRIPTORS + addresses as u64);
+    let wanted = config.limits.connections;
+    let descriptors = raise_descriptor_limit_to(Bound::descriptors_for(wanted, own))
+        .map_err(ServerError::Process)?;
+    let bound = Bound::new(wanted, descriptors, own);
+    if let Some(advice) = bound.advice(wanted, descriptors) {
+        tracing::warn!("{advice}");
     }
+    Ok(bound)
 }
 
 /// The address as a browser on this machine can use it.

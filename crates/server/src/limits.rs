@@ -48,11 +48,17 @@ settings! {
         requests_per_connection: u32 = Integer { min: 0, max: 4_294_967_295 }, Is("0"),
             Shown("requests-per-connection");
 
-        /// Connections open at once, across all workers; 0 for as many as the descriptor limit
-        /// leaves room for (the hard limit: it is raised to that at start).
+        /// Connections open at once, across all workers; 0 for as many as can have two descriptors
+        /// each (the hard limit counts: the soft one is raised to it).
         ///
-        /// The descriptors are the real bound: accepting beyond them would fail in the middle of
-        /// a request in place of waiting in the backlog.
+        /// Two, because a file that is sent from disk takes one beside the socket's. A number of
+        /// your own holds as far as there are descriptors for the sockets, and the hard limit is
+        /// raised for it where the process may (`CAP_SYS_RESOURCE`); beyond half of them files may
+        /// find none and be answered 503, which does no harm where all is answered from memory.
+        /// The start says what is lowered. A connection beyond the bound is reset at once, as
+        /// nginx closes those beyond `worker_connections`: the client, or the balancer before it,
+        /// knows and can go elsewhere. In the backlog, where HAProxy's `maxconn` leaves them,
+        /// they would wait for others to be idle for long enough.
         connections: u32 = Integer { min: 0, max: 16_777_216 }, Is("0"), Shown("connections");
         /// Connections open at once from one address (for IPv6, one /64), across all workers; 0
         /// for no bound of its own.

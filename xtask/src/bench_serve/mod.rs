@@ -206,6 +206,9 @@ impl Setting<'_> {
             let port = free_port()?;
             match ringway(&self.programs, driver, self.site, port, body.file) {
                 Some(one) => {
+                    // Without a number it keeps a descriptor free for a file of each connection.
+                    let bound = (connections + 256).to_string();
+                    let one = one.argument("--connections").argument(bound);
                     let more = self.options.serve_argument.iter();
                     servers.push(more.fold(one, |one, argument| one.argument(argument)));
                 }

@@ -21,6 +21,7 @@ on_both_drivers!(
     reset_storms,
     no_descriptors_left,
     few_descriptors,
+    downloads_have_their_descriptors,
     an_index_that_cannot_be_read,
     few_buffers,
     log_on_a_full_disk,
@@ -95,7 +96,8 @@ fn no_descriptors_left(io: Io) {
     let tree = Tree::new();
     let large = content(2, 16 << 20);
     tree.write("large.bin", &large);
-    let server = with_descriptors(io, &tree, LIMIT, &[]);
+    // As many connections as there may be sockets, so that files find no descriptor.
+    let server = with_descriptors(io, &tree, LIMIT, &["--connections", "1000"]);
     server.expect_alive("/hello.txt", HELLO);
     let base = server.descriptors();
     let mut inside: Vec<Client> = (0..6).map(|_| server.connect()).collect();
@@ -141,6 +143,49 @@ fn no_descriptors_left(io: Io) {
         assert!(client.get("/large.bin").body == large);
     }
     server.expect_alive("/hello.txt", HELLO);
+    server.stop();
+}
+
+/// By default there are no more connections than can have a file each.
+fn downloads_have_their_descriptors(io: Io) {
+    const LIMIT: usize = 64;
+    let tree = Tree::new();
+    let large = content(7, 12 << 20);
+    tree.write("large.bin", &large);
+    let server = with_descriptors(io, &tree, LIMIT, &[]);
+    // All are in before any of them asks for a file.
+    let mut inside = Vec::new();
+    for _ in 0..LIMIT {
+        let Some(mut client) = try_thin_client(&server) else {
+            continue;
+        };
+        let sent = client.try_send(request("OPTIONS", "/", &[])).is_ok();
+        if sent && client.is_answered_within(Duration::from_secs(5)) && client.has_input() {
+            client.head();
+            inside.push(client);
+        }
+    }
+    assert!((10..32).contains(&inside.len()), "{} inside", inside.len());
+    for client in &mut inside {
+        client.send(request("GET", "/large.bin", &[]));
+        assert_eq!(client.head().status, 200);
+    }
+    // And there are some left for what isn't in memory yet.
+    drop(inside.pop());
+    eventually("a place is free", || {
+        let mut client = server.try_connect().ok()?;
+        client.try_send(request("GET", "/hello.txt", &[])).ok()?;
+        let is_answered = client.is_answered_within(Duration::from_secs(5));
+        (is_answered && client.has_input()).then(|| assert_eq!(client.response().body, HELLO))
+    });
+    let errors = server.errors();
+    let said = errors.lines().find(|line| line.contains("connections"));
+    let said = said.expect("the start says that there are few");
+    assert!(
+        said.contains("64 descriptors") && said.contains("ulimit"),
+        "{said}"
+    );
+    drop(inside);
     server.stop();
 }
 

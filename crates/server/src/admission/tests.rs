@@ -3,7 +3,7 @@
 mod interleavings;
 
 use super::table::Table;
-use super::{Admission, Refusal, Ticket, client};
+use super::{Admission, Bound, Refusal, Ticket, client};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -187,4 +187,68 @@ fn threads_never_exceed_an_address_limit() {
 #[test]
 fn threads_never_exceed_an_address_limit_in_one_set() {
     fight(4, 1, 7);
+}
+
+/// `wanted` connections of a process with so many descriptors, 20 of which are its own.
+fn check_bound(wanted: u32, descriptors: u64, connections: u32, advice: Option<&str>) {
+    let bound = Bound::new(wanted, descriptors, 20);
+    assert_eq!(bound.connections, connections, "{wanted} of {descriptors}");
+    let said = bound.advice(wanted, descriptors);
+    match advice {
+        None => assert_eq!(said, None),
+        Some(words) => assert!(
+            said.as_ref().is_some_and(|said| said.contains(words)),
+            "{said:?}"
+        ),
+    }
+}
+
+#[test]
+fn by_default_each_connection_may_have_a_file_too() {
+    // (20,000 - 20 - 256) / 2, and for fewer an eighth is what may be refused at once.
+    check_bound(0, 20_000, 9_862, None);
+    check_bound(0, 1_048_576, 524_150, None);
+    check_bound(
+        0,
+        100,
+        35,
+        Some("at most 35 connections, with 100 descriptors"),
+    );
+    check_bound(0, u64::MAX, u32::MAX, None);
+    for few in 0..24 {
+        check_bound(
+            0,
+            few,
+            1.max((few.saturating_sub(20) / 2) as u32),
+            Some("at most"),
+        );
+    }
+}
+
+#[test]
+fn a_bound_of_ones_own_holds_as_far_as_there_are_descriptors() {
+    check_bound(9_862, 20_000, 9_862, None);
+    check_bound(
+        9_863,
+        20_000,
+        9_863,
+        Some("beyond 9862 of 9863 connections, a file may"),
+    );
+    check_bound(19_724, 20_000, 19_724, Some("503"));
+    check_bound(
+        19_725,
+        20_000,
+        19_724,
+        Some("at most 19724 connections, not 19725"),
+    );
+    check_bound(10, 100, 10, None);
+}
+
+#[test]
+fn with_the_descriptors_asked_for_nothing_is_lowered() {
+    for wanted in [1, 10, 1_000, 10_000, 16_777_216] {
+        let descriptors = Bound::descriptors_for(wanted, 20);
+        check_bound(wanted, descriptors, wanted, None);
+    }
+    assert_eq!(Bound::descriptors_for(0, 20), 0);
 }
