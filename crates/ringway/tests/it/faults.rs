@@ -449,7 +449,10 @@ fn log_that_nobody_reads(io: Io) {
     let mut written = vec![0; 1 << 20];
     let length = pipe.read(&mut written).unwrap();
     let lines = check_lines(&written[..length]);
-    assert_eq!(lost(&ended.stderr) + lines, 3000, "{}", ended.stderr);
+    // Lines of the write that waits are in the pipe already, and counted as lost with their batch of
+    // 64 KiB: the system call hasn't said how far it is.
+    let told = lost(&ended.stderr) + lines;
+    assert!((3000..3009).contains(&told), "{told}: {}", ended.stderr);
 }
 
 /// libfaketime moves the clock of the day under the running server, and leaves the monotonic one.
