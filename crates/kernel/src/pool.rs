@@ -46,6 +46,17 @@ struct State {
     idle: usize,
 }
 
+impl State {
+    /// Whether a thread that has waited for a job ends. Then it is counted out at once, under the
+    /// lock that found nothing to do: whoever comes with a job next mustn't count on it.
+    fn leaves(&mut self, was_in_vain: bool) -> bool {
+        self.idle -= 1;
+        let leaves = was_in_vain && self.queue.is_empty();
+        self.threads -= usize::from(leaves);
+        leaves
+    }
+}
+
 impl BlockingPool {
     /// At most `threads_limit` threads (at least one), and `queue_limit` jobs that wait for one.
     pub fn new(threads_limit: usize, queue_limit: usize) -> BlockingPool {
@@ -120,10 +131,7 @@ impl Shared {
                 .wait_timeout(state, IDLE_THREAD)
                 .unwrap_or_else(PoisonError::into_inner);
             state = next;
-            state.idle -= 1;
-            if timeout.timed_out() && state.queue.is_empty() {
-                // Under the lock that found nothing to do: nobody can count on this thread now.
-                state.threads -= 1;
+            if state.leaves(timeout.timed_out()) {
                 return;
             }
         }
@@ -154,6 +162,32 @@ mod tests {
         assert_eq!(pool.submit(|| ()), Err(PoolFull));
         release.send(()).unwrap();
         assert_eq!([results.recv().unwrap(), results.recv().unwrap()], [0, 1]);
+    }
+
+    /// The last moment of a pool's only thread: it has waited in vain, and then a job comes.
+    #[test]
+    fn no_job_is_stranded_when_a_thread_ends() {
+        let pool = BlockingPool::new(1, 8);
+        let mut state = pool.shared.lock();
+        (state.threads, state.idle) = (1, 1);
+        assert!(state.leaves(true), "nothing to do");
+        drop(state);
+        let (done, result) = mpsc::channel();
+        pool.submit(move || done.send(7).unwrap()).unwrap();
+        let patience = Duration::from_secs(60);
+        assert_eq!(result.recv_timeout(patience), Ok(7), "another took it");
+    }
+
+    #[test]
+    fn a_thread_stays_for_a_job_that_came_while_it_gave_up() {
+        let mut state = State {
+            threads: 1,
+            idle: 1,
+            ..State::default()
+        };
+        state.queue.push_back(Box::new(|| ()));
+        assert!(!state.leaves(true));
+        assert_eq!((state.threads, state.idle), (1, 0));
     }
 
     #[test]

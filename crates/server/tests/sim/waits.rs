@@ -208,3 +208,35 @@ fn a_worker_that_is_dropped_long_after_its_last_turn_leaves_nothing() {
     assert_eq!(machine.world.open_descriptors(), []);
     assert_eq!(machine.world.operations_in_flight(), 0);
 }
+
+/// What came behind a request's body, in the same buffer, may wait as long as the answer takes.
+#[test]
+fn a_download_keeps_no_buffer_behind_a_body() {
+    let site = Site::new();
+    let sizes = [(256, 4096), (64, 64)];
+    let mut machine = Machine::new((0, narrow()), (&site.config("", ""), 1), sizes);
+    let (is_waiting, is_done) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
+    let (waiting, done) = (Rc::clone(&is_waiting), Rc::clone(&is_done));
+    let address = machine.address;
+    drop(machine.clients[0].spawn(async move {
+        let options = SocketOptions::default();
+        let mut stream = TcpStream::connect(address, &options).await.unwrap();
+        let begun = b"GET /large-2.bin HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n1";
+        stream.send(begun.as_slice()).await.unwrap();
+        sleep(SOON).await;
+        let rest = b"2345HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        stream.send(rest.as_slice()).await.unwrap();
+        sleep(SOON).await;
+        waiting.set(true);
+        sleep(SOON).await;
+        let answers = receive_to_end(&mut stream).await;
+        assert!(answers.len() > 70_000 && answers.ends_with(b"\r\n\r\n"));
+        done.set(true);
+    }));
+    let flag = Rc::clone(&is_waiting);
+    assert!(machine.run(10 * SOON, move || flag.get()));
+    assert_eq!(machine.servers[0].free_buffer_count(), 256);
+    let flag = Rc::clone(&is_done);
+    assert!(machine.run(60 * SOON, move || flag.get()));
+    machine.expect_rest();
+}
