@@ -1,8 +1,9 @@
 //! Slots that never move: a slab in fixed chunks, each slot with a generation.
 //!
-//! The kernel reads message headers, addresses and bytes out of slots while an operation is in
-//! flight, so a slot keeps its address for as long as it is occupied. The generation tells a
-//! completion of the present occupant from one that was meant for an earlier one.
+//! A slot owns what the kernel reads and writes for its operations, and is emptied only by their
+//! last completion. It keeps its address while it is occupied: growing copies nothing, however many
+//! connections there are. The generation tells a completion of the present occupant from one that
+//! was meant for an earlier one.
 
 /// Slots in a chunk; a chunk is allocated whole and kept until the slab is dropped.
 const CHUNK_SLOTS: usize = 64;

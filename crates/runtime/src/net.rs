@@ -9,7 +9,7 @@ use ringway_kernel::{
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -100,7 +100,10 @@ impl fmt::Debug for TcpListener {
 /// One TCP connection.
 ///
 /// Dropping it ends the connection: what was sent and taken by the kernel still arrives, what was
-/// still on its way there is lost ([`TcpStream::flush`] waits for it).
+/// still on its way there is lost ([`TcpStream::flush`] waits for it). When bytes of the peer's were
+/// not received, or come later, the kernel resets the connection instead of ending it in order (RFC
+/// 9293, 3.10.4), and the reset may overtake what was sent: [`TcpStream::shutdown_write`], then
+/// receive to the end, where that matters.
 ///
 /// A deadline, when set, holds for every wait on the stream from then on; a wait that it ends
 /// returns `TimedOut`, and the stream can still be used.
@@ -313,15 +316,15 @@ impl TcpStream {
             .enter(|reactor| reactor.is_sending(self.key))
     }
 
-    /// Says that nothing more will be sent (`FIN`). What the kernel hasn't taken yet is lost:
-    /// [`TcpStream::flush`] first.
+    /// Says that nothing more will be sent (`FIN`), behind everything that was: a send that is still
+    /// under way is completed first. What is sent after this fails.
     ///
     /// # Errors
     /// As `shutdown(2)`.
     pub fn shutdown_write(&mut self) -> io::Result<()> {
         self.worker
             .reactor
-            .enter(|reactor| reactor.shutdown(self.key, Shutdown::Write))
+            .enter(|reactor| reactor.shutdown_write(self.key))
     }
 
     /// Ends the connection so that the peer sees a reset, not an orderly end.

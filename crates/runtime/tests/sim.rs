@@ -81,6 +81,36 @@ fn a_seed_replays_identically() {
     }
 }
 
+/// On the kernel's drivers this is `streams::our_half_close_follows_what_is_under_way`.
+#[test]
+fn a_half_close_follows_what_is_under_way() {
+    for send_at_once in [0.0, 1.0] {
+        let mut options = SimOptions::calm();
+        options.send_at_once = send_at_once;
+        options.socket_buffer_bytes = 512..=512;
+        let world = SimWorld::with_options(0, options);
+        world.set_auto_advance(true);
+        let mut runtime = Runtime::simulated(&world, &RuntimeOptions::default());
+        let received = runtime.block_on(async {
+            let address: SocketAddr = "10.0.0.1:7000".parse().unwrap();
+            let listener = TcpListener::bind(address, &ListenOptions::default()).unwrap();
+            let mut client = TcpStream::connect(address, &SocketOptions::default())
+                .await
+                .unwrap();
+            let mut server = listener.accept().await.unwrap();
+            client.send(Random(1).bytes(20_000)).await.unwrap();
+            client.shutdown_write().unwrap();
+            assert!(client.is_sending(), "too little for this test");
+            let mut received = Vec::new();
+            while let Some(buffer) = server.receive().await.unwrap() {
+                received.extend_from_slice(&buffer);
+            }
+            received
+        });
+        assert!(received.unwrap() == Random(1).bytes(20_000));
+    }
+}
+
 /// Numbers from a seed (SplitMix64; Steele, Lea and Flood, 2014).
 struct Random(u64);
 

@@ -126,7 +126,7 @@ pub enum Interest {
 /// completion of the send that was given them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SendParts {
-    /// A message header in a slot, over `iovecs` there; read by `SENDMSG` when there are two runs.
+    /// When there are two runs: a header over both, which the socket's slot keeps. Else null.
     pub(crate) message: *const libc::msghdr,
     pub(crate) first: libc::iovec,
     pub(crate) second: libc::iovec,

@@ -3,7 +3,9 @@
 use super::requests::ACCEPT_LIMIT;
 use super::sockets::BACKLOG_LIMIT;
 use super::{ListenerKey, Reactor, RequestKey, SocketKey};
+use crate::buffers::Buffer;
 use crate::driver::{Completion, Descriptor, Lane, Token};
+use std::net::Shutdown;
 
 impl Reactor {
     pub(super) fn complete(&mut self, completion: Completion) {
@@ -71,6 +73,12 @@ impl Reactor {
         self.woken.extend(socket.reader.take());
     }
 
+    /// Copies scarce pooled bytes to the heap, so that the buffer can go home.
+    fn spill(&self, id: u16, length: u32) -> Box<[u8]> {
+        let buffer = Buffer::from_lent(&self.buffers, id, length);
+        buffer.to_vec().into_boxed_slice()
+    }
+
     /// Gives the buffers that came home to the receives that wait for one: first come first
     /// served, and at most one for each buffer.
     pub(super) fn rearm_parked(&mut self) {
@@ -117,6 +125,10 @@ impl Reactor {
         }
         socket.in_flight.remove(Lane::Send);
         socket.sending = None;
+        if std::mem::take(&mut socket.ends_after_send) && !socket.is_closing {
+            // Its error says what the next receive will.
+            let _ = self.driver.shutdown(&socket.fd, Shutdown::Write);
+        }
         if result <= 0 {
             socket.send_error = if result == 0 { libc::EPIPE } else { -result };
             self.woken.extend(socket.reader.take());

@@ -1,7 +1,6 @@
 //! Listeners and file requests.
 
 use super::{ListenerKey, Reactor, RequestKey, SocketKey, Waiter, os_error};
-use crate::buffers::Buffer;
 use crate::driver::{Descriptor, Lane, Token};
 use crate::file::{Directory, File, OpenRequest, ReadRequest, Symlinks};
 use crate::socket::{ListenOptions, ListenSocket};
@@ -33,7 +32,8 @@ pub(super) struct Request {
     pub(super) waker: Option<Waker>,
 }
 
-/// Boxed, so that a slot is no larger than the smaller of them needs.
+/// Boxed: what the kernel reads and writes lies beside the slot, which is looked at meanwhile; and
+/// slots of both kinds are small.
 pub(super) enum Work {
     Open(Box<OpenRequest>),
     Read(Box<ReadRequest>),
@@ -262,12 +262,6 @@ impl Reactor {
             return;
         };
         drop(request.work.opened(result));
-    }
-
-    /// Copies scarce pooled bytes to the heap, so that the buffer can go home.
-    pub(super) fn spill(&self, id: u16, length: u32) -> Box<[u8]> {
-        let buffer = Buffer::from_lent(&self.buffers, id, length);
-        buffer.to_vec().into_boxed_slice()
     }
 }
 

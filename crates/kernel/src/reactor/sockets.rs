@@ -16,7 +16,9 @@ use std::task::{Poll, Waker};
 /// Received runs that may wait for a socket's reader; then receiving is paused.
 pub(super) const BACKLOG_LIMIT: usize = 8;
 
-/// One connection. It never moves: the kernel reads `message` and `iovecs` in place.
+/// One connection. What the kernel reads for it (the bytes of `sending`, the header in `gather`, the
+/// address in `connecting`) is static, in the pool or on the heap, and is kept here until the last
+/// completion of its operation.
 pub(super) struct Socket {
     pub(super) fd: Descriptor,
     /// Which of the socket's lanes have an operation in flight.
@@ -29,6 +31,8 @@ pub(super) struct Socket {
     pub(super) is_at_end: bool,
     /// Nobody holds the key any more: closed when nothing is in flight.
     pub(super) is_closing: bool,
+    /// The write side is to be shut when the send in flight is done.
+    pub(super) ends_after_send: bool,
     pub(super) receive_error: i32,
     pub(super) send_error: i32,
     pub(super) backlog: Chain,
@@ -78,6 +82,7 @@ impl Socket {
             is_paused: false,
             is_at_end: false,
             is_closing: false,
+            ends_after_send: false,
             receive_error: 0,
             send_error: 0,
             backlog: Chain::new(),
@@ -398,13 +403,19 @@ impl Reactor {
         Poll::Pending
     }
 
-    /// `shutdown(2)`.
+    /// Ends this side's stream (`FIN`), behind everything that was submitted: at once, or when the
+    /// send in flight is done. What is submitted later fails with `EPIPE`.
     ///
     /// # Errors
-    /// As `shutdown(2)`.
-    pub fn shutdown(&mut self, key: SocketKey, how: Shutdown) -> io::Result<()> {
-        let socket = self.sockets.get(key.0).ok_or_else(closed)?;
-        self.driver.shutdown(&socket.fd, how)
+    /// As `shutdown(2)`, when it is done at once. Later it can only fail because the connection is
+    /// gone, which the next receive tells.
+    pub fn shutdown_write(&mut self, key: SocketKey) -> io::Result<()> {
+        let socket = self.sockets.get_mut(key.0).ok_or_else(closed)?;
+        if socket.in_flight.contains(Lane::Send) {
+            socket.ends_after_send = true;
+            return Ok(());
+        }
+        self.driver.shutdown(&socket.fd, Shutdown::Write)
     }
 
     /// The address of the other side.

@@ -1,8 +1,8 @@
 //! Bytes through connections: large, chopped, gathered, half-closed, urgent.
 
 use crate::harness::{
-    Case, Pattern, Random, complete, connect, echo, listen, listen_with, pair, pair_with_std,
-    receive_exactly, receive_to_end, settle, yield_often,
+    Case, Pattern, Random, complete, connect, echo, give_up, listen, listen_with, pair,
+    pair_with_std, receive_exactly, receive_to_end, settle, yield_often,
 };
 use ringway_runtime::{
     Chunk, ListenOptions, Outgoing, SocketOptions, TcpStream, spawn, spawn_blocking,
@@ -22,6 +22,8 @@ on_both_drivers! {
     send_now_takes_what_fits,
     a_half_closed_peer_still_receives_everything,
     our_half_close_follows_what_was_flushed,
+    our_half_close_follows_what_is_under_way,
+    a_wait_for_room_behind_a_send_ends,
     urgent_data_does_not_stop_a_stream,
     addresses_are_those_of_both_sides,
     a_refused_connection_says_so,
@@ -290,6 +292,62 @@ fn our_half_close_follows_what_was_flushed(case: &Case) {
 
 /// The kernel stops a read before the urgent byte, which it takes out of the stream: that is not
 /// the end of what can be read.
+fn our_half_close_follows_what_is_under_way(case: &Case) {
+    const BYTES: usize = 16 << 20;
+    let mut runtime = case.runtime();
+    complete(&mut runtime, async {
+        let (mut left, mut right) = pair().await;
+        let pattern = Pattern::new(12);
+        left.send(pattern.chunk(0, BYTES)).await.unwrap();
+        left.shutdown_write().unwrap();
+        assert!(left.is_sending(), "too little for this test");
+        let bytes = receive_to_end(&mut right).await.unwrap();
+        assert_eq!(bytes.len(), BYTES);
+        pattern.check(0, &bytes);
+        // The other direction goes on.
+        right.send(b"well".as_slice()).await.unwrap();
+        assert_eq!(receive_exactly(&mut left, 4).await, b"well");
+        let too_late = match left.send(b"too late".as_slice()).await {
+            Ok(()) => left.flush().await,
+            error => error,
+        };
+        assert_eq!(too_late.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    });
+    settle(&mut runtime, 256);
+}
+
+/// One edge tells of the room for both: what the send leaves, no other edge will announce.
+fn a_wait_for_room_behind_a_send_ends(case: &Case) {
+    let mut runtime = case.runtime();
+    complete(&mut runtime, async {
+        let (mut stream, mut peer) = pair_with_std().await;
+        let mut all = 0;
+        loop {
+            while let Ok(count) = stream.send_now(&[1; 65_536], false) {
+                all += count;
+            }
+            stream.send(vec![2; 100]).await.unwrap();
+            all += 100;
+            let waited = give_up(5, stream.writable()).await;
+            if stream.is_sending() && waited.is_none() {
+                break;
+            }
+            // The kernel has moved some of it over to the peer's side: there is room again.
+            stream.flush().await.unwrap();
+        }
+        let reader = std::thread::spawn(move || {
+            peer.read_exact(&mut vec![0; all]).unwrap();
+            peer
+        });
+        stream.writable().await.unwrap();
+        stream.flush().await.unwrap();
+        spawn_blocking(move || reader.join().unwrap())
+            .await
+            .unwrap();
+    });
+    settle(&mut runtime, 256);
+}
+
 fn urgent_data_does_not_stop_a_stream(case: &Case) {
     let mut runtime = case.runtime();
     complete(&mut runtime, async {
