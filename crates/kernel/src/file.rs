@@ -40,6 +40,16 @@ impl Directory {
         })
     }
 
+    /// Which directory it is: inode and device (`fstat(2)`). It stays the same directory wherever
+    /// it is moved, so this tells whether the path it was opened by leads to another one now.
+    ///
+    /// # Errors
+    /// As `fstat(2)`.
+    pub fn identity(&self) -> io::Result<(u64, u64)> {
+        let stat = rustix::fs::fstat(&self.descriptor)?;
+        Ok((stat.st_ino, stat.st_dev))
+    }
+
     pub(crate) fn descriptor(&self) -> &OwnedFd {
         &self.descriptor
     }

@@ -7,7 +7,7 @@
 //! io_uring, epoll, or a simulated kernel. Bytes arrive in pooled [`Buffer`]s (`buffers`) and
 //! leave as [`Chunk`]s (`outgoing`). Files are opened beneath a [`Directory`] (`file`), which also
 //! says what is in it (`directory`); what may wait for a disk goes through the ring or the
-//! [`BlockingPool`] (`pool`).
+//! [`BlockingPool`] (`pool`). A [`Watcher`] tells of changes below a directory (`watch`).
 //!
 //! No raw descriptor leaves this crate.
 
@@ -27,6 +27,7 @@ mod reactor;
 mod slots;
 mod socket;
 mod wake;
+mod watch;
 
 pub use buffers::Buffer;
 pub use directory::{Contents, DirectoryEntry};
@@ -41,3 +42,4 @@ pub use reactor::{
 };
 pub use socket::{Keepalive, ListenOptions, ListenSocket, SocketOptions};
 pub use wake::WakeHandle;
+pub use watch::{Change, WatchId, Watcher};

@@ -1,7 +1,7 @@
 //! Files: opened beneath a directory and read, without a wait on the worker's thread.
 
 use crate::worker::Worker;
-use ringway_kernel::{Contents, Metadata, RequestKey, Symlinks};
+use ringway_kernel::{Contents, Metadata, RequestKey, Symlinks, WatchId, Watcher};
 use std::future::poll_fn;
 use std::io;
 use std::path::Path;
@@ -22,6 +22,22 @@ impl Directory {
         Ok(Directory {
             inner: ringway_kernel::Directory::open(path)?,
         })
+    }
+
+    /// As [`ringway_kernel::Directory::identity`].
+    ///
+    /// # Errors
+    /// As `fstat(2)`.
+    pub fn identity(&self) -> io::Result<(u64, u64)> {
+        self.inner.identity()
+    }
+
+    /// Has `watcher` watch the directory at `path` below this one. It may wait for a disk.
+    ///
+    /// # Errors
+    /// As [`Watcher::add`].
+    pub fn watch(&self, watcher: &Watcher, path: &[u8]) -> io::Result<WatchId> {
+        watcher.add(&self.inner, path)
     }
 
     /// Opens a file or directory beneath this one for reading. The kernel resolves `path`
