@@ -6,6 +6,7 @@ mod supervise;
 
 use crate::admission::{Admission, Bound};
 use crate::config::{self, Address, Config, Listener};
+use crate::files::{self, Watches};
 use crate::log::{self, LogThread};
 use crate::stats::WorkerStats;
 use crate::worker::{self, Ending, Order, Spec};
@@ -136,6 +137,7 @@ pub fn run(config: Config) -> Result<(), ServerError> {
     let config = Arc::new(config);
     let server = Server::start(&config)?;
     server.announce();
+    server.watch()?;
     let events = server.events.0.clone();
     std::thread::Builder::new()
         .name("ringway-signals".to_owned())
@@ -171,6 +173,7 @@ struct Running {
 struct Server {
     config: Arc<Config>,
     directories: Vec<Directory>,
+    files: Arc<files::Shared>,
     /// Every bound address with its root.
     bound: Vec<(SocketAddr, usize)>,
     cpus: Vec<usize>,
@@ -199,6 +202,7 @@ impl Server {
         let mut server = Server {
             config: Arc::clone(config),
             directories,
+            files: Arc::new(files::Shared::new(watches(config))),
             bound: Vec::new(),
             cpus: if config.pin {
                 cpu::allowed().unwrap_or_default()
@@ -260,6 +264,7 @@ impl Server {
             cpu: (!self.cpus.is_empty()).then(|| self.cpus[index % self.cpus.len()]),
             config: Arc::clone(&self.config),
             directories: self.directories.clone(),
+            files: Arc::clone(&self.files),
             listeners,
             options: self.runtime_options(),
             admission: Arc::clone(&self.admission),
@@ -368,6 +373,21 @@ impl Server {
             }
         }
         Ok(sockets)
+    }
+}
+
+/// Where changes of files are heard of, if they can be and are to be.
+fn watches(config: &Config) -> Option<Arc<Watches>> {
+    let limit = config.limits.watches;
+    if limit == 0 || !config.roots.iter().any(|root| root.watch && root.cache) {
+        return None;
+    }
+    match Watches::new(limit) {
+        Ok(watches) => Some(Arc::new(watches)),
+        Err(error) => {
+            tracing::info!(%error, "no inotify: files are looked at each interval");
+            None
+        }
     }
 }
 

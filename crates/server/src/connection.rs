@@ -358,7 +358,7 @@ impl Connection {
         // With the end of the body the next request may have come.
         self.input.release_buffer();
         let answer = match first {
-            First::Answer(answer) => answer,
+            First::Answer(answer) | First::Open(answer) => answer,
             First::Lookup(lookup) => {
                 let root = &self.worker.roots[self.root];
                 root.look_up(&lookup, &self.worker.clock).await
@@ -372,7 +372,7 @@ impl Connection {
     async fn foresee(&self, first: First) -> Result<Answer, First> {
         let mut lookup = match first {
             First::Answer(answer) if answer.spares_body() => return Ok(answer),
-            First::Answer(_) => return Err(first),
+            First::Answer(_) | First::Open(_) => return Err(first),
             First::Lookup(lookup) => lookup,
         };
         let keep_alive = std::mem::replace(&mut lookup.frame.keep_alive, false);

@@ -141,6 +141,37 @@ settings! {
         cache_file_bytes: u64 = Size { min: 0, max: GIB }, Is("256KiB"),
             Shown("cache-file-bytes");
 
+        /// Larger files kept open, for the whole process; each worker has an equal share. 0 opens
+        /// them for each request.
+        ///
+        /// What is open needs no path to be walked. Connections go first: they are given back when
+        /// descriptors run short.
+        cache_descriptors: usize = Integer { min: 0, max: 1_048_576 }, Is("1024"),
+            Shown("cache-descriptors");
+        /// Paths that lead nowhere, remembered for `revalidate_interval`; for the whole process,
+        /// each worker has an equal share.
+        ///
+        /// A page that links to what isn't there asks for it with every visit. A scan of random
+        /// names fills this table and nothing else.
+        cache_absent_entries: usize = Integer { min: 0, max: 1_048_576 }, Is("4096"),
+            Shown("cache-absent-entries");
+        /// Directories watched for changes, for the whole process.
+        ///
+        /// The kernel takes about a kilobyte for each, and has a limit of its own for each user
+        /// (`fs.inotify.max_user_watches`). Beyond it, files are looked at each
+        /// `revalidate_interval`.
+        watches: usize = Integer { min: 0, max: 1_048_576 }, Is("1024"), Shown("watches");
+        /// The largest file that is compressed when it is asked for.
+        ///
+        /// Scripts and style sheets are below it. Whoever asks first waits for it, some tens of
+        /// milliseconds a megabyte.
+        compress_file_bytes: u64 = Size { min: 0, max: GIB }, Is("4MiB"),
+            Shown("compress-file-bytes");
+        /// Files that each worker has compressed at once. Beyond it files go out as they are.
+        ///
+        /// Compression takes a whole CPU; the blocking threads are for disks as well.
+        compress_jobs: usize = Integer { min: 1, max: 512 }, Is("2"), Shown("compress-jobs");
+
         /// Receive buffers of each worker; a power of two.
         ///
         /// Shared by all its connections: an idle one holds none. The kernel takes them in turn,

@@ -9,7 +9,7 @@ use crate::admission::{Admission, Ticket};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::connection::{Connection, End};
-use crate::files::{FileLimits, Moment, Root};
+use crate::files::{self, CacheLimits, FileLimits, Moment, Root};
 use crate::limits::Limits;
 use crate::log::{Entry, Throttle, WorkerLog};
 use crate::stats::{Counter, WorkerStats};
@@ -46,6 +46,7 @@ pub(crate) struct Spec {
     pub(crate) config: Arc<Config>,
     /// An open directory for each root of the configuration.
     pub(crate) directories: Vec<Directory>,
+    pub(crate) files: Arc<files::Shared>,
     /// Its own socket of each address, and the root that is served there.
     pub(crate) listeners: Vec<(ListenSocket, usize)>,
     pub(crate) options: RuntimeOptions,
@@ -55,8 +56,10 @@ pub(crate) struct Spec {
 }
 
 /// What a worker is told while it runs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Order {
+    /// The path of a root, by its index, leads to this directory now.
+    Replace(usize, Directory),
     /// Accept nothing more, finish what is under way within this time, and end.
     Drain(Duration),
 }
@@ -250,6 +253,7 @@ pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<Served> {
         index: 0,
         cpu: None,
         directories: config.roots.iter().map(open).collect::<io::Result<_>>()?,
+        files: Arc::default(),
         listeners: Vec::new(),
         options: RuntimeOptions::default(),
         admission: Admission::new(connections, config.limits.connections_per_address),
@@ -266,7 +270,7 @@ pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<Served> {
     Ok(Served { address, stats })
 }
 
-async fn serve(spec: Spec, orders: Receiver<Order>) -> io::Result<Drained> {
+async fn serve(spec: Spec, mut orders: Receiver<Order>) -> io::Result<Drained> {
     let (worker, sockets) = Worker::new(spec);
     let mut accepting = Vec::new();
     for (socket, root) in sockets {
@@ -274,10 +278,13 @@ async fn serve(spec: Spec, orders: Receiver<Order>) -> io::Result<Drained> {
         accepting.push(spawn(Rc::clone(&worker).accept_all(listener, root)));
     }
     drop(spawn(Rc::clone(&worker).tick()));
-    let patience = match worker.next_order(orders).await? {
-        Some(Order::Drain(patience)) => patience,
-        // The control thread is gone: there is nothing to wait for either.
-        None => Duration::ZERO,
+    let patience = loop {
+        match worker.next_order(&mut orders).await? {
+            Some(Order::Replace(root, directory)) => worker.roots[root].replace(directory),
+            Some(Order::Drain(patience)) => break patience,
+            // The control thread is gone: there is nothing to wait for either.
+            None => break Duration::ZERO,
+        }
     };
     accepting.into_iter().for_each(|task| task.cancel());
     let drained = worker.drain(patience).await;
@@ -311,19 +318,26 @@ impl Worker {
         };
         // The cache's bounds are those of the process: each root of each worker has its share.
         let shares = spec.config.workers * spec.config.roots.len();
-        let entries = limits.cache_entries;
+        // A share of something is something.
+        let share = |count: usize| count.div_ceil(shares);
         let file_limits = FileLimits {
             head: head_limits,
-            cache_bytes: limits.cache_bytes / shares as u64,
-            cache_entries: if entries == 0 {
-                0
-            } else {
-                (entries / shares).max(1)
+            cache: CacheLimits {
+                bytes: limits.cache_bytes / shares as u64,
+                entries: share(limits.cache_entries),
+                descriptors: share(limits.cache_descriptors),
             },
             cache_file_bytes: limits.cache_file_bytes,
+            absent_entries: share(limits.cache_absent_entries),
+            compress_file_bytes: limits.compress_file_bytes,
+            compress_jobs: limits.compress_jobs,
         };
-        let roots = std::iter::zip(&spec.config.roots, spec.directories)
-            .map(|(config, directory)| Root::new(config.clone(), directory, file_limits))
+        let roots = std::iter::zip(&spec.config.roots, spec.directories).enumerate();
+        let roots = roots
+            .map(|(index, (config, directory))| {
+                let shared = Arc::clone(&spec.files);
+                Root::new(config.clone(), index, directory, file_limits, shared)
+            })
             .collect();
         let worker = Worker {
             limits,
@@ -354,6 +368,7 @@ impl Worker {
                 Err(_) => {
                     self.stats.count(Counter::AcceptErrors);
                     self.tell_accept_error();
+                    self.roots.iter().for_each(Root::release_descriptors);
                     // Out of descriptors, most likely. The connection waits in the backlog until
                     // others have ended; trying at once would only spin.
                     sleep(ACCEPT_REST).await;
@@ -402,7 +417,7 @@ impl Worker {
     ///
     /// # Errors
     /// A failure that was asked for, in builds that have such.
-    async fn next_order(&self, mut orders: Receiver<Order>) -> io::Result<Option<Order>> {
+    async fn next_order(&self, orders: &mut Receiver<Order>) -> io::Result<Option<Order>> {
         poll_fn(|context| {
             #[cfg(any(debug_assertions, feature = "fault-injection"))]
             if let Some(failure) = self.faults.take(context.waker()) {

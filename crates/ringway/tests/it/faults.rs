@@ -96,8 +96,10 @@ fn no_descriptors_left(io: Io) {
     let tree = Tree::new();
     let large = content(2, 16 << 20);
     tree.write("large.bin", &large);
-    // As many connections as there may be sockets, so that files find no descriptor.
-    let server = with_descriptors(io, &tree, LIMIT, &["--connections", "1000"]);
+    // As many connections as there may be sockets, so that files find no descriptor; and each
+    // download opens the file for itself.
+    let flags = ["--connections", "1000", "--cache-descriptors", "0"];
+    let server = with_descriptors(io, &tree, LIMIT, &flags);
     server.expect_alive("/hello.txt", HELLO);
     let base = server.descriptors();
     let mut inside: Vec<Client> = (0..6).map(|_| server.connect()).collect();
@@ -596,7 +598,8 @@ fn half_closes(io: Io) {
     client.expect_end();
     drop(client);
     eventually("its descriptors are closed", || {
-        (server.descriptors() <= before).then_some(())
+        // Each of the two workers may have kept the large file open.
+        (server.descriptors() <= before + 2).then_some(())
     });
 }
 

@@ -604,6 +604,10 @@ fn changes_are_seen(io: Io) {
         let (path, on_disk) = (format!("/{name}"), tree.path(name));
         let (old, new) = (content(7, length), content(8, length));
         tree.write(name, &old);
+        // Two files of a size that are written within one tick of the kernel's clock look alike.
+        let file = std::fs::File::options().write(true).open(&on_disk).unwrap();
+        let hour = Duration::from_secs(3600);
+        file.set_modified(SystemTime::now() - hour).unwrap();
         let mut client = server.connect();
         let tag = strong_tag(&client.get(&path));
         tree.write("new.bin", &new);
@@ -630,7 +634,11 @@ fn changes_are_seen(io: Io) {
         eventually("the shorter file is served", || {
             let response = client.get(&path);
             let fresh = response.body == HELLO;
-            assert!(fresh || (response.body == new && strong_tag(&response) == new_tag));
+            // Between its being cut and its being written it is empty.
+            let old = response.body.is_empty() || response.body == new;
+            assert!(
+                fresh || (old && (response.body.is_empty() || strong_tag(&response) == new_tag))
+            );
             fresh.then_some(())
         });
     }

@@ -4,11 +4,13 @@
 //! whatever happens here.
 
 use super::{Post, Running, Server, ServerError, State};
+use crate::files;
 use crate::log::LogThread;
 use crate::stats::{Counter, Snapshot};
 use crate::worker::{Drained, Ending, Order};
-use ringway_runtime::DriverChoice;
 use ringway_runtime::process::Signal;
+use ringway_runtime::{Directory, DriverChoice};
+use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,8 @@ pub(super) enum Event {
     Ready(usize, DriverChoice),
     Ended(usize, Ending),
     Signal(Signal),
+    /// The path of a root, by its index, leads to another directory now.
+    Replaced(usize, Directory),
 }
 
 impl Server {
@@ -35,6 +39,41 @@ impl Server {
             log.finish(LOG_PATIENCE);
         }
         served
+    }
+
+    /// Listens to changes of files, and of what the roots' paths lead to.
+    pub(super) fn watch(&self) -> Result<(), ServerError> {
+        let (config, directories) = (Arc::clone(&self.config), self.directories.clone());
+        let (files, events) = (Arc::clone(&self.files), self.events.0.clone());
+        std::thread::Builder::new()
+            .name("ringway-watch".to_owned())
+            .spawn(move || {
+                let swapped = |root, new| events.send(Event::Replaced(root, new)).is_ok();
+                files::watch(
+                    &config.roots,
+                    directories,
+                    files.watches.as_deref(),
+                    swapped,
+                );
+            })
+            .map_err(ServerError::Process)?;
+        Ok(())
+    }
+
+    fn replace(&mut self, root: usize, directory: &Directory) {
+        let path = self.config.roots[root].root.display();
+        tracing::info!(root = %path, "the path leads to another directory now");
+        self.directories[root] = directory.clone();
+        for post in &self.workers {
+            if let State::Running(running) = &post.state
+                && running
+                    .orders
+                    .send(Order::Replace(root, directory.clone()))
+                    .is_err()
+            {
+                tracing::error!("a worker takes no orders: it keeps the old directory");
+            }
+        }
     }
 
     /// Until a signal says that it is enough.
@@ -55,6 +94,7 @@ impl Server {
                     }
                     self.put_to_rest(index, &ending.to_string())?;
                 }
+                Some(Event::Replaced(root, directory)) => self.replace(root, &directory),
                 None => self.start_rested()?,
             }
         }
@@ -173,7 +213,7 @@ impl Server {
                     return;
                 }
                 Some(Event::Signal(Signal::Reopen)) => self.reopen_log(),
-                Some(Event::Ready(..)) => {}
+                Some(Event::Ready(..) | Event::Replaced(..)) => {}
                 Some(Event::Ended(index, ending)) => {
                     self.workers[index].state = State::Ended;
                     match ending {

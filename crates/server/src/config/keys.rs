@@ -84,6 +84,18 @@ choices! {
 }
 
 choices! {
+    /// A content coding: how a file is compressed for its transfer.
+    pub enum Coding {
+        /// Zstandard (RFC 8878): the smallest effort for both sides.
+        Zstd = "zstd",
+        /// Brotli (RFC 7932): the smallest files.
+        Br = "br",
+        /// gzip (RFC 1952): what every client knows.
+        Gzip = "gzip",
+    }
+}
+
+choices! {
     /// The shape of the event log's lines.
     pub enum EventFormat {
         /// For people.
@@ -218,8 +230,45 @@ settings! {
         /// For how long a cached file is answered from memory before the file is looked at again.
         ///
         /// `"0s"` looks at every request; a changed file is never served longer than this.
+        ///
+        /// Where the kernel tells of every change (see `watch`) a file is looked at only every
+        /// tenth time, and when it has changed.
         revalidate_interval: Duration = Duration { min: NO_TIME, max: HOUR },
             Is("1s"), None;
+        /// Whether directories with cached files are watched (inotify), so that a change shows
+        /// at once.
+        ///
+        /// Without effect where the kernel doesn't hear of every change (network file systems,
+        /// FUSE) and on paths over a symbolic link: those are looked at each
+        /// `revalidate_interval`, as is everything when this is off. What a program changes
+        /// through a shared mapping, or through another hard link, is seen after ten intervals.
+        watch: bool = Switch, Is("true"), None;
+        /// Codings of files beside their source, such as `app.js.br`, by preference.
+        ///
+        /// The order counts where a client likes several equally. `[]` serves no such file in its
+        /// source's place. On by default: whoever puts such a file there wants it served. One that is older than
+        /// its source is left alone, and the log says so once.
+        precompressed: Vec<Coding> = List { of: &Choice(Coding::WORDS), min_count: 0 },
+            Is("zstd,br,gzip"), Shown("precompressed");
+        /// Codings to compress files in when they are asked for, by preference.
+        ///
+        /// `[]` compresses nothing; `compress_types` and the sizes say what else isn't. A file
+        /// that lies there precompressed goes before. On by default, unlike in nginx and in Caddy's file: those compress each answer anew,
+        /// here it is done once for each version of a file, outside the workers, and kept in the
+        /// cache. Without a cache nothing is compressed.
+        compress: Vec<Coding> = List { of: &Choice(Coding::WORDS), min_count: 0 },
+            Is("zstd,br,gzip"), Shown("compress");
+        /// Media types that are worth compressing: whole ones, or with a `*` at either end.
+        compress_types: Vec<String> =
+            List { of: &Text { min_length: 1, example: "text/*" }, min_count: 0 },
+            Is("text/*,*+json,*+xml,application/json,application/javascript,application/xml,\
+                application/wasm,application/vnd.ms-fontobject,font/ttf,font/otf,image/bmp,\
+                image/x-icon,image/vnd.microsoft.icon"),
+            None;
+        /// The smallest file that is compressed.
+        ///
+        /// Below it the answer fits into the packet that carries its head.
+        compress_min_bytes: u64 = Size { min: 0, max: 1 << 30 }, Is("1KiB"), None;
     }
 }
 

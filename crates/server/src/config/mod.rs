@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use key::{Absent, Flag, Key, Table};
-pub use keys::{EventFormat, Io, ListenOptions, Root, SocketOptions, Symlinks};
+pub use keys::{Coding, EventFormat, Io, ListenOptions, Root, SocketOptions, Symlinks};
 pub use load::{ConfigError, Flags, Format};
 pub use problem::Problems;
 pub use reference::{reference, schema};

@@ -88,6 +88,7 @@ fn read_list(
             let place = node.place.clone();
             from_flag = text
                 .split(',')
+                .filter(|_| !text.is_empty())
                 .map(|part| Node {
                     place: place.clone(),
                     item: Item::Bare(part.to_owned()),

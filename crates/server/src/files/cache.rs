@@ -1,116 +1,26 @@
-//! Small files in memory, each as a whole response that is ready to be sent.
+//! The table of files that are kept, by path.
 //!
-//! Bounded in bytes and in entries; what hasn't been asked for since the clock's hand last came by
-//! goes first (CLOCK: Corbató, "A Paging Experiment with the Multics System", 1968).
+//! Bounded in bytes, in entries and in descriptors; what hasn't been asked for since the clock's hand
+//! last came by goes first (CLOCK: Corbató, "A Paging Experiment with the Multics System", 1968).
+//! Paths that lead nowhere have a table of their own ([`Absent`]), so that asking for what isn't
+//! there drives out nothing that is.
 
-use super::Moment;
-use super::respond::Representation;
-use crate::clock::Clock;
+use super::entry::Entry;
+use super::watched::Sight;
 use foldhash::fast::RandomState;
 use ringway_http::head::Method;
 use ringway_http::target::Target;
-use ringway_runtime::Metadata;
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-/// What an entry costs beside its path and its response.
-const OVERHEAD_BYTES: u64 = 512;
-
-/// A file changed this recently may change again without a new time of modification: file systems
-/// stamp by the timer tick, some by the second or two.
-const SETTLED: Duration = Duration::from_secs(2);
-
-/// A cached file.
-pub(super) struct Entry {
-    metadata: Metadata,
-    representation: Representation,
-    /// Head and body. Immutable while anybody else holds it: it may be on its way out.
-    response: RefCell<Rc<[u8]>>,
-    head_bytes: u32,
-    date_at: usize,
-    /// The second that the head's date tells.
-    date: Cell<u64>,
-    /// Until when the file needn't be looked at again.
-    fresh_until: Cell<Instant>,
-    /// When it was read the file had changed a moment before, so its times can't be trusted.
-    is_unsettled: bool,
-}
-
-impl Entry {
-    pub(super) fn new(
-        metadata: Metadata,
-        representation: Representation,
-        body: &[u8],
-        now: Instant,
-        fresh_until: Instant,
-    ) -> Entry {
-        let clock = Clock::new();
-        let (response, head_bytes, date_at) = representation.whole(body, &clock, now);
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let changed = Duration::from_secs(metadata.changed.0.max(0).unsigned_abs());
-        Entry {
-            metadata,
-            representation,
-            response: RefCell::new(response.into()),
-            head_bytes: head_bytes as u32,
-            date_at,
-            date: Cell::new(clock.seconds(now)),
-            fresh_until: Cell::new(fresh_until),
-            is_unsettled: wall < changed + SETTLED,
-        }
-    }
-
-    pub(super) fn representation(&self) -> &Representation {
-        &self.representation
-    }
-
-    pub(super) fn head_bytes(&self) -> u32 {
-        self.head_bytes
-    }
-
-    pub(super) fn body_bytes(&self) -> u64 {
-        self.metadata.bytes
-    }
-
-    /// Whether the file was looked at lately enough.
-    pub(super) fn is_fresh(&self, now: Instant) -> bool {
-        // With an interval of zero, never.
-        now < self.fresh_until.get()
-    }
-
-    /// Whether the file is still what was read; then the entry is good until `fresh_until`.
-    pub(super) fn revalidate(&self, metadata: &Metadata, fresh_until: Instant) -> bool {
-        let is_same = self.metadata == *metadata && !self.is_unsettled;
-        if is_same {
-            self.fresh_until.set(fresh_until);
-        }
-        is_same
-    }
-
-    /// The response with the present date. A new second is a new response if the last one is still
-    /// being sent; else its date is written over.
-    pub(super) fn response(&self, moment: Moment<'_>) -> Rc<[u8]> {
-        let seconds = moment.clock.seconds(moment.now);
-        if self.date.replace(seconds) != seconds {
-            let mut response = self.response.borrow_mut();
-            if Rc::get_mut(&mut response).is_none() {
-                let copy: Rc<[u8]> = response.as_ref().into();
-                *response = copy;
-            }
-            let bytes = Rc::get_mut(&mut response).expect("nobody else holds it now");
-            let date = moment.clock.date(moment.now);
-            bytes[self.date_at..self.date_at + 29].copy_from_slice(date.as_bytes());
-        }
-        Rc::clone(&self.response.borrow())
-    }
-
-    fn cost(&self, path: &[u8]) -> u64 {
-        self.response.borrow().len() as u64 + path.len() as u64 + OVERHEAD_BYTES
-    }
+/// The bounds of a worker's cache of a root.
+#[derive(Clone, Copy)]
+pub(crate) struct CacheLimits {
+    pub(crate) bytes: u64,
+    pub(crate) entries: usize,
+    pub(crate) descriptors: usize,
 }
 
 struct Place {
@@ -120,6 +30,9 @@ struct Place {
     /// A request target that reads like the path means this path: nothing in it is encoded, and
     /// nothing in it would be decoded. `/a%20b` as a path is the file `a%20b`, as a target `a b`.
     is_target: bool,
+    /// What it is counted with; the entry may have grown since.
+    bytes: u64,
+    descriptors: usize,
 }
 
 /// A worker's cached files, by path.
@@ -128,35 +41,38 @@ pub(super) struct Cache {
     places: Vec<Option<Place>>,
     free: Vec<usize>,
     hand: usize,
+    /// The places that hold descriptors, in the order in which a hand of their own comes by.
+    holders: VecDeque<usize>,
     bytes: u64,
-    bytes_limit: u64,
-    entries_limit: usize,
+    descriptors: usize,
+    limits: CacheLimits,
 }
 
 impl Cache {
-    pub(super) fn new(bytes_limit: u64, entries_limit: usize) -> Cache {
+    pub(super) fn new(limits: CacheLimits) -> Cache {
         Cache {
             by_path: HashMap::default(),
             places: Vec::new(),
             free: Vec::new(),
             hand: 0,
+            holders: VecDeque::new(),
             bytes: 0,
-            bytes_limit,
-            entries_limit,
+            descriptors: 0,
+            limits,
         }
     }
 
-    pub(super) fn get(&self, path: &[u8]) -> Option<Rc<Entry>> {
+    pub(super) fn get(&self, path: &[u8]) -> Option<&Rc<Entry>> {
         let place = self.places[*self.by_path.get(path)?].as_ref()?;
         place.was_used.set(true);
-        Some(Rc::clone(&place.entry))
+        Some(&place.entry)
     }
 
     /// By a request target as it was sent, where that is safe without understanding it.
-    pub(super) fn get_by_target(&self, target: &[u8]) -> Option<Rc<Entry>> {
+    pub(super) fn get_by_target(&self, target: &[u8]) -> Option<&Rc<Entry>> {
         let place = self.places[*self.by_path.get(target)?].as_ref()?;
         place.was_used.set(true);
-        place.is_target.then(|| Rc::clone(&place.entry))
+        place.is_target.then_some(&place.entry)
     }
 
     pub(super) fn remove(&mut self, path: &[u8]) {
@@ -165,16 +81,25 @@ impl Cache {
         }
     }
 
+    pub(super) fn clear(&mut self) {
+        (0..self.places.len()).for_each(|index| self.vacate(index));
+    }
+
     /// Keeps an entry, and lets go of others until there is room; of this one too, when it is
     /// larger than the whole cache.
     pub(super) fn insert(&mut self, path: &[u8], entry: Rc<Entry>) {
         self.remove(path);
-        let cost = entry.cost(path);
-        if cost > self.bytes_limit || self.entries_limit == 0 {
+        let bytes = entry.bytes() + path.len() as u64;
+        let descriptors = entry.descriptors();
+        let limits = self.limits;
+        if bytes > limits.bytes || descriptors > limits.descriptors || limits.entries == 0 {
             return;
         }
-        while self.bytes + cost > self.bytes_limit || self.by_path.len() >= self.entries_limit {
+        while self.bytes + bytes > limits.bytes || self.by_path.len() >= limits.entries {
             self.advance_hand();
+        }
+        while self.descriptors + descriptors > limits.descriptors {
+            self.advance_holders();
         }
         let path: Rc<[u8]> = path.into();
         let is_target = matches!(
@@ -183,12 +108,13 @@ impl Cache {
                 && resource.query.is_none()
                 && resource.authority.is_none()
         );
-        let was_used = Cell::new(false);
         let place = Place {
             path: Rc::clone(&path),
             entry,
-            was_used,
+            was_used: Cell::new(false),
             is_target,
+            bytes,
+            descriptors,
         };
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
@@ -196,7 +122,25 @@ impl Cache {
         });
         self.places[index] = Some(place);
         self.by_path.insert(path, index);
-        self.bytes += cost;
+        self.bytes += bytes;
+        if descriptors > 0 {
+            self.descriptors += descriptors;
+            self.holders.push_back(index);
+        }
+    }
+
+    /// Counts an entry anew that has grown, if it is still kept.
+    pub(super) fn recount(&mut self, path: &[u8], entry: &Rc<Entry>) {
+        if self.get(path).is_some_and(|kept| Rc::ptr_eq(kept, entry)) {
+            self.insert(path, Rc::clone(entry));
+        }
+    }
+
+    /// Lets go of every entry that holds a descriptor.
+    pub(super) fn release_descriptors(&mut self) {
+        while let Some(index) = self.holders.front().copied() {
+            self.vacate(index);
+        }
     }
 
     /// One step of the hand: a second chance for what was used, an end for what was not.
@@ -211,22 +155,113 @@ impl Cache {
         }
     }
 
-    fn vacate(&mut self, index: usize) {
-        if let Some(place) = self.places[index].take() {
-            self.by_path.remove(&place.path);
-            self.bytes -= place.entry.cost(&place.path);
-            self.free.push(index);
+    /// The same among the holders of descriptors.
+    fn advance_holders(&mut self) {
+        let Some(index) = self.holders.front().copied() else {
+            return;
+        };
+        match &self.places[index] {
+            Some(place) if place.was_used.replace(false) => self.holders.rotate_left(1),
+            _ => self.vacate(index),
         }
+    }
+
+    fn vacate(&mut self, index: usize) {
+        let Some(place) = self.places[index].take() else {
+            return;
+        };
+        self.by_path.remove(&place.path);
+        self.bytes -= place.bytes;
+        self.free.push(index);
+        if place.descriptors > 0 {
+            self.descriptors -= place.descriptors;
+            self.holders.retain(|holder| *holder != index);
+        }
+    }
+}
+
+/// Longer paths that lead nowhere are looked up each time: nobody links to them.
+const ABSENT_PATH_BYTES: usize = 512;
+
+/// How often a full table is gone through for what is over.
+const ABSENT_SWEEP: Duration = Duration::from_millis(100);
+
+/// Paths that lead nowhere, each for a short while.
+pub(super) struct Absent {
+    known: HashMap<Box<[u8]>, Nothing, RandomState>,
+    limit: usize,
+    next_sweep: Option<Instant>,
+}
+
+struct Nothing {
+    until: Instant,
+    sight: Option<Sight>,
+}
+
+impl Nothing {
+    fn holds(&self, now: Instant) -> bool {
+        now < self.until && self.sight.as_ref().is_none_or(Sight::is_clear)
+    }
+}
+
+impl Absent {
+    pub(super) fn new(limit: usize) -> Absent {
+        Absent {
+            known: HashMap::default(),
+            limit,
+            next_sweep: None,
+        }
+    }
+
+    pub(super) fn contains(&self, path: &[u8], now: Instant) -> bool {
+        self.known
+            .get(path)
+            .is_some_and(|nothing| nothing.holds(now))
+    }
+
+    /// Remembers that `path` led nowhere, until then or until `sight` tells of a change.
+    pub(super) fn insert(
+        &mut self,
+        path: &[u8],
+        now: Instant,
+        until: Instant,
+        sight: Option<Sight>,
+    ) {
+        if path.len() > ABSENT_PATH_BYTES || until <= now {
+            return;
+        }
+        if self.known.len() >= self.limit && self.next_sweep.is_none_or(|at| now >= at) {
+            self.known.retain(|_, nothing| nothing.holds(now));
+            self.next_sweep = Some(now + ABSENT_SWEEP);
+        }
+        // When all of them still hold it is a flood, which may as well be looked up.
+        if self.known.len() < self.limit {
+            self.known.insert(path.into(), Nothing { until, sight });
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.known.clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Moment;
+    use super::super::entry::{Content, Variant};
+    use super::super::respond::Representation;
     use super::*;
-    use ringway_runtime::FileKind;
+    use crate::clock::Clock;
+    use ringway_runtime::{FileKind, Metadata};
 
-    fn entry(bytes: usize) -> Rc<Entry> {
-        let metadata = Metadata {
+    const LIMITS: CacheLimits = CacheLimits {
+        bytes: 1 << 20,
+        entries: 10,
+        descriptors: 10,
+    };
+
+    fn metadata(bytes: usize) -> Metadata {
+        Metadata {
             kind: FileKind::Regular,
             bytes: bytes as u64,
             modified_seconds: 1_000,
@@ -234,27 +269,31 @@ mod tests {
             changed: (1_000, 0),
             inode: 1,
             device: 1,
-        };
-        let representation = Representation::new(&metadata, "text/plain".to_owned());
+        }
+    }
+
+    fn entry(bytes: usize) -> Rc<Entry> {
+        let metadata = metadata(bytes);
+        let representation = Representation::new(&metadata, "text/plain".to_owned(), false);
         let now = Instant::now();
-        Rc::new(Entry::new(
-            metadata,
-            representation,
-            &vec![b'x'; bytes],
-            now,
-            now,
-        ))
+        let identity = Variant::in_memory(representation, &vec![b'x'; bytes], now);
+        let candidates = Vec::new();
+        Rc::new(Entry::new(identity, b"x", metadata, candidates, now, None))
     }
 
     #[test]
     fn the_bounds_hold_and_what_is_used_stays() {
-        let mut cache = Cache::new(1 << 20, 10);
+        let mut cache = Cache::new(LIMITS);
         for number in 0..100 {
             cache.insert(format!("/{number}").as_bytes(), entry(100));
             assert!(cache.by_path.len() <= 10);
             assert!(number == 0 || cache.get(b"/0").is_some(), "{number}");
         }
-        let mut cache = Cache::new(10_000, 1000);
+        let mut cache = Cache::new(CacheLimits {
+            bytes: 10_000,
+            entries: 1000,
+            ..LIMITS
+        });
         for number in 0..100 {
             cache.insert(format!("/{number}").as_bytes(), entry(1000));
             assert!(cache.bytes <= 10_000);
@@ -266,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_target_finds_only_the_path_that_it_means() {
-        let mut cache = Cache::new(1 << 20, 10);
+        let mut cache = Cache::new(LIMITS);
         for path in ["/plain", "/with space", "/a%20b", "/a?b", "/a#b"] {
             cache.insert(path.as_bytes(), entry(1));
             assert!(cache.get(path.as_bytes()).is_some(), "{path}");
@@ -281,36 +320,56 @@ mod tests {
 
     #[test]
     fn bytes_are_given_back() {
-        let mut cache = Cache::new(1 << 20, 10);
+        let mut cache = Cache::new(LIMITS);
         cache.insert(b"/a", entry(1000));
         cache.insert(b"/a", entry(10));
         cache.remove(b"/a");
+        assert_eq!((cache.bytes, cache.by_path.len()), (0, 0));
+        cache.insert(b"/a", entry(10));
+        cache.clear();
         assert_eq!((cache.bytes, cache.by_path.len()), (0, 0));
     }
 
     #[test]
     fn a_response_on_its_way_is_never_written_to() {
         let entry = entry(10);
+        let Content::Memory(whole) = &entry.identity().content else {
+            panic!("it is in memory");
+        };
         let clock = Clock::new();
-        let sent = entry.response(Moment {
+        let moment = Moment {
             now: Instant::now(),
             clock: &clock,
-        });
+        };
+        let sent = whole.response(moment);
         let before = sent.to_vec();
-        entry.date.set(0);
-        let next = entry.response(Moment {
-            now: Instant::now(),
-            clock: &clock,
-        });
+        whole.forget_date();
+        let next = whole.response(moment);
         assert_eq!(&*sent, &before);
         assert!(!Rc::ptr_eq(&sent, &next));
+        let address = next.as_ptr();
         drop((sent, next));
-        let address = entry.response.borrow().as_ptr();
-        entry.date.set(0);
-        let again = entry.response(Moment {
-            now: Instant::now(),
-            clock: &clock,
-        });
-        assert_eq!(again.as_ptr(), address);
+        whole.forget_date();
+        assert_eq!(whole.response(moment).as_ptr(), address);
+    }
+
+    #[test]
+    fn a_flood_of_what_is_not_there_is_bounded_and_forgotten() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut absent = Absent::new(3);
+        for number in 0..10 {
+            absent.insert(format!("/{number}").as_bytes(), at(0), at(1000), None);
+        }
+        assert_eq!(absent.known.len(), 3);
+        assert!(absent.contains(b"/0", at(999)));
+        assert!(!absent.contains(b"/0", at(1000)));
+        assert!(!absent.contains(b"/9", at(0)));
+        absent.insert(b"/new", at(1000), at(2000), None);
+        assert!(absent.contains(b"/new", at(1000)));
+        assert_eq!(absent.known.len(), 1);
+        absent.insert(&[b'/'; 513], at(1000), at(2000), None);
+        absent.insert(b"/never", at(1000), at(1000), None);
+        assert_eq!(absent.known.len(), 1);
     }
 }

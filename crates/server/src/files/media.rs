@@ -31,6 +31,21 @@ pub(super) fn content_type(name: &[u8], charset: &str) -> String {
     }
 }
 
+/// Whether a media type, with or without parameters, is among `patterns`: whole ones, or with a `*`
+/// at either end.
+pub(super) fn matches(content_type: &str, patterns: &[String]) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default();
+    patterns.iter().any(|pattern| {
+        if let Some(start) = pattern.strip_suffix('*') {
+            essence.starts_with(start)
+        } else if let Some(end) = pattern.strip_prefix('*') {
+            essence.ends_with(end)
+        } else {
+            essence == pattern
+        }
+    })
+}
+
 fn is_text(media_type: &str) -> bool {
     media_type.starts_with("text/")
         || media_type.ends_with("+xml")

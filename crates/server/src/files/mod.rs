@@ -1,35 +1,57 @@
 //! Static files: from a request to its answer.
 //!
 //! Most requests end in [`Root::answer_now`]: a small file whose whole response is in the
-//! [`cache`]. The others become a [`Lookup`], which opens the file beneath the root (without a wait
-//! on this thread), brings it into the cache or leaves it to be sent from the page cache, and
-//! answers by the same rules ([`respond`]).
+//! [`cache`], or a larger one that is open there. The others become a [`Lookup`], which opens the
+//! file beneath the root (without a wait on this thread; [`find`]), brings it into the cache or
+//! leaves it to be sent from the page cache, and answers by the same rules ([`respond`]).
+//! [`codings`] chooses between a file's representations, [`watched`] says how long what is known
+//! holds.
 
 mod cache;
+mod codings;
+mod entry;
+mod find;
 mod media;
 mod respond;
+mod watched;
 
 use crate::answer::{self, Answer, Frame};
 use crate::clock::Clock;
 use crate::config;
-use cache::{Cache, Entry};
-use respond::Representation;
+pub(crate) use cache::CacheLimits;
+use cache::{Absent, Cache};
+use codings::{Choice, Jobs};
+use entry::{Entry, Readiness, Variant};
+use find::{Found, status_of};
 use ringway_http::StatusCode;
-use ringway_http::head::{HeadLimits, HeadScan, Method, RequestHead, Version, parse_head};
+use ringway_http::head::{HeadLimits, HeadScan, Method, RequestHead, parse_head};
 use ringway_http::target::{Path, Target, encode_path};
-use ringway_runtime::{Directory, File, FileKind, Metadata, Outgoing, Symlinks};
-use std::cell::RefCell;
-use std::io;
+use ringway_runtime::{Directory, Symlinks};
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
+use watched::Outlook;
+pub(crate) use watched::{Watches, watch};
 
 /// One root directory, as one worker serves it.
 pub(crate) struct Root {
     config: config::Root,
-    directory: Directory,
+    directory: RefCell<Directory>,
+    /// How often the directory was replaced.
+    replaced: Cell<u64>,
     symlinks: Symlinks,
-    cache: Option<RefCell<Cache>>,
+    kept: Option<Kept>,
+    outlook: Option<Rc<Outlook>>,
     limits: FileLimits,
+    shared: Arc<Shared>,
+}
+
+/// What a root remembers.
+struct Kept {
+    files: RefCell<Cache>,
+    absent: RefCell<Absent>,
 }
 
 /// The bounds that a root needs.
@@ -37,9 +59,32 @@ pub(crate) struct Root {
 pub(crate) struct FileLimits {
     pub(crate) head: HeadLimits,
     /// This worker's share of the cache.
-    pub(crate) cache_bytes: u64,
-    pub(crate) cache_entries: usize,
+    pub(crate) cache: CacheLimits,
     pub(crate) cache_file_bytes: u64,
+    /// This worker's share.
+    pub(crate) absent_entries: usize,
+    pub(crate) compress_file_bytes: u64,
+    /// Of the whole process.
+    pub(crate) compress_jobs: usize,
+}
+
+/// What all workers share. Nobody waits for it on a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// Without it, everything is looked at each interval.
+    pub(crate) watches: Option<Arc<Watches>>,
+    jobs: Jobs,
+    /// Siblings that were told to be older than their source; of a bounded number.
+    told: Mutex<HashSet<Box<[u8]>>>,
+}
+
+impl Shared {
+    pub(crate) fn new(watches: Option<Arc<Watches>>) -> Shared {
+        Shared {
+            watches,
+            ..Shared::default()
+        }
+    }
 }
 
 /// What an answer depends on besides the request.
@@ -51,8 +96,10 @@ pub(crate) struct Moment<'a> {
 
 /// What becomes of a request at first sight.
 pub(crate) enum First {
-    /// It is answered.
+    /// It is answered, from memory.
     Answer(Answer),
+    /// It is answered, from an open file.
+    Open(Answer),
     /// The file has to be looked at.
     Lookup(Box<Lookup>),
 }
@@ -75,18 +122,52 @@ pub(crate) struct Lookup {
 }
 
 impl Root {
-    pub(crate) fn new(config: config::Root, directory: Directory, limits: FileLimits) -> Root {
-        let is_cached = config.cache && limits.cache_bytes > 0 && limits.cache_entries > 0;
+    /// `index` is the root's place among those of the configuration.
+    pub(crate) fn new(
+        config: config::Root,
+        index: usize,
+        directory: Directory,
+        limits: FileLimits,
+        shared: Arc<Shared>,
+    ) -> Root {
+        let is_cached = config.cache && limits.cache.bytes > 0 && limits.cache.entries > 0;
+        let watches = shared
+            .watches
+            .as_ref()
+            .filter(|_| config.watch && is_cached);
         Root {
             symlinks: match config.symlinks {
                 config::Symlinks::Beneath => Symlinks::Beneath,
                 config::Symlinks::Deny => Symlinks::Deny,
             },
-            cache: is_cached
-                .then(|| RefCell::new(Cache::new(limits.cache_bytes, limits.cache_entries))),
+            kept: is_cached.then(|| Kept {
+                files: RefCell::new(Cache::new(limits.cache)),
+                absent: RefCell::new(Absent::new(limits.absent_entries)),
+            }),
+            outlook: watches.map(|watches| Rc::new(Outlook::new(Arc::clone(watches), index))),
             config,
-            directory,
+            directory: RefCell::new(directory),
+            replaced: Cell::new(0),
             limits,
+            shared,
+        }
+    }
+
+    /// The root's path leads to this directory from now on. What is being sent stays what it is.
+    pub(crate) fn replace(&self, directory: Directory) {
+        self.directory.replace(directory);
+        self.replaced.set(self.replaced.get() + 1);
+        self.outlook.iter().for_each(|outlook| outlook.clear());
+        if let Some(kept) = &self.kept {
+            kept.files.borrow_mut().clear();
+            kept.absent.borrow_mut().clear();
+        }
+    }
+
+    /// Gives the descriptors back that the cache holds, because they have run short.
+    pub(crate) fn release_descriptors(&self) {
+        if let Some(kept) = &self.kept {
+            kept.files.borrow_mut().release_descriptors();
         }
     }
 
@@ -108,8 +189,11 @@ impl Root {
         }
         // Keys are paths in the form in which nearly every client sends them, so a hit needs no
         // decoding.
-        if let Some(entry) = self.fresh(moment.now, |cache| cache.get_by_target(head.target)) {
-            return First::Answer(answer_from(&entry, head, frame, moment));
+        if let Some(kept) = &self.kept
+            && let Some(entry) = kept.files.borrow().get_by_target(head.target)
+            && let Some(first) = answer_from(entry, head, frame, moment)
+        {
+            return first;
         }
         let resource = match Target::parse(head.method, head.target) {
             Ok(Target::Resource(resource)) => resource,
@@ -120,24 +204,21 @@ impl Root {
             return First::Answer(moment.brief(StatusCode::NOT_FOUND, frame));
         }
         let path = resource.path.as_bytes();
-        if let Some(entry) = self.fresh(moment.now, |cache| cache.get(path)) {
-            return First::Answer(answer_from(&entry, head, frame, moment));
+        if let Some(kept) = &self.kept {
+            if let Some(entry) = kept.files.borrow().get(path)
+                && let Some(first) = answer_from(entry, head, frame, moment)
+            {
+                return first;
+            }
+            if kept.absent.borrow().contains(path, moment.now) {
+                return First::Answer(moment.brief(StatusCode::NOT_FOUND, frame));
+            }
         }
         First::Lookup(Box::new(Lookup {
             head: raw.into(),
             path: path.into(),
             frame,
         }))
-    }
-
-    /// What `get` finds in the cache, if the file was looked at lately.
-    fn fresh(
-        &self,
-        now: Instant,
-        get: impl FnOnce(&Cache) -> Option<Rc<Entry>>,
-    ) -> Option<Rc<Entry>> {
-        let entry = get(&self.cache.as_ref()?.borrow())?;
-        entry.is_fresh(now).then_some(entry)
     }
 
     /// Names that begin with a dot, but for the well-known one (RFC 8615), aren't there.
@@ -149,43 +230,76 @@ impl Root {
     /// Answers a request whose file has to be looked at.
     pub(crate) async fn look_up(&self, lookup: &Lookup, clock: &Clock) -> Answer {
         let found = self.find(&lookup.path).await;
-        let moment = Moment {
-            now: ringway_runtime::now(),
-            clock,
-        };
         let frame = lookup.frame;
         let mut scan = HeadScan::default();
         let Ok(Some((head, _))) = parse_head(&lookup.head, &mut scan, &self.limits.head) else {
             // The same bytes were accepted before.
-            return moment.brief(StatusCode::INTERNAL_SERVER_ERROR, frame);
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            return Moment::present(clock).brief(status, frame);
         };
         match found {
-            Ok(Found::Cached(entry)) => answer_from(&entry, &head, frame, moment),
-            Ok(Found::Open(file, metadata, content_type)) => {
-                let representation = Representation::new(&metadata, content_type);
-                respond::from_file(file, metadata, &representation, &head, frame, moment)
+            Ok(Found::File(entry)) => {
+                self.answer_file(&entry, &lookup.path, &head, frame, clock)
+                    .await
             }
             Ok(Found::Directory) => {
                 let location = self.with_slash(&head, &lookup.path);
                 let status = StatusCode::MOVED_PERMANENTLY;
-                answer::brief(status, frame, Some(&location), clock, moment.now)
+                answer::brief(
+                    status,
+                    frame,
+                    Some(&location),
+                    clock,
+                    ringway_runtime::now(),
+                )
             }
             Err(error) => {
+                let moment = Moment::present(clock);
                 let status = status_of(&error);
                 // Short of descriptors or threads: what was right a moment ago is better than
                 // nothing.
                 if status == StatusCode::SERVICE_UNAVAILABLE
                     && let Some(entry) = self.cached(&lookup.path)
                 {
-                    return answer_from(&entry, &head, frame, moment);
+                    return respond::answer(entry.identity(), &head, frame, moment);
                 }
                 moment.brief(status, frame)
             }
         }
     }
 
+    /// Answers with the representation of a file that suits the client, which may have to be
+    /// brought in.
+    async fn answer_file(
+        &self,
+        entry: &Rc<Entry>,
+        path: &[u8],
+        head: &RequestHead<'_>,
+        frame: Frame,
+        clock: &Clock,
+    ) -> Answer {
+        let coded = match entry.choose(head.accept_encoding()) {
+            Choice::Identity => None,
+            Choice::Nothing => return Moment::present(clock).not_acceptable(frame),
+            Choice::Coded(candidate, or_identity) => {
+                let coded = match candidate.readiness() {
+                    Readiness::Ready(variant) => Some(variant),
+                    Readiness::Identity if or_identity => None,
+                    _ => self.bring_in(entry, candidate, path).await,
+                };
+                if coded.is_none() && !or_identity {
+                    return Moment::present(clock).not_acceptable(frame);
+                }
+                coded
+            }
+        };
+        let variant = coded.as_deref().unwrap_or(entry.identity());
+        respond::answer(variant, head, frame, Moment::present(clock))
+    }
+
     fn cached(&self, path: &[u8]) -> Option<Rc<Entry>> {
-        self.cache.as_ref()?.borrow().get(path)
+        let files = self.kept.as_ref()?.files.borrow();
+        files.get(path).map(Rc::clone)
     }
 
     /// The same path with a slash at its end, and the query as it was.
@@ -201,145 +315,62 @@ impl Root {
         }
         location
     }
-
-    async fn find(&self, path: &[u8]) -> io::Result<Found> {
-        let relative = path.strip_prefix(b"/").unwrap_or(path);
-        if !path.ends_with(b"/") {
-            let file = self.directory.open_beneath(relative, self.symlinks).await?;
-            return self.take(path, relative, file).await;
-        }
-        let mut last = io::Error::from(io::ErrorKind::NotFound);
-        for index in &self.config.index {
-            let name = [relative, index.as_bytes()].concat();
-            match self.directory.open_beneath(&name, self.symlinks).await {
-                Ok(file) => match self.take(path, &name, file).await? {
-                    Found::Directory => {}
-                    found => return Ok(found),
-                },
-                Err(error) if status_of(&error) == StatusCode::NOT_FOUND => last = error,
-                Err(error) => return Err(error),
-            }
-        }
-        Err(last)
-    }
-
-    /// Decides what an open file is good for: the cache, sending from disk, or nothing.
-    async fn take(&self, path: &[u8], name: &[u8], file: File) -> io::Result<Found> {
-        let metadata = file.metadata()?;
-        match metadata.kind {
-            FileKind::Regular => {}
-            FileKind::Directory => return Ok(Found::Directory),
-            FileKind::Special => return Err(io::ErrorKind::PermissionDenied.into()),
-        }
-        let content_type = media::content_type(name, &self.config.charset);
-        let Some(cache) = &self.cache else {
-            return Ok(Found::Open(file, metadata, content_type));
-        };
-        let now = ringway_runtime::now();
-        if let Some(entry) = cache.borrow().get(path)
-            && entry.revalidate(&metadata, now + self.config.revalidate_interval)
-        {
-            return Ok(Found::Cached(entry));
-        }
-        cache.borrow_mut().remove(path);
-        if metadata.bytes > self.limits.cache_file_bytes {
-            return Ok(Found::Open(file, metadata, content_type));
-        }
-        let Some(body) = read_whole(&file, &metadata).await? else {
-            return Ok(Found::Open(file, metadata, content_type));
-        };
-        let representation = Representation::new(&metadata, content_type);
-        let now = ringway_runtime::now();
-        let fresh_until = now + self.config.revalidate_interval;
-        let entry = Rc::new(Entry::new(
-            metadata,
-            representation,
-            &body,
-            now,
-            fresh_until,
-        ));
-        cache.borrow_mut().insert(path, Rc::clone(&entry));
-        Ok(Found::Cached(entry))
-    }
 }
 
-/// What a path led to.
-enum Found {
-    Cached(Rc<Entry>),
-    Open(File, Metadata, String),
-    Directory,
-}
+impl<'a> Moment<'a> {
+    fn present(clock: &'a Clock) -> Moment<'a> {
+        Moment {
+            now: ringway_runtime::now(),
+            clock,
+        }
+    }
 
-impl Moment<'_> {
     fn brief(self, status: StatusCode, frame: Frame) -> Answer {
         answer::brief(status, frame, None, self.clock, self.now)
     }
-}
 
-/// The whole response as it lies in memory when nothing about the request is special.
-fn answer_from(entry: &Entry, head: &RequestHead<'_>, frame: Frame, moment: Moment<'_>) -> Answer {
-    let is_plain = frame.version == Version::Http11
-        && frame.keep_alive
-        && head.range.is_none()
-        && head.preconditions().is_empty();
-    if !is_plain {
-        return respond::from_memory(entry, head, frame, moment);
-    }
-    let response = entry.response(moment);
-    let (message, body_bytes) = if frame.is_head {
-        (
-            ringway_runtime::Chunk::part(response, 0..entry.head_bytes()),
-            0,
-        )
-    } else {
-        (response.into(), entry.body_bytes())
-    };
-    let message = Outgoing::from(message);
-    Answer {
-        status: StatusCode::OK,
-        message,
-        body_bytes,
-        file: None,
-        keep_alive: true,
+    /// RFC 9110 §15.5.7.
+    fn not_acceptable(self, frame: Frame) -> Answer {
+        self.brief(StatusCode::NOT_ACCEPTABLE, frame)
     }
 }
 
-/// All of a file; `None` when it changed while it was read.
-async fn read_whole(file: &File, metadata: &Metadata) -> io::Result<Option<Vec<u8>>> {
-    let size = metadata.bytes as usize;
-    let mut body = Vec::with_capacity(size);
-    while body.len() < size {
-        let (part, count) = file
-            .read_at(vec![0; size - body.len()], body.len() as u64)
-            .await?;
-        if count == 0 {
-            return Ok(None);
-        }
-        body.extend_from_slice(&part[..count]);
+/// Answers from what is kept; nothing when something has to be looked at first.
+#[inline]
+fn answer_from(
+    entry: &Entry,
+    head: &RequestHead<'_>,
+    frame: Frame,
+    moment: Moment<'_>,
+) -> Option<First> {
+    if !entry.is_fresh(moment.now) {
+        return None;
     }
-    Ok((file.metadata()? == *metadata).then_some(body))
+    match entry.choose(head.accept_encoding()) {
+        Choice::Identity => answer_with(entry.identity(), head, frame, moment),
+        Choice::Nothing => Some(First::Answer(moment.not_acceptable(frame))),
+        Choice::Coded(candidate, or_identity) => match candidate.readiness() {
+            Readiness::Ready(variant) => answer_with(&variant, head, frame, moment),
+            Readiness::Identity if or_identity => {
+                answer_with(entry.identity(), head, frame, moment)
+            }
+            _ => None,
+        },
+    }
 }
 
-/// What the client is told of an error of the file system. A path that leads out of the root isn't
-/// there, as far as anybody outside can tell.
-fn status_of(error: &io::Error) -> StatusCode {
-    use rustix::io::Errno;
-    match Errno::from_io_error(error) {
-        Some(
-            Errno::NOENT
-            | Errno::NOTDIR
-            | Errno::LOOP
-            | Errno::XDEV
-            | Errno::NAMETOOLONG
-            | Errno::INVAL,
-        ) => StatusCode::NOT_FOUND,
-        // ENXIO: a socket, or a device without its driver.
-        Some(Errno::ACCESS | Errno::PERM | Errno::NXIO) => StatusCode::FORBIDDEN,
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::BUSY | Errno::AGAIN) => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
-        None if error.kind() == io::ErrorKind::PermissionDenied => StatusCode::FORBIDDEN,
-        None if error.kind() == io::ErrorKind::NotFound => StatusCode::NOT_FOUND,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
+fn answer_with(
+    variant: &Variant,
+    head: &RequestHead<'_>,
+    frame: Frame,
+    moment: Moment<'_>,
+) -> Option<First> {
+    if !variant.is_intact() {
+        return None;
     }
+    let answer = respond::answer(variant, head, frame, moment);
+    Some(match answer.file {
+        None => First::Answer(answer),
+        Some(_) => First::Open(answer),
+    })
 }

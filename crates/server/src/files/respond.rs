@@ -1,16 +1,18 @@
 //! From a file and a request to the answer: conditions, ranges, the head.
 
 use super::Moment;
-use super::cache::Entry;
+use super::codings::Compressed;
+use super::entry::{Content, Variant, Whole};
 use crate::answer::{Answer, FilePart, Frame, SERVER, begin};
 use crate::clock::Clock;
+use crate::config::Coding;
 use ringway_http::StatusCode;
 use ringway_http::condition::{EntityTag, Validators, Verdict, range_applies};
 use ringway_http::date::HttpDate;
 use ringway_http::head::{RequestHead, Version};
 use ringway_http::range::{ByteRange, RangeAnswer, resolve};
 use ringway_http::response::{ResponseHead, name};
-use ringway_runtime::{Chunk, File, Metadata, Outgoing};
+use ringway_runtime::{Chunk, Metadata, Outgoing};
 use std::time::Instant;
 
 /// Room for any head of a file response.
@@ -19,21 +21,56 @@ const HEAD_BYTES: usize = 512;
 /// What a response says of a file, however its bytes are sent.
 pub(super) struct Representation {
     content_type: String,
-    /// With its quotes. Strong: size and time of modification to the nanosecond.
+    coding: Option<Coding>,
+    /// With its quotes. Strong: no other bytes of this path have it, in whatever coding.
     etag: String,
     last_modified: u64,
     bytes: u64,
+    /// There are others to choose from.
+    varies: bool,
 }
 
 impl Representation {
-    pub(super) fn new(metadata: &Metadata, content_type: String) -> Representation {
+    /// The file as it is.
+    pub(super) fn new(metadata: &Metadata, content_type: String, varies: bool) -> Representation {
         let (seconds, part) = (metadata.modified_seconds, metadata.modified_nanoseconds);
         Representation {
             content_type,
+            coding: None,
+            // Size and time of modification to the nanosecond.
             etag: format!("\"{seconds:x}.{part:x}-{:x}\"", metadata.bytes),
             // Before 1970 is as good as 1970: only equality matters.
             last_modified: seconds.max(0).unsigned_abs(),
             bytes: metadata.bytes,
+            varies,
+        }
+    }
+
+    /// The same in a coding, from a file beside it. The time of modification stays the source's,
+    /// which is what a client that knows no codings would compare with.
+    pub(super) fn precompressed(&self, coding: Coding, sibling: &Metadata) -> Representation {
+        let tag = Representation::new(sibling, String::new(), true).etag;
+        Representation {
+            content_type: self.content_type.clone(),
+            coding: Some(coding),
+            etag: format!("{}-{}\"", tag.trim_end_matches('"'), coding.token()),
+            last_modified: self.last_modified,
+            bytes: sibling.bytes,
+            varies: true,
+        }
+    }
+
+    /// The same in a coding that was made of it. What was made is part of the tag, because another
+    /// version of this program may make other bytes of the same file.
+    pub(super) fn compressed(&self, coding: Coding, made: &Compressed) -> Representation {
+        let tag = self.etag.trim_end_matches('"');
+        Representation {
+            content_type: self.content_type.clone(),
+            coding: Some(coding),
+            etag: format!("{tag}-{}.{:x}\"", coding.token(), made.hash),
+            last_modified: self.last_modified,
+            bytes: made.body.len() as u64,
+            varies: true,
         }
     }
 
@@ -49,11 +86,17 @@ impl Representation {
         }
     }
 
+    /// What a 304 says as well (RFC 9110 §15.4.5).
     fn describe<'o>(&self, head: ResponseHead<'o>, date: u64) -> ResponseHead<'o> {
         // RFC 9110 §8.8.2.1: never later than the message's own date.
         let modified = HttpDate::from_unix_seconds(self.last_modified.min(date));
-        head.header(name::ETAG, self.etag.as_bytes())
-            .last_modified(&modified)
+        let head = head
+            .header(name::ETAG, self.etag.as_bytes())
+            .last_modified(&modified);
+        match self.varies {
+            true => head.header(name::VARY, b"Accept-Encoding"),
+            false => head,
+        }
     }
 
     /// The plain 200 of HTTP/1.1 with its body, and where in it the head ends and the date begins.
@@ -101,6 +144,10 @@ impl Representation {
                     .describe(head, date)
                     .header(name::ACCEPT_RANGES, b"bytes");
                 let head = head.header(name::CONTENT_TYPE, self.content_type.as_bytes());
+                let head = match self.coding {
+                    Some(coding) => head.header(name::CONTENT_ENCODING, coding.token().as_bytes()),
+                    None => head,
+                };
                 let head = head.content_length(length);
                 match range {
                     Some(range) => head.content_range(range, self.bytes),
@@ -145,60 +192,71 @@ fn extent(status: StatusCode, range: Option<ByteRange>, bytes: u64, frame: Frame
     }
 }
 
-/// An answer from the cache that is not the plain one.
-pub(super) fn from_memory(
-    entry: &Entry,
+/// The answer to a GET or HEAD, from a representation.
+#[inline]
+pub(super) fn answer(
+    variant: &Variant,
     head: &RequestHead<'_>,
     frame: Frame,
     moment: Moment<'_>,
 ) -> Answer {
-    let representation = entry.representation();
+    let is_plain = frame.version == Version::Http11
+        && frame.keep_alive
+        && head.range.is_none()
+        && head.preconditions().is_empty();
+    match &variant.content {
+        Content::Memory(whole) if is_plain => plain(whole, variant, frame, moment),
+        _ => special(variant, head, frame, moment),
+    }
+}
+
+/// The whole response as it lies in memory when nothing about the request is special.
+fn plain(whole: &Whole, variant: &Variant, frame: Frame, moment: Moment<'_>) -> Answer {
+    let response = whole.response(moment);
+    let (message, body_bytes) = if frame.is_head {
+        (Chunk::part(response, 0..whole.head_bytes), 0)
+    } else {
+        (response.into(), variant.representation.bytes)
+    };
+    Answer {
+        status: StatusCode::OK,
+        message: message.into(),
+        body_bytes,
+        file: None,
+        keep_alive: true,
+    }
+}
+
+/// Any other: its head is written for it.
+fn special(variant: &Variant, head: &RequestHead<'_>, frame: Frame, moment: Moment<'_>) -> Answer {
+    let representation = &variant.representation;
     let (status, range) = representation.decide(head, moment.clock.seconds(moment.now));
     let mut out = Vec::with_capacity(HEAD_BYTES);
     representation.emit(&mut out, status, range, frame, moment.clock, moment.now);
     let (offset, body_bytes) = extent(status, range, representation.bytes, frame);
-    let message = if body_bytes == 0 {
-        Outgoing::from(out)
-    } else {
-        let first = entry.head_bytes() + offset as u32;
-        let part = first..first + body_bytes as u32;
-        Outgoing::gathered(out, Chunk::part(entry.response(moment), part))
+    let mut file = None;
+    let message = match &variant.content {
+        _ if body_bytes == 0 => out.into(),
+        Content::Memory(whole) => {
+            let first = whole.head_bytes + offset as u32;
+            let part = first..first + body_bytes as u32;
+            Outgoing::gathered(out, Chunk::part(whole.response(moment), part))
+        }
+        Content::Open(open, metadata) => {
+            file = Some(Box::new(FilePart {
+                file: open.clone(),
+                offset,
+                bytes: body_bytes,
+                metadata: *metadata,
+            }));
+            out.into()
+        }
     };
     Answer {
         status,
         message,
         body_bytes,
-        file: None,
-        keep_alive: frame.keep_alive,
-    }
-}
-
-/// An answer whose body is sent from the page cache.
-pub(super) fn from_file(
-    file: File,
-    metadata: Metadata,
-    representation: &Representation,
-    head: &RequestHead<'_>,
-    frame: Frame,
-    moment: Moment<'_>,
-) -> Answer {
-    let (status, range) = representation.decide(head, moment.clock.seconds(moment.now));
-    let mut out = Vec::with_capacity(HEAD_BYTES);
-    representation.emit(&mut out, status, range, frame, moment.clock, moment.now);
-    let (offset, bytes) = extent(status, range, representation.bytes, frame);
-    let part = (bytes > 0).then(|| {
-        Box::new(FilePart {
-            file,
-            offset,
-            bytes,
-            metadata,
-        })
-    });
-    Answer {
-        status,
-        message: out.into(),
-        body_bytes: bytes,
-        file: part,
+        file,
         keep_alive: frame.keep_alive,
     }
 }

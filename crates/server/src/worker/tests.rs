@@ -30,6 +30,7 @@ fn start() -> Running {
         index: 0,
         cpu: None,
         directories: vec![Directory::open("/".as_ref()).unwrap()],
+        files: Arc::default(),
         listeners: vec![(sockets.remove(0), 0)],
         options: RuntimeOptions {
             io: ringway_runtime::Io::Epoll,

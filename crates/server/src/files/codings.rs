@@ -1,0 +1,153 @@
+//! Content codings: which of a file's representations a client gets, and making them.
+//!
+//! What can be chosen from is found when the file is opened: siblings that hold it precompressed,
+//! and codings that it is worth being compressed in. A file with neither isn't subject to
+//! negotiation at all (RFC 9110 §12.4.1), whatever the client sends.
+//!
+//! Compressing waits for nobody's turn: whoever asks first for a file in a coding waits for it (a
+//! visitor who tries it out with one request sees it work), everybody else meanwhile gets the file
+//! as it is, and so does everybody when as many are under way as may be.
+
+use super::entry::{Candidate, Entry};
+use crate::config::Coding;
+use ringway_http::head::ListValue;
+use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// What a client's `Accept-Encoding` makes of a file.
+pub(super) enum Choice<'e> {
+    Identity,
+    /// This one; and whether the file as it is would do as well.
+    Coded(&'e Candidate, bool),
+    /// 406: the client takes nothing that there is.
+    Nothing,
+}
+
+impl Coding {
+    /// As a field has it.
+    pub(super) fn token(self) -> &'static str {
+        self.word()
+    }
+
+    /// How the name of a file in it ends, behind the name of its source.
+    pub(super) fn extension(self) -> &'static [u8] {
+        match self {
+            Coding::Zstd => b".zst",
+            Coding::Br => b".br",
+            Coding::Gzip => b".gz",
+        }
+    }
+}
+
+impl Entry {
+    /// RFC 9110 §12.5.3.
+    pub(super) fn choose(&self, accept: Option<ListValue<'_>>) -> Choice<'_> {
+        // Without the field any coding would do, but a client that knows one says so.
+        let Some(accept) = accept.filter(|_| !self.candidates().is_empty()) else {
+            return Choice::Identity;
+        };
+        let mut best: Option<(&Candidate, u16)> = None;
+        for candidate in self.candidates() {
+            let weight = weight(&accept, candidate.coding.token());
+            if weight.unwrap_or(0) > best.map_or(0, |(_, best)| best) {
+                best = Some((candidate, weight.unwrap_or(0)));
+            }
+        }
+        let identity = weight(&accept, "identity");
+        match (best, identity) {
+            (None, Some(0)) => Choice::Nothing,
+            (None, _) => Choice::Identity,
+            (Some((_, best)), Some(identity)) if identity > best => Choice::Identity,
+            (Some((candidate, _)), identity) => Choice::Coded(candidate, identity != Some(0)),
+        }
+    }
+}
+
+/// The weight of a coding in thousandths, by its name or by `*`.
+fn weight(accept: &ListValue<'_>, name: &str) -> Option<u16> {
+    let mut any = None;
+    for element in accept
+        .lines()
+        .flat_map(|line| line.split(|byte| *byte == b','))
+    {
+        let element = std::str::from_utf8(element).ok()?.trim();
+        let (coding, parameters) = element.split_once(';').unwrap_or((element, ""));
+        let quality = parameters.trim().strip_prefix("q=").unwrap_or("1");
+        let quality = (quality.parse::<f32>().unwrap_or(1.0) * 1000.0) as u16;
+        match coding.trim() {
+            "*" => any = Some(quality),
+            coding if coding.eq_ignore_ascii_case(name) => return Some(quality),
+            _ => {}
+        }
+    }
+    any
+}
+
+/// How many files are being compressed, in the whole process.
+#[derive(Debug, Default)]
+pub(crate) struct Jobs(AtomicUsize);
+
+impl Jobs {
+    /// A place among `limit`, given back when dropped.
+    pub(super) fn enter(&self, limit: usize) -> Option<Job<'_>> {
+        let job = Job(self);
+        // Relaxed: nothing but the number is shared.
+        (self.0.fetch_add(1, Relaxed) < limit).then_some(job)
+    }
+}
+
+pub(super) struct Job<'j>(&'j Jobs);
+
+impl Drop for Job<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A body in a coding.
+pub(super) struct Compressed {
+    pub(super) body: Vec<u8>,
+    /// Of the body.
+    pub(super) hash: u64,
+}
+
+/// The body in a coding; `None` when it wouldn't save a twentieth. The same body always gives the
+/// same bytes, so that they can have a strong tag. It takes its time.
+pub(super) fn compress(coding: Coding, body: &[u8]) -> io::Result<Option<Compressed>> {
+    let mut out = Vec::with_capacity(body.len() / 2);
+    match coding {
+        // The levels at which a little smaller begins to cost a lot.
+        Coding::Zstd => {
+            let mut encoder = zstd::Encoder::new(&mut out, 7)?;
+            encoder.set_pledged_src_size(Some(body.len() as u64))?;
+            encoder.include_contentsize(true)?;
+            // RFC 9659: a browser needs no larger window.
+            encoder.window_log(23)?;
+            encoder.write_all(body)?;
+            encoder.finish()?;
+        }
+        Coding::Br => {
+            let mut encoder = brotli::CompressorWriter::new(&mut out, 4096, 6, 22);
+            encoder.write_all(body)?;
+            encoder.flush()?;
+        }
+        Coding::Gzip => {
+            let level = flate2::Compression::new(6);
+            let mut encoder = flate2::write::GzEncoder::new(&mut out, level);
+            encoder.write_all(body)?;
+            encoder.finish()?;
+        }
+    }
+    let is_worth_it = out.len() < body.len() - body.len() / 20;
+    Ok(is_worth_it.then(|| Compressed {
+        hash: fnv(&out),
+        body: out,
+    }))
+}
+
+/// FNV-1a (Fowler, Noll, Vo): the same in every version, which a table's hash need not be.
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
