@@ -5,7 +5,7 @@
 //! that two programs could read differently is refused, because the next one on the same connection
 //! might belong to somebody else (response splitting).
 
-use crate::field::{decimal, elements, is_token};
+use crate::field::{decimal, elements};
 use crate::head::{HeadScan, Headers, Method, Version, line};
 use std::fmt;
 
@@ -249,9 +249,6 @@ struct Fields {
 
 impl Fields {
     fn read(&mut self, name: &[u8], value: &[u8]) -> Result<(), ReceivedError> {
-        if !is_token(name) {
-            return Err(ReceivedError::Field);
-        }
         let is = |lower: &str| name.eq_ignore_ascii_case(lower.as_bytes());
         match name.len() {
             10 if is("connection") => {

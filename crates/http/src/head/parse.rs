@@ -291,11 +291,15 @@ fn fields<'a>(lines: &'a [u8], head: &mut RequestHead<'a>, limits: &HeadLimits) 
     }
 }
 
-/// One line: its name, which may be no token, its value, and the lines behind it.
+/// One line: its name, its value, and the lines behind it.
 pub(crate) fn line(rest: &[u8]) -> Parsed<(&[u8], &[u8], &[u8])> {
     let Some((name, [_, after @ ..])) = rest.split_at_checked(name_bytes(rest)) else {
         return line_fault(rest);
     };
+    // Before the value, which may not be all there: the first fault is named.
+    if !is_token(name) {
+        return line_fault(rest);
+    }
     let parsed = value(after)?;
     Ok(parsed.map(|(value, next)| (name, value, next)))
 }

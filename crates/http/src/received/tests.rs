@@ -272,6 +272,15 @@ fn what_could_be_read_in_two_ways_is_refused() {
     );
 }
 
+/// A name that is none is a fault as soon as it is there, whatever comes of its value.
+#[test]
+fn a_bad_name_is_refused_before_its_value_has_come() {
+    for input in ["HTTP/1.0 304\r\n \r\n:", "HTTP/1.1 200 OK\r\nA b: c"] {
+        let outcome = feed(input.as_bytes(), Method::Get, []);
+        assert_eq!(outcome, Outcome::Refused(ReceivedError::Field), "{input:?}");
+    }
+}
+
 #[test]
 fn the_bounds_hold() {
     let five = "A: 1\r\n".repeat(5);
