@@ -3,14 +3,17 @@
 //!
 //! In the order of the work: a [`machine::Machine`] is read into [`facts`] (with [`probes`] for what
 //! no file tells). With what the operator says ([`intent`]) they decide where workers go
-//! ([`placement`]), what to change ([`plan`]) and what is wrong ([`checks`]), which is told as a [`report`].
+//! ([`placement`]), what to change ([`plan`]) and what is wrong ([`checks`]), which is told as a [`report`]; and [`apply`]
+//! does, verifies and undoes it, by a [`journal`].
 
 #![forbid(unsafe_code)]
 
+pub mod apply;
 pub mod checks;
 pub mod cpulist;
 pub mod facts;
 pub mod intent;
+pub mod journal;
 pub mod machine;
 pub mod placement;
 pub mod plan;

@@ -7,3 +7,4 @@ mod fixture;
 mod doctor;
 mod facts;
 mod placement;
+mod tune;

@@ -1,0 +1,481 @@
+//! The undo journal: what was changed from what to what, on disk before it is changed.
+//!
+//! One file for each apply, a JSON object a line, each line synced before the next step. A crash can
+//! therefore cut at most the last line, and then what that line announced wasn't done yet. A lock in
+//! the folder keeps two at once from changing a machine.
+
+use crate::machine::Target;
+use crate::plan::Rule;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Where journals are, below the root of the machine.
+pub const JOURNAL_FOLDER: &str = "var/lib/ringway/tune";
+
+/// The version of the journal's lines.
+const JOURNAL_VERSION: u32 = 1;
+
+/// No journal that was written here is larger; beyond it is somebody's prank.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// A line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "entry")]
+pub enum Entry {
+    /// The first.
+    Begin {
+        /// The version of these lines.
+        journal_version: u32,
+        /// Which run of the kernel it was.
+        boot_id: Option<String>,
+        /// Seconds since 1970.
+        started_seconds: u64,
+        /// The program's version.
+        program: String,
+    },
+    /// A change that is about to be made.
+    Intent {
+        /// Its number, from 0.
+        number: u32,
+        /// The check that asked for it.
+        check: String,
+        /// What is changed.
+        target: Target,
+        /// What it holds.
+        old: String,
+        /// What it will hold.
+        new: String,
+        /// How.
+        rule: Rule,
+    },
+    /// A change that was made.
+    Done {
+        /// Its number.
+        number: u32,
+        /// What the target holds now.
+        readback: String,
+    },
+    /// A change that the kernel refused.
+    Refused {
+        /// Its number.
+        number: u32,
+        /// Its words.
+        error: String,
+    },
+    /// Everything was undone, or is gone.
+    Closed,
+}
+
+/// The folder of journals, locked.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    /// Held as long as this lives.
+    _lock: File,
+}
+
+impl Folder {
+    /// Opens and locks the folder; makes it if it isn't there.
+    ///
+    /// # Errors
+    /// When another program holds it, or it can't be made.
+    pub fn open(path: &Path) -> Result<Folder, String> {
+        let explain = |error: io::Error| format!("{}: {error}", path.display());
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(explain)?;
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        let lock = options.open(path.join("lock")).map_err(explain)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Folder {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(format!(
+                "{}: another ringway tune is at work",
+                path.display()
+            )),
+            Err(TryLockError::Error(error)) => Err(explain(error)),
+        }
+    }
+
+    /// All journals, the newest first.
+    ///
+    /// # Errors
+    /// When the folder can't be read.
+    pub fn past(&self) -> Result<Vec<Past>, String> {
+        let explain = |error: io::Error| format!("{}: {error}", self.path.display());
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(explain)? {
+            let path = entry.map_err(explain)?.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "jsonl")
+            {
+                names.push(path);
+            }
+        }
+        names.sort();
+        names.iter().rev().map(|path| Past::read(path)).collect()
+    }
+
+    /// Begins a journal.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn begin(&self, boot_id: Option<String>) -> Result<Journal, String> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let started_seconds = since.map_or(0, |since| since.as_secs());
+        for turn in 0..1000 {
+            // Names sort by time; those of one second by their turn.
+            let path = self
+                .path
+                .join(format!("{started_seconds:012}-{turn:03}.jsonl"));
+            let mut options = OpenOptions::new();
+            match options
+                .create_new(true)
+                .append(true)
+                .mode(0o600)
+                .open(&path)
+            {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(format!("{}: {error}", path.display())),
+                Ok(file) => {
+                    let mut journal = Journal {
+                        file,
+                        path,
+                        next: 0,
+                    };
+                    journal.append(&Entry::Begin {
+                        journal_version: JOURNAL_VERSION,
+                        boot_id,
+                        started_seconds,
+                        program: env!("CARGO_PKG_VERSION").to_owned(),
+                    })?;
+                    self.sync()?;
+                    return Ok(journal);
+                }
+            }
+        }
+        Err(format!(
+            "{}: no free name for a journal",
+            self.path.display()
+        ))
+    }
+
+    /// The folder's own entries have to survive a crash too.
+    fn sync(&self) -> Result<(), String> {
+        let synced = File::open(&self.path).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| format!("{}: {error}", self.path.display()))
+    }
+}
+
+/// A journal being written.
+#[derive(Debug)]
+pub struct Journal {
+    file: File,
+    path: PathBuf,
+    next: u32,
+}
+
+impl Journal {
+    /// Its name.
+    pub fn id(&self) -> String {
+        id_of(&self.path)
+    }
+
+    /// Announces a change, and returns its number. When this returns, the line is on disk.
+    ///
+    /// # Errors
+    /// When it couldn't be written: then the change must not be made.
+    pub fn intend(
+        &mut self,
+        check: &str,
+        target: &Target,
+        old: &str,
+        new: &str,
+        rule: Rule,
+    ) -> Result<u32, String> {
+        let number = self.next;
+        self.append(&Entry::Intent {
+            number,
+            check: check.to_owned(),
+            target: target.clone(),
+            old: old.to_owned(),
+            new: new.to_owned(),
+            rule,
+        })?;
+        self.next += 1;
+        Ok(number)
+    }
+
+    /// Adds a line and waits for the disk.
+    ///
+    /// # Errors
+    /// When it couldn't be written.
+    pub fn append(&mut self, entry: &Entry) -> Result<(), String> {
+        let explain = |error: io::Error| format!("{}: {error}", self.path.display());
+        let mut line = serde_json::to_vec(entry).map_err(|error| explain(error.into()))?;
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(explain)?;
+        self.file.sync_data().map_err(explain)
+    }
+}
+
+fn id_of(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default();
+    stem.to_string_lossy().into_owned()
+}
+
+/// A journal of before.
+#[derive(Clone, Debug)]
+pub struct Past {
+    /// Its name.
+    pub id: String,
+    /// Its lines, as far as they can be read.
+    pub entries: Vec<Entry>,
+    /// Lines in its middle that can't be read, which no crash explains.
+    pub damaged_lines: usize,
+    path: PathBuf,
+}
+
+/// A change that a journal tells of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The check that asked for it.
+    pub check: String,
+    /// What was changed.
+    pub target: Target,
+    /// What it held.
+    pub old: String,
+    /// What it was given.
+    pub new: String,
+    /// What it held then, when that is known.
+    pub readback: Option<String>,
+    /// Whether the kernel refused.
+    pub was_refused: bool,
+}
+
+impl Past {
+    fn read(path: &Path) -> Result<Past, String> {
+        let explain = |error: io::Error| format!("{}: {error}", path.display());
+        if fs::metadata(path).map_err(explain)?.len() > MOST_BYTES {
+            return Err(format!("{}: too large for a journal", path.display()));
+        }
+        let text = fs::read(path).map_err(explain)?;
+        let text = String::from_utf8_lossy(&text);
+        let mut entries = Vec::new();
+        let mut damaged_lines = 0;
+        for line in text.split_inclusive('\n') {
+            match serde_json::from_str(line) {
+                Ok(entry) => entries.push(entry),
+                // A line without its end is the cut of a crash: it wasn't synced, so what it
+                // announces wasn't done.
+                Err(_) if !line.ends_with('\n') => {}
+                Err(_) => damaged_lines += 1,
+            }
+        }
+        Ok(Past {
+            id: id_of(path),
+            entries,
+            damaged_lines,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Whether everything in it was undone.
+    pub fn is_closed(&self) -> bool {
+        self.entries.contains(&Entry::Closed)
+    }
+
+    /// Which run of the kernel it was.
+    pub fn boot_id(&self) -> Option<&str> {
+        self.entries.iter().find_map(|entry| match entry {
+            Entry::Begin { boot_id, .. } => boot_id.as_deref(),
+            _ => None,
+        })
+    }
+
+    /// When it was begun, in seconds since 1970.
+    pub fn started_seconds(&self) -> Option<u64> {
+        self.entries.iter().find_map(|entry| match entry {
+            Entry::Begin {
+                started_seconds, ..
+            } => Some(*started_seconds),
+            _ => None,
+        })
+    }
+
+    /// The changes, in the order in which they were made.
+    pub fn changes(&self) -> Vec<Change> {
+        let mut changes: Vec<(u32, Change)> = Vec::new();
+        for entry in &self.entries {
+            let mut with = |number: u32, set: &mut dyn FnMut(&mut Change)| {
+                let found = changes.iter_mut().find(|(other, _)| *other == number);
+                if let Some((_, change)) = found {
+                    set(change);
+                }
+            };
+            match entry {
+                Entry::Done { number, readback } => with(*number, &mut |change| {
+                    change.readback = Some(readback.clone());
+                }),
+                Entry::Refused { number, .. } => with(*number, &mut |change| {
+                    change.was_refused = true;
+                }),
+                Entry::Intent {
+                    number,
+                    check,
+                    target,
+                    old,
+                    new,
+                    ..
+                } => {
+                    let change = Change {
+                        check: check.clone(),
+                        target: target.clone(),
+                        old: old.clone(),
+                        new: new.clone(),
+                        readback: None,
+                        was_refused: false,
+                    };
+                    changes.push((*number, change));
+                }
+                Entry::Begin { .. } | Entry::Closed => {}
+            }
+        }
+        changes.into_iter().map(|(_, change)| change).collect()
+    }
+
+    /// Marks it as undone.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn close(&self) -> Result<(), String> {
+        let explain = |error: io::Error| format!("{}: {error}", self.path.display());
+        let file = OpenOptions::new()
+            .append(true)
+            .open(&self.path)
+            .map_err(explain)?;
+        let path = self.path.clone();
+        let mut journal = Journal {
+            file,
+            path,
+            next: 0,
+        };
+        // After a line that a crash cut, one of its own.
+        journal.file.write_all(b"\n").map_err(explain)?;
+        journal.append(&Entry::Closed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn target() -> Target {
+        Target::File("proc/sys/net/core/somaxconn".to_owned())
+    }
+
+    #[test]
+    fn a_journal_is_read_as_it_was_written() {
+        let place = tempfile::tempdir().expect("a folder");
+        let folder = Folder::open(&place.path().join("a/b")).expect("a folder");
+        let mut journal = folder.begin(Some("boot".to_owned())).expect("a journal");
+        let first = journal
+            .intend("x", &target(), "1", "2", Rule::Set)
+            .expect("written");
+        let readback = "2".to_owned();
+        journal
+            .append(&Entry::Done {
+                number: first,
+                readback,
+            })
+            .expect("written");
+        journal
+            .intend("y", &target(), "2", "3", Rule::RaiseOnly)
+            .expect("written");
+        let past = folder.past().expect("readable");
+        assert_eq!(past.len(), 1);
+        assert_eq!(
+            (past[0].boot_id(), past[0].is_closed()),
+            (Some("boot"), false)
+        );
+        let changes = past[0].changes();
+        let brief: Vec<_> = changes
+            .iter()
+            .map(|change| {
+                (
+                    change.old.as_str(),
+                    change.new.as_str(),
+                    change.readback.as_deref(),
+                )
+            })
+            .collect();
+        assert_eq!(brief, [("1", "2", Some("2")), ("2", "3", None)]);
+        past[0].close().expect("written");
+        assert!(folder.past().expect("readable")[0].is_closed());
+    }
+
+    #[test]
+    fn two_at_once_are_refused() {
+        let place = tempfile::tempdir().expect("a folder");
+        let first = Folder::open(place.path()).expect("free");
+        let why = Folder::open(place.path()).expect_err("held");
+        assert!(why.ends_with("another ringway tune is at work"), "{why}");
+        drop(first);
+        Folder::open(place.path()).expect("free again");
+    }
+
+    #[test]
+    fn journals_of_one_second_keep_their_order() {
+        let place = tempfile::tempdir().expect("a folder");
+        let folder = Folder::open(place.path()).expect("free");
+        let ids: Vec<String> = (0..3)
+            .map(|_| folder.begin(None).expect("a journal").id())
+            .collect();
+        let past: Vec<String> = folder
+            .past()
+            .expect("readable")
+            .into_iter()
+            .map(|p| p.id)
+            .collect();
+        assert_eq!(past, [ids[2].clone(), ids[1].clone(), ids[0].clone()]);
+    }
+
+    proptest! {
+        /// Wherever a journal is cut, every line before the cut is there, and nothing else.
+        #[test]
+        fn a_cut_loses_the_cut_line_alone(cut in 0_usize..2000, noise in any::<bool>()) {
+            let place = tempfile::tempdir().expect("a folder");
+            let folder = Folder::open(place.path()).expect("free");
+            let mut journal = folder.begin(None).expect("a journal");
+            for number in 0..5 {
+                let old = number.to_string();
+                journal.intend("x", &target(), &old, "9", Rule::Set).expect("written");
+            }
+            let whole = fs::read(&journal.path).expect("readable");
+            let mut text = whole[..cut.min(whole.len())].to_vec();
+            let lines = text.iter().filter(|&&byte| byte == b'\n').count();
+            if noise {
+                text.extend_from_slice(b"\xff{\"entry");
+            }
+            fs::write(&journal.path, &text).expect("writable");
+            let past = folder.past().expect("readable").remove(0);
+            // A last line that lacks nothing but its end may be there too.
+            let found = past.entries.len();
+            prop_assert!(found == lines || (!noise && found == lines + 1), "{found} of {lines}");
+            prop_assert_eq!(past.damaged_lines, 0);
+            past.close().expect("writable");
+            prop_assert!(folder.past().expect("readable")[0].is_closed());
+        }
+    }
+}
