@@ -11,6 +11,7 @@
 //! | [`body`] | where does the body end, and which of these bytes are its content? |
 //! | [`condition`] | does the client have it already? |
 //! | [`range`] | which part of it does the client want? |
+//! | [`multipart`] | and several parts at once? |
 //! | [`date`] | the one text format of time |
 //! | [`response`] | the head of the answer |
 //! | [`received`] | and, for a client: what does a server's answer say? |
@@ -32,6 +33,8 @@ pub mod body;
 pub mod condition;
 
 pub mod range;
+
+pub mod multipart;
 
 pub mod date;
 

@@ -5,6 +5,8 @@
 mod body;
 #[path = "fuzz/head.rs"]
 mod head;
+#[path = "fuzz/range.rs"]
+mod range;
 #[path = "fuzz/received.rs"]
 mod received;
 #[path = "fuzz/target.rs"]
@@ -65,4 +67,9 @@ fn targets() -> io::Result<()> {
 #[test]
 fn received_heads() -> io::Result<()> {
     replay("received", received::run)
+}
+
+#[test]
+fn ranges() -> io::Result<()> {
+    replay("range", range::run)
 }

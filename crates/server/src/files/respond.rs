@@ -174,8 +174,8 @@ impl Representation {
         let Some(range) = range.filter(|_| range_applies(head.if_range, validators, date)) else {
             return (StatusCode::OK, None);
         };
-        match resolve(range, self.bytes) {
-            RangeAnswer::Whole => (StatusCode::OK, None),
+        match resolve(range, self.bytes, 1) {
+            RangeAnswer::Whole | RangeAnswer::Parts(_) => (StatusCode::OK, None),
             RangeAnswer::Part(part) => (StatusCode::PARTIAL_CONTENT, Some(part)),
             RangeAnswer::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, None),
         }
