@@ -9,6 +9,7 @@
 //! | [`head`] | is there a whole request head yet, is it sound, and how is its body framed? |
 //! | [`target`] | which path, beneath the root and nowhere else, is asked for? |
 //! | [`body`] | where does the body end, and which of these bytes are its content? |
+//! | [`negotiate`] | which of several representations suits the client? |
 //! | [`condition`] | does the client have it already? |
 //! | [`range`] | which part of it does the client want? |
 //! | [`multipart`] | and several parts at once? |
@@ -29,6 +30,8 @@ pub mod head;
 pub mod target;
 
 pub mod body;
+
+pub mod negotiate;
 
 pub mod condition;
 

@@ -5,6 +5,8 @@
 mod body;
 #[path = "fuzz/head.rs"]
 mod head;
+#[path = "fuzz/negotiate.rs"]
+mod negotiate;
 #[path = "fuzz/range.rs"]
 mod range;
 #[path = "fuzz/received.rs"]
@@ -72,4 +74,9 @@ fn received_heads() -> io::Result<()> {
 #[test]
 fn ranges() -> io::Result<()> {
     replay("range", range::run)
+}
+
+#[test]
+fn negotiations() -> io::Result<()> {
+    replay("negotiate", negotiate::run)
 }
