@@ -29,7 +29,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Names a connection of this reactor; stale, and harmless, once the connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -162,6 +162,11 @@ impl Reactor {
     /// The time of the last turn, by the driver's monotonic clock.
     pub fn now(&self) -> Instant {
         self.now
+    }
+
+    /// The wall clock, now: a call of the kernel's, unlike [`Reactor::now`].
+    pub fn wall_clock(&self) -> SystemTime {
+        self.driver.wall_clock()
     }
 
     /// Which driver runs.

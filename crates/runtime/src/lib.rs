@@ -53,4 +53,4 @@ pub use ringway_kernel::{
     ReactorOptions as RuntimeOptions, SimDescriptor, SimOptions, SimWorld, SocketOptions, Symlinks,
     WatchId, Watcher, cpu, describe_kernel, process,
 };
-pub use time::{Elapsed, Sleep, Timeout, now, sleep, timeout};
+pub use time::{Elapsed, Sleep, Timeout, now, sleep, timeout, wall_clock};

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The worker's clock: the time at which its present turn began. Monotonic, and free.
 ///
@@ -17,6 +17,14 @@ use std::time::{Duration, Instant};
 /// Outside of a runtime.
 pub fn now() -> Instant {
     Worker::current().now()
+}
+
+/// The wall clock, now: the worker's, which a simulation sets, or outside of a runtime the system's.
+/// It may jump, so deadlines go by [`now`].
+pub fn wall_clock() -> SystemTime {
+    Worker::try_current().map_or_else(SystemTime::now, |worker| {
+        worker.reactor.enter(|reactor| reactor.wall_clock())
+    })
 }
 
 /// A timer of a worker that is removed when dropped.

@@ -12,7 +12,7 @@
 use ringway_runtime::{
     Buffer, Directory, File, JoinHandle, ListenOptions, Outgoing, Runtime, RuntimeOptions,
     SimOptions, SimWorld, SocketOptions, Symlinks, TcpListener, TcpStream, now, sleep, spawn,
-    timeout,
+    timeout, wall_clock,
 };
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -109,6 +109,27 @@ fn a_half_close_follows_what_is_under_way() {
         });
         assert!(received.unwrap() == Random(1).bytes(20_000));
     }
+}
+
+#[test]
+fn the_wall_clock_is_the_world_s() {
+    let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
+    let world = SimWorld::with_options(0, SimOptions::calm());
+    world.set_auto_advance(true);
+    let mut runtime = Runtime::simulated(&world, &RuntimeOptions::default());
+    let clock = world.clone();
+    let ran = runtime.block_on(async move {
+        let (wall, begin) = (wall_clock(), now());
+        sleep(second).await;
+        assert_eq!(wall_clock() - (now() - begin), wall);
+        clock.set_wall_clock(wall - hour);
+        assert_eq!(wall_clock(), wall - hour);
+        let (wall, begin) = (wall_clock(), now());
+        sleep(second).await;
+        assert!(now() - begin < 2 * second, "a jump changes no wait");
+        assert_eq!(wall_clock(), wall + (now() - begin));
+    });
+    ran.unwrap();
 }
 
 /// Numbers from a seed (SplitMix64; Steele, Lea and Flood, 2014).

@@ -1,8 +1,9 @@
 //! The wall clock of a worker, and its `Date`: read a few times a second, not for each request.
 
 use ringway_http::date::HttpDate;
+use ringway_runtime::wall_clock;
 use std::cell::Cell;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// How old the wall time may be: well below the second that `Date` can tell (RFC 9110 §6.6.1).
 const FRESH: Duration = Duration::from_millis(100);
@@ -36,7 +37,7 @@ impl Clock {
             .is_none_or(|read_at| now >= read_at + FRESH)
         {
             self.read_at.set(Some(now));
-            let read = SystemTime::now().duration_since(UNIX_EPOCH);
+            let read = wall_clock().duration_since(UNIX_EPOCH);
             self.read.set(read.unwrap_or_default());
             let seconds = self.read.get().as_secs();
             if self.seconds.replace(seconds) != seconds {

@@ -34,7 +34,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Bits of a slot's generation that fit in a token.
 pub(crate) const GENERATION_MASK: u32 = (1 << 24) - 1;
@@ -206,6 +206,11 @@ pub(crate) trait Driver {
     /// The monotonic clock when the last turn ended (or the driver was made); virtual in the
     /// simulator.
     fn now(&self) -> Instant;
+
+    /// The wall clock, now; the simulator's is virtual too.
+    fn wall_clock(&self) -> SystemTime {
+        SystemTime::now()
+    }
 
     /// Ends a `turn` that waits, from any thread.
     fn wake_handle(&self) -> WakeHandle;

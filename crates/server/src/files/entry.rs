@@ -12,7 +12,7 @@ use crate::config::Coding;
 use ringway_runtime::{File, Metadata};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// What an entry costs beside its path and its responses.
 const OVERHEAD_BYTES: u64 = 512;
@@ -75,7 +75,7 @@ impl Entry {
         fresh_until: Instant,
         sight: Option<Sight>,
     ) -> Entry {
-        let wall = SystemTime::now()
+        let wall = ringway_runtime::wall_clock()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let is_settled = |metadata: &Metadata| {

@@ -1,12 +1,12 @@
 //! Single cases of waiting: what has to be sent before a wait, and what a wait may not cut short.
 
 use crate::machine::Machine;
-use crate::site::{BODY_STALL_TIMEOUT, CACHED_BYTES, IDLE_TIMEOUT, Site};
+use crate::site::{BODY_STALL_TIMEOUT, CACHED_BYTES, IDLE_TIMEOUT, MODIFIED, Site};
 use ringway_runtime::{SimOptions, SocketOptions, TcpStream, now, sleep, timeout};
 use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 const SOON: Duration = Duration::from_secs(1);
 
@@ -207,6 +207,36 @@ fn a_worker_that_is_dropped_long_after_its_last_turn_leaves_nothing() {
     machine.servers.clear();
     assert_eq!(machine.world.open_descriptors(), []);
     assert_eq!(machine.world.operations_in_flight(), 0);
+}
+
+#[test]
+fn dates_follow_the_wall_clock_and_deadlines_do_not() {
+    let site = Site::new();
+    let options = (0, SimOptions::calm());
+    let mut machine = Machine::new(options, (&site.config("", ""), 1), [(256, 4096); 2]);
+    let world = machine.world.clone();
+    let is_done = Rc::new(Cell::new(false));
+    let (address, done) = (machine.address, Rc::clone(&is_done));
+    drop(machine.clients[0].spawn(async move {
+        let options = SocketOptions::default();
+        let mut stream = TcpStream::connect(address, &options).await.unwrap();
+        for _ in 0..2 {
+            // Back by many years, the second time by a minute.
+            world.set_wall_clock(UNIX_EPOCH + Duration::from_secs(MODIFIED.1));
+            sleep(IDLE_TIMEOUT - 15 * SOON).await;
+            let request = b"HEAD /small-5.txt HTTP/1.1\r\nHost: a\r\n\r\n";
+            stream.send(request.as_slice()).await.unwrap();
+            let answer = receive_through(&mut stream, b"\r\n\r\n").await;
+            let answer = String::from_utf8(answer).unwrap();
+            // A minute after that time.
+            let date = "\r\nDate: Tue, 14 Nov 2023 22:14:20 GMT\r\n";
+            assert!(answer.contains(date), "{answer}");
+        }
+        done.set(true);
+    }));
+    let ended = Rc::clone(&is_done);
+    assert!(machine.run(4 * IDLE_TIMEOUT, move || ended.get()));
+    machine.expect_rest();
 }
 
 /// What came behind a request's body, in the same buffer, may wait as long as the answer takes.

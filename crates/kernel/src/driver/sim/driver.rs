@@ -14,7 +14,7 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The most that one `send_file` moves.
 const SEND_FILE_BYTES: usize = 1 << 16;
@@ -226,6 +226,10 @@ impl Driver for SimDriver {
 
     fn now(&self) -> Instant {
         self.world.now()
+    }
+
+    fn wall_clock(&self) -> SystemTime {
+        self.world.wall_clock()
     }
 
     fn wake_handle(&self) -> WakeHandle {

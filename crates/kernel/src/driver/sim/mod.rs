@@ -47,7 +47,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use table::Resource;
 
 /// A simulated process and its network. Cheap to clone; every clone is the same world.
@@ -112,6 +112,19 @@ impl SimWorld {
     /// The virtual clock.
     pub fn now(&self) -> Instant {
         self.instant(self.state.borrow().now)
+    }
+
+    /// The virtual wall clock. It begins with the year 2100, later than the times of the real files
+    /// that a simulated program reads, and goes on with [`SimWorld::now`].
+    pub fn wall_clock(&self) -> SystemTime {
+        let state = self.state.borrow();
+        state.wall_epoch + Duration::from_nanos(state.now)
+    }
+
+    /// Sets the wall clock, forwards or back; the monotonic one doesn't notice.
+    pub fn set_wall_clock(&self, time: SystemTime) {
+        let mut state = self.state.borrow_mut();
+        state.wall_epoch = time - Duration::from_nanos(state.now);
     }
 
     /// When something can next be seen to happen: now, when a worker has completions to take, was

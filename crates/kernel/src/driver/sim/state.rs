@@ -11,6 +11,10 @@ use crate::wake::WakeHandle;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+/// Where a world's wall clock begins, since 1970: 2100, when every real file has long been there.
+const WALL_EPOCH: Duration = Duration::from_secs(4_102_444_800);
 
 /// After so many turns that wait, in which no other worker had one and nobody moved the clock, a
 /// worker means it: it is being drained, and whoever should move the clock waits for that.
@@ -60,6 +64,8 @@ pub(super) struct State {
     pub(super) random: Random,
     /// Nanoseconds since the world began.
     pub(super) now: u64,
+    /// What the wall clock showed then, if nobody has set it since.
+    pub(super) wall_epoch: SystemTime,
     pub(super) is_auto_advancing: bool,
     /// Who had the last turn, and how many in a row waited since the clock was last moved.
     lone_worker: usize,
@@ -81,6 +87,7 @@ impl State {
             options,
             random: Random::new(seed),
             now: 0,
+            wall_epoch: SystemTime::UNIX_EPOCH + WALL_EPOCH,
             is_auto_advancing: false,
             lone_worker: 0,
             lone_turns: 0,
