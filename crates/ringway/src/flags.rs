@@ -22,6 +22,7 @@ pub(crate) struct ServeKeys(Vec<Given>);
 struct Given {
     path: String,
     flag: String,
+    is_list: bool,
     values: Vec<String>,
 }
 
@@ -50,14 +51,13 @@ impl ServeKeys {
 }
 
 fn apply(given: &[Given], flags: Flags) -> Flags {
-    given
-        .iter()
-        .fold(flags, |flags, Given { path, flag, values }| {
-            match &values[..] {
-                [value] => flags.set(path, flag, value),
-                values => flags.set_list(path, flag, values),
-            }
-        })
+    given.iter().fold(flags, |flags, given| {
+        let Given { path, flag, .. } = given;
+        match &given.values[..] {
+            [value] if !given.is_list => flags.set(path, flag, value),
+            values => flags.set_list(path, flag, values),
+        }
+    })
 }
 
 /// Keys with a flag, each with the path it sets.
@@ -190,13 +190,17 @@ fn given(matches: &ArgMatches, named: bool) -> Vec<Given> {
                 .get_many::<String>(flag)
                 .into_iter()
                 .flatten()
-                .cloned()
+                .flat_map(|text| match key.splits_at_commas() {
+                    true => text.split(',').map(str::to_owned).collect(),
+                    false => vec![text.clone()],
+                })
                 .collect()
         };
         if !values.is_empty() {
             list.push(Given {
                 path: path(table, key),
                 flag: format!("--{flag}"),
+                is_list: key.is_list(),
                 values,
             });
         }

@@ -52,6 +52,8 @@ pub(crate) struct Frame {
     pub(crate) version: Version,
     pub(crate) keep_alive: bool,
     pub(crate) is_head: bool,
+    /// Which of the origins that may read the answer asks, where that matters.
+    pub(crate) origin: Option<u16>,
 }
 
 impl Frame {
@@ -60,6 +62,7 @@ impl Frame {
             version: head.version,
             keep_alive,
             is_head: head.method == Method::Head,
+            origin: None,
         }
     }
 
@@ -69,6 +72,7 @@ impl Frame {
             version: Version::Http11,
             keep_alive: false,
             is_head: false,
+            origin: None,
         }
     }
 }
@@ -88,33 +92,33 @@ pub(crate) fn begin<'o>(
         .persistence(frame.version, frame.keep_alive)
 }
 
-/// An answer of a few words, for errors and redirects; `location` and `allow` where they belong.
-pub(crate) fn brief(
+/// An answer of a few words, for errors and redirects.
+pub(crate) fn brief(status: StatusCode, frame: Frame, clock: &Clock, now: Instant) -> Answer {
+    brief_with(status, frame, clock, now, nothing)
+}
+
+fn nothing(head: ResponseHead<'_>) -> ResponseHead<'_> {
+    head
+}
+
+/// The same with what `add` says as well.
+pub(crate) fn brief_with(
     status: StatusCode,
     frame: Frame,
-    location: Option<&[u8]>,
     clock: &Clock,
     now: Instant,
+    add: impl for<'o> FnOnce(ResponseHead<'o>) -> ResponseHead<'o>,
 ) -> Answer {
     let body = page(status);
-    let mut out = Vec::with_capacity(256 + body.len() + location.map_or(0, <[u8]>::len));
-    let mut head = begin(&mut out, status, frame, clock, now);
-    if let Some(location) = location {
-        head = head.header(name::LOCATION, location);
-    }
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        head = head.header(name::ALLOW, ALLOWED);
-    }
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        head = head.header(name::RETRY_AFTER, b"1");
-    }
-    let finished = head
+    let mut out = Vec::with_capacity(512 + body.len());
+    let head = begin(&mut out, status, frame, clock, now);
+    let finished = add(explain(head, status))
         .header(name::CONTENT_TYPE, b"text/html; charset=utf-8")
         .content_length(body.len() as u64)
         .finish();
     if finished.is_err() {
-        // Only `location` is not ours; it is percent-encoded, so this can't happen.
-        return brief(StatusCode::INTERNAL_SERVER_ERROR, frame, None, clock, now);
+        // What is added was checked or is percent-encoded, so this can't happen.
+        return brief(StatusCode::INTERNAL_SERVER_ERROR, frame, clock, now);
     }
     let body_bytes = if frame.is_head { 0 } else { body.len() as u64 };
     if !frame.is_head {
@@ -129,13 +133,28 @@ pub(crate) fn brief(
     }
 }
 
-/// The answer to OPTIONS: what can be asked (RFC 9110 §9.3.7).
-pub(crate) fn options(frame: Frame, clock: &Clock, now: Instant) -> Answer {
-    let mut out = Vec::with_capacity(160);
-    begin(&mut out, StatusCode::NO_CONTENT, frame, clock, now)
-        .header(name::ALLOW, ALLOWED)
-        .finish()
-        .expect("all values are constants");
+/// Adds what belongs to some statuses whatever the page says.
+pub(crate) fn explain(head: ResponseHead<'_>, status: StatusCode) -> ResponseHead<'_> {
+    match status {
+        StatusCode::METHOD_NOT_ALLOWED => head.header(name::ALLOW, ALLOWED),
+        StatusCode::SERVICE_UNAVAILABLE => head.header(name::RETRY_AFTER, b"1"),
+        _ => head,
+    }
+}
+
+/// The answer to OPTIONS: what can be asked (RFC 9110 §9.3.7), and what `add` says as well.
+pub(crate) fn options(
+    frame: Frame,
+    clock: &Clock,
+    now: Instant,
+    add: impl for<'o> FnOnce(ResponseHead<'o>) -> ResponseHead<'o>,
+) -> Answer {
+    let mut out = Vec::with_capacity(512);
+    let head = begin(&mut out, StatusCode::NO_CONTENT, frame, clock, now);
+    if add(head.header(name::ALLOW, ALLOWED)).finish().is_err() {
+        // What is added was checked, so this can't happen.
+        return brief(StatusCode::INTERNAL_SERVER_ERROR, frame, clock, now);
+    }
     Answer {
         status: StatusCode::NO_CONTENT,
         message: out.into(),

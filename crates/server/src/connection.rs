@@ -229,7 +229,7 @@ impl Connection {
             is_head,
             ..Frame::of_malformed()
         };
-        answer::brief(status, frame, None, &self.worker.clock, self.stream.now())
+        answer::brief(status, frame, &self.worker.clock, self.stream.now())
     }
 
     /// Writes a line of the access log: about a request and when it began, or about what was none.

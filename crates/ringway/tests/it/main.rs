@@ -13,6 +13,7 @@ mod changes;
 mod cli;
 mod faults;
 mod files;
+mod headers;
 mod lifecycle;
 mod log_formats;
 mod malformed;

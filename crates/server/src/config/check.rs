@@ -12,6 +12,8 @@ use super::problem::Problem;
 use super::read::{Document, Section};
 use super::value::{self, Address};
 use super::{AccessLog, Config, Listener, Log};
+use crate::files::freshness::Rule;
+use crate::files::headers::{FieldRule, is_origin, is_token};
 use crate::limits::Limits;
 use crate::log::Format;
 
@@ -213,6 +215,7 @@ fn read_roots(document: &mut Document<'_>, base: &Path, complete: bool) -> Vec<R
             let problem = Problem::new(place, format!("{:?} isn't a charset", root.charset));
             section.report(problem.hint("such as \"utf-8\", or \"\" for none"));
         }
+        check_headers(&mut section, &root);
         roots.push(root);
     }
     if roots.is_empty() && complete && document.problems.is_empty() {
@@ -221,6 +224,58 @@ fn read_roots(document: &mut Document<'_>, base: &Path, complete: bool) -> Vec<R
         document.problems.push(problem.hint(hint));
     }
     roots
+}
+
+fn check_headers(section: &mut Section<'_>, root: &Root) {
+    check_lines(section, "headers", &root.headers, |line| {
+        FieldRule::parse(line).map(drop)
+    });
+    check_lines(section, "cache_control", &root.cache_control, |line| {
+        Rule::parse(line).map(drop)
+    });
+    check_lines(section, "cors", &root.cors, |origin| {
+        match origin == "*" || is_origin(origin) {
+            true => Ok(()),
+            false => Err((
+                format!("{origin:?} isn't an origin"),
+                "such as \"https://app.example\": in lower case, without a path",
+            )),
+        }
+    });
+    check_lines(
+        section,
+        "cors_expose",
+        &root.cors_expose,
+        |name| match is_token(name) {
+            true => Ok(()),
+            false => Err((format!("{name:?} isn't a header name"), "such as \"ETag\"")),
+        },
+    );
+    let is_open = root.cors.iter().any(|origin| origin == "*");
+    if is_open && root.cors.len() > 1 {
+        let message = "\"*\" and other origins";
+        report_written(section, "cors", message, "\"*\" alone allows all of them");
+    }
+    if root.cors_credentials && (is_open || root.cors.is_empty()) {
+        // Fetch Standard §3.3.5: with credentials the asterisk is an origin called asterisk.
+        let message = "cors_credentials needs the origins by name";
+        let hint = "such as cors = [\"https://app.example\"]";
+        report_written(section, "cors_credentials", message, hint);
+    }
+}
+
+/// Reports the elements of a list that `check` refuses, each at its place.
+fn check_lines(
+    section: &mut Section<'_>,
+    name: &str,
+    lines: &[String],
+    check: impl Fn(&str) -> Result<(), (String, &'static str)>,
+) {
+    for (line, place) in lines.iter().zip(section.places(name)) {
+        if let Err((message, hint)) = check(line) {
+            section.report(Problem::new(place, message).hint(hint));
+        }
+    }
 }
 
 fn directory_problem(path: &Path, place: Place) -> Option<Problem> {

@@ -67,10 +67,19 @@ pub(crate) enum Kind {
     },
     /// The shape of a log line: a word, or a text with variables.
     Format,
+    /// Text that has commas of its own, so that a flag gives one at a time.
+    Line { example: &'static str },
     /// An address to listen on: `"127.0.0.1:8080"`, `"[::1]:8080"`, `":8080"`.
     Address,
     /// One value or an array of them.
     List { of: &'static Kind, min_count: usize },
+}
+
+impl Kind {
+    /// Whether text that stands for a list of these is one for each part between commas.
+    pub(crate) fn splits_at_commas(&self) -> bool {
+        !matches!(self, Kind::Line { .. })
+    }
 }
 
 /// A table of the file: one that is written once (`[limits]`), or one for each name
@@ -153,6 +162,14 @@ impl Key {
         matches!(self.kind, Kind::List { .. })
     }
 
+    /// Whether a flag may give several values between commas.
+    pub fn splits_at_commas(&self) -> bool {
+        match &self.kind {
+            Kind::List { of, .. } => of.splits_at_commas(),
+            _ => false,
+        }
+    }
+
     /// What stands for the value in a help text: `BYTES`, `TIME`, `N`.
     pub fn placeholder(&self) -> &'static str {
         match &self.kind {
@@ -164,7 +181,7 @@ impl Key {
             Kind::Size { .. } => "SIZE",
             Kind::Duration { .. } => "TIME",
             Kind::Choice(_) => "WORD",
-            Kind::Text { .. } => "TEXT",
+            Kind::Text { .. } | Kind::Line { .. } => "TEXT",
             Kind::Format => "FORMAT",
             Kind::Address => "ADDR",
             Kind::List { .. } => "TEXT",
@@ -188,7 +205,7 @@ pub(crate) trait FromValue: Sized {
 
     /// The value of a key that isn't written and stands for nothing.
     fn absent() -> Self {
-        unreachable!("a key without a default is read into an Option")
+        unreachable!("a key without a default is read into an Option or a list")
     }
 }
 

@@ -54,6 +54,7 @@ pub(super) const LOG: Table = Table {
 const NO_TIME: Duration = Duration::ZERO;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The kernel counts `TCP_KEEPIDLE` and `TCP_KEEPINTVL` in seconds up to 32,767.
 const PROBE_MAX: Duration = Duration::from_secs(9 * 3600);
 
@@ -225,6 +226,52 @@ settings! {
         show_dotfiles: bool = Switch, Is("false"), Shown("show-dotfiles");
         /// The charset that text types are sent with; empty for none.
         charset: String = Text { min_length: 0, example: "utf-8" }, Is("utf-8"), None;
+        /// Headers of every answer: `"X-Robots-Tag: noindex"`. With a pattern before it, one of
+        /// the answers with files that match: `"/downloads/** Content-Disposition: attachment"`.
+        ///
+        /// In a pattern `*` and `?` stand for anything within a name and `**` for anything at
+        /// all; one without a slash is for the file's name wherever it is, and one with a slash
+        /// for the path from the root. What the server says itself (framing, validators, media
+        /// types) can't be set.
+        headers: Vec<String> = List { of: &Line { example: "X-Robots-Tag: noindex" }, min_count: 0 },
+            Means("none"), Shown("header");
+        /// What caches may do with files, as `"PATTERN DIRECTIVES"`: `"/images/** max-age=86400"`.
+        /// The first that matches counts; `none` says nothing. Patterns are those of `headers`.
+        ///
+        /// What no pattern matches is asked about each time (`no-cache`; an unchanged file is
+        /// answered in a few bytes), but for names with a hash of the content as bundlers write
+        /// it (`app.3f9a1c20.js`), which may be kept for ever (`max-age=31536000, immutable`).
+        cache_control: Vec<String> =
+            List { of: &Line { example: "/images/** max-age=86400" }, min_count: 0 },
+            Means("by the file's name"), Shown("cache-control");
+        /// Headers that make browsers careful, on every answer: `X-Content-Type-Options: nosniff`,
+        /// `Content-Security-Policy: frame-ancestors 'self'`, `X-Frame-Options: SAMEORIGIN`,
+        /// `Referrer-Policy: strict-origin-when-cross-origin` and
+        /// `Cross-Origin-Opener-Policy: same-origin`.
+        ///
+        /// One of the same name in `headers` takes its place. Off by default, because some pages
+        /// are meant to be framed, or talk to windows of other sites that they open.
+        security_headers: bool = Switch, Is("false"), Shown("security-headers");
+        /// Origins whose pages may read the files (CORS): `"https://app.example"`, `"null"`, or
+        /// `"*"` for all.
+        ///
+        /// Preflights are answered: files can be asked for with GET and HEAD, and with any
+        /// fields. With a list the answer depends on who asks, and says so (`Vary: Origin`).
+        cors: Vec<String> =
+            List { of: &Text { min_length: 1, example: "https://app.example" }, min_count: 0 },
+            Means("none but the site's own"), Shown("cors");
+        /// Whether those origins may ask in the name of the user (cookies, basic
+        /// authentication). Needs a list of origins: browsers ignore it with `"*"`.
+        cors_credentials: bool = Switch, Is("false"), None;
+        /// Response fields that pages of those origins may read, beside the few that they always
+        /// may.
+        cors_expose: Vec<String> =
+            List { of: &Text { min_length: 1, example: "ETag" }, min_count: 0 },
+            Means("none"), None;
+        /// For how long a browser may remember the answer to a preflight.
+        ///
+        /// Chrome takes at most two hours.
+        cors_max_age: Duration = Duration { min: NO_TIME, max: DAY }, Is("1h"), None;
         /// Whether small files are kept in memory, within the cache bounds of `[limits]`.
         cache: bool = Switch, Is("true"), None;
         /// For how long a cached file is answered from memory before the file is looked at again.

@@ -75,12 +75,11 @@ impl Flags {
         self
     }
 
-    /// As [`Flags::set`], for a flag that was given several times, or with values between commas.
+    /// As [`Flags::set`], for a key that takes a list: each text is one value of it.
     #[must_use]
     pub fn set_list(mut self, path: &str, flag: &str, texts: &[String]) -> Flags {
         let nodes: Vec<Node> = texts
             .iter()
-            .flat_map(|text| text.split(','))
             .map(|text| Node::from_flag(flag, text))
             .collect();
         let place = Node::from_flag(flag, "").place;

@@ -123,7 +123,9 @@ impl Kind {
                 format!("a duration from `\"{min}\"` to `\"{max}\"`")
             }
             Kind::Choice(_) => "one of the words below".to_owned(),
-            Kind::Text { example, .. } => format!("a string, such as `{example:?}`"),
+            Kind::Text { example, .. } | Kind::Line { example } => {
+                format!("a string, such as `{example:?}`")
+            }
             Kind::Format => {
                 "one of the words below, or a format, such as `'$peer \"$request\" $status'`"
                     .to_owned()
@@ -139,7 +141,10 @@ fn json_value(kind: &Kind, text: &str) -> Json {
     match kind {
         Kind::Switch => Json::Bool(text == "true"),
         Kind::Integer { .. } => text.parse::<u64>().map_or(Json::Null, Json::from),
-        Kind::List { of, .. } => text.split(',').map(|part| json_value(of, part)).collect(),
+        Kind::List { of, .. } if of.splits_at_commas() => {
+            text.split(',').map(|part| json_value(of, part)).collect()
+        }
+        Kind::List { of, .. } => json!([json_value(of, text)]),
         _ => Json::String(text.to_owned()),
     }
 }
@@ -224,6 +229,7 @@ fn kind_schema(kind: &Kind) -> Json {
             let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
             json!({ "enum": words })
         }
+        Kind::Line { .. } => json!({ "type": "string", "minLength": 1 }),
         Kind::Text { min_length, .. } => json!({ "type": "string", "minLength": min_length }),
         Kind::Format => {
             let words: Vec<&str> = FORMAT_WORDS.iter().map(|(word, _)| *word).collect();

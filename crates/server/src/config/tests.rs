@@ -195,12 +195,14 @@ fn extreme(key: &Key, end: fn(u64, u64) -> u64) -> String {
         Kind::Switch if key.name == "ipv6_only" => "false".to_owned(),
         Kind::Switch => "true".to_owned(),
         Kind::Address => panic!("only lists of addresses"),
-        Kind::Text { .. } | Kind::Format | Kind::List { .. } => match key.name {
-            "root" => "\"/\"".to_owned(),
-            "files" => "\"name\"".to_owned(),
-            "access" => "\"-\"".to_owned(),
-            _ => key.kind.example(),
-        },
+        Kind::Text { .. } | Kind::Line { .. } | Kind::Format | Kind::List { .. } => {
+            match key.name {
+                "root" => "\"/\"".to_owned(),
+                "files" => "\"name\"".to_owned(),
+                "access" => "\"-\"".to_owned(),
+                _ => key.kind.example(),
+            }
+        }
     };
     format!("{} = {value}\n", key.name)
 }
@@ -1193,6 +1195,78 @@ fn tabs_wide_characters_and_escapes_are_shown_safely() {
                 |             ^^^^^
         "#]],
     );
+}
+
+#[test]
+fn headers_that_cannot_be_sent() {
+    check_added(
+        "headers = [\"X-A: b\", \"Connection: close\", \"*.js X B: c\"]\ncache_control = \"*.js\"\n",
+        expect![[r#"
+            site.toml:3:22: Connection is for the server to say
+              3 | headers = ["X-A: b", "Connection: close", "*.js X B: c"]
+                |                      ^^^^^^^^^^^^^^^^^^^
+                = leave it out
+            site.toml:3:43: "X B" isn't a header name
+              3 | headers = ["X-A: b", "Connection: close", "*.js X B: c"]
+                |                                           ^^^^^^^^^^^^^
+                = such as "X-Robots-Tag: noindex"
+            site.toml:4:17: "*.js" needs a pattern and a value
+              4 | cache_control = "*.js"
+                |                 ^^^^^^
+                = such as "/images/** max-age=86400", or "*.zip none"
+        "#]],
+    );
+    check_added(
+        "cors = [\"https://a.example\", \"https://b.example/\"]\ncors_expose = [\"a b\"]\n",
+        expect![[r#"
+            site.toml:3:30: "https://b.example/" isn't an origin
+              3 | cors = ["https://a.example", "https://b.example/"]
+                |                              ^^^^^^^^^^^^^^^^^^^^
+                = such as "https://app.example": in lower case, without a path
+            site.toml:4:16: "a b" isn't a header name
+              4 | cors_expose = ["a b"]
+                |                ^^^^^
+                = such as "ETag"
+        "#]],
+    );
+    check_added(
+        "cors = [\"*\"]\ncors_credentials = true\n",
+        expect![[r#"
+        site.toml:4:20: cors_credentials needs the origins by name
+          4 | cors_credentials = true
+            |                    ^^^^
+            = such as cors = ["https://app.example"]
+    "#]],
+    );
+    check_added(
+        "cors = [\"*\", \"null\"]\n",
+        expect![[r#"
+        site.toml:3:8: "*" and other origins
+          3 | cors = ["*", "null"]
+            |        ^^^^^^^^^^^^^
+            = "*" alone allows all of them
+    "#]],
+    );
+}
+
+/// The second value of one flag is checked as the first is; a line has commas of its own.
+#[test]
+fn flags_with_several_values() {
+    let text = "[files.site]\nroot = \"/\"\n";
+    let flags = |path: &str, flag: &str, texts: &[&str]| {
+        let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+        Flags::new().set_list(path, flag, &texts)
+    };
+    let index = flags("files.site.index", "--index", &["a.html", "../b.html"]);
+    expect![[r#"
+        --index ../b.html: "../b.html" isn't the name of a file: a name within the directory, such as "index.html"
+    "#]].assert_eq(&report("site.toml", text, Format::Toml, &index));
+    let lines = flags("files.site.headers", "--header", &["X-A: b, c", "X-D: e"]);
+    let config = Config::parse("f", text, Format::Toml, Path::new("/"), &lines).unwrap();
+    assert_eq!(config.roots[0].headers, ["X-A: b, c", "X-D: e"]);
+    let single = Flags::new().set("files.site.headers", "--header", "X-A: b, c");
+    let config = Config::parse("f", text, Format::Toml, Path::new("/"), &single).unwrap();
+    assert_eq!(config.roots[0].headers, ["X-A: b, c"]);
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn read_list(
 ) -> Option<Value> {
     let from_flag;
     let elements = match &node.item {
-        Item::Bare(text) => {
+        Item::Bare(text) if of.splits_at_commas() => {
             let place = node.place.clone();
             from_flag = text
                 .split(',')
@@ -145,14 +145,9 @@ fn read_one(kind: &Kind, item: &Item) -> Result<Value, Refusal> {
                 example,
             },
             Item::Text(text) | Item::Bare(text),
-        ) => {
-            if text.chars().any(char::is_control) {
-                return refuse("control characters aren't allowed here", such_as(example));
-            }
-            match text.chars().count() < *min_length {
-                true => refuse("an empty string isn't allowed here", such_as(example)),
-                false => Ok(Value::Text(text.clone())),
-            }
+        ) => read_text(text, *min_length, example),
+        (Kind::Line { example }, Item::Text(text) | Item::Bare(text)) => {
+            read_text(text, 1, example)
         }
         (Kind::Format, Item::Text(text) | Item::Bare(text)) => {
             // Its variables are looked at where their place in the file is known.
@@ -169,6 +164,16 @@ fn read_one(kind: &Kind, item: &Item) -> Result<Value, Refusal> {
             parse_address(text).map(Value::Address)
         }
         _ => Err(Refusal::Type),
+    }
+}
+
+fn read_text(text: &str, min_length: usize, example: &str) -> Result<Value, Refusal> {
+    if text.chars().any(char::is_control) {
+        return refuse("control characters aren't allowed here", such_as(example));
+    }
+    match text.chars().count() < min_length {
+        true => refuse("an empty string isn't allowed here", such_as(example)),
+        false => Ok(Value::Text(text.to_owned())),
     }
 }
 
@@ -417,7 +422,9 @@ impl Kind {
             Kind::Integer { .. } => "a whole number".to_owned(),
             Kind::Size { .. } => "a size".to_owned(),
             Kind::Duration { .. } => "a duration".to_owned(),
-            Kind::Choice(_) | Kind::Text { .. } | Kind::Format => "a string".to_owned(),
+            Kind::Choice(_) | Kind::Text { .. } | Kind::Line { .. } | Kind::Format => {
+                "a string".to_owned()
+            }
             Kind::Address => "an address".to_owned(),
             Kind::List { of, .. } => format!("{} or an array of them", of.noun()),
         }
@@ -431,7 +438,7 @@ impl Kind {
             Kind::Size { .. } => "\"16KiB\"".to_owned(),
             Kind::Duration { .. } => "\"30s\"".to_owned(),
             Kind::Choice(choices) => format!("{:?}", choices[0].0),
-            Kind::Text { example, .. } => format!("{example:?}"),
+            Kind::Text { example, .. } | Kind::Line { example } => format!("{example:?}"),
             Kind::Format => "\"json\"".to_owned(),
             Kind::Address => "\"127.0.0.1:8080\"".to_owned(),
             Kind::List { of, .. } => format!("[{}]", of.example()),
@@ -517,6 +524,10 @@ impl<T: FromValue> FromValue for Vec<T> {
             Value::List(values) => values.into_iter().map(T::from_value).collect(),
             other => mismatch(&other),
         }
+    }
+
+    fn absent() -> Vec<T> {
+        Vec::new()
     }
 }
 

@@ -252,6 +252,7 @@ mod tests {
     use super::super::respond::Representation;
     use super::*;
     use crate::clock::Clock;
+    use crate::files::headers::FileHeaders;
     use ringway_runtime::{FileKind, Metadata};
 
     const LIMITS: CacheLimits = CacheLimits {
@@ -274,7 +275,8 @@ mod tests {
 
     fn entry(bytes: usize) -> Rc<Entry> {
         let metadata = metadata(bytes);
-        let representation = Representation::new(&metadata, "text/plain".to_owned(), false);
+        let representation =
+            Representation::new(&metadata, "text/plain".to_owned(), FileHeaders::default());
         let now = Instant::now();
         let identity = Variant::in_memory(representation, &vec![b'x'; bytes], now);
         let candidates = Vec::new();

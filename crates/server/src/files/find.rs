@@ -151,7 +151,9 @@ impl Root {
         let content_type = media::content_type(name, &self.config.charset);
         let candidates = self.candidates(siblings, &metadata, &content_type);
         let varies = !candidates.is_empty();
-        let representation = Representation::new(&metadata, content_type, varies);
+        let at = [b"/", name].concat();
+        let headers = self.headers.of_file(&at, &content_type, varies);
+        let representation = Representation::new(&metadata, content_type, headers);
         let identity = self.load(representation, file, metadata).await?;
         let is_kept = identity.is_intact();
         let sight = look.sight.clone();

@@ -11,6 +11,9 @@ mod cache;
 mod codings;
 mod entry;
 mod find;
+pub(crate) mod freshness;
+mod glob;
+pub(crate) mod headers;
 mod media;
 mod respond;
 mod watched;
@@ -23,8 +26,10 @@ use cache::{Absent, Cache};
 use codings::{Choice, Jobs};
 use entry::{Entry, Readiness, Variant};
 use find::{Found, status_of};
+use headers::Headers;
 use ringway_http::StatusCode;
 use ringway_http::head::{HeadLimits, HeadScan, Method, RequestHead, parse_head};
+use ringway_http::response::name;
 use ringway_http::target::{Path, Target, encode_path};
 use ringway_runtime::{Directory, Symlinks};
 use std::cell::{Cell, RefCell};
@@ -44,6 +49,7 @@ pub(crate) struct Root {
     symlinks: Symlinks,
     kept: Option<Kept>,
     outlook: Option<Rc<Outlook>>,
+    headers: Rc<Headers>,
     limits: FileLimits,
     shared: Arc<Shared>,
 }
@@ -145,6 +151,7 @@ impl Root {
                 absent: RefCell::new(Absent::new(limits.absent_entries)),
             }),
             outlook: watches.map(|watches| Rc::new(Outlook::new(Arc::clone(watches), index))),
+            headers: Rc::new(Headers::new(&config)),
             config,
             directory: RefCell::new(directory),
             replaced: Cell::new(0),
@@ -179,39 +186,41 @@ impl Root {
         keep_alive: bool,
         moment: Moment<'_>,
     ) -> First {
-        let frame = Frame::of(head, keep_alive);
+        let frame = Frame {
+            origin: self.headers.origin_of(head),
+            ..Frame::of(head, keep_alive)
+        };
+        let refused = |status| First::Answer(self.brief(status, frame, moment));
         match head.method {
             Method::Get | Method::Head => {}
-            Method::Options => {
-                return First::Answer(answer::options(frame, moment.clock, moment.now));
-            }
-            _ => return First::Answer(moment.brief(StatusCode::METHOD_NOT_ALLOWED, frame)),
+            Method::Options => return First::Answer(self.options(head, frame, moment)),
+            _ => return refused(StatusCode::METHOD_NOT_ALLOWED),
         }
         // Keys are paths in the form in which nearly every client sends them, so a hit needs no
         // decoding.
         if let Some(kept) = &self.kept
             && let Some(entry) = kept.files.borrow().get_by_target(head.target)
-            && let Some(first) = answer_from(entry, head, frame, moment)
+            && let Some(first) = self.answer_from(entry, head, frame, moment)
         {
             return first;
         }
         let resource = match Target::parse(head.method, head.target) {
             Ok(Target::Resource(resource)) => resource,
-            Ok(_) => return First::Answer(moment.brief(StatusCode::NOT_FOUND, frame)),
-            Err(error) => return First::Answer(moment.brief(error.status(), frame)),
+            Ok(_) => return refused(StatusCode::NOT_FOUND),
+            Err(error) => return refused(error.status()),
         };
         if self.is_hidden(&resource.path) {
-            return First::Answer(moment.brief(StatusCode::NOT_FOUND, frame));
+            return refused(StatusCode::NOT_FOUND);
         }
         let path = resource.path.as_bytes();
         if let Some(kept) = &self.kept {
             if let Some(entry) = kept.files.borrow().get(path)
-                && let Some(first) = answer_from(entry, head, frame, moment)
+                && let Some(first) = self.answer_from(entry, head, frame, moment)
             {
                 return first;
             }
             if kept.absent.borrow().contains(path, moment.now) {
-                return First::Answer(moment.brief(StatusCode::NOT_FOUND, frame));
+                return refused(StatusCode::NOT_FOUND);
             }
         }
         First::Lookup(Box::new(Lookup {
@@ -235,7 +244,7 @@ impl Root {
         let Ok(Some((head, _))) = parse_head(&lookup.head, &mut scan, &self.limits.head) else {
             // The same bytes were accepted before.
             let status = StatusCode::INTERNAL_SERVER_ERROR;
-            return Moment::present(clock).brief(status, frame);
+            return self.brief(status, frame, Moment::present(clock));
         };
         match found {
             Ok(Found::File(entry)) => {
@@ -244,14 +253,7 @@ impl Root {
             }
             Ok(Found::Directory) => {
                 let location = self.with_slash(&head, &lookup.path);
-                let status = StatusCode::MOVED_PERMANENTLY;
-                answer::brief(
-                    status,
-                    frame,
-                    Some(&location),
-                    clock,
-                    ringway_runtime::now(),
-                )
+                self.redirect(&location, frame, Moment::present(clock))
             }
             Err(error) => {
                 let moment = Moment::present(clock);
@@ -263,7 +265,7 @@ impl Root {
                 {
                     return respond::answer(entry.identity(), &head, frame, moment);
                 }
-                moment.brief(status, frame)
+                self.brief(status, frame, moment)
             }
         }
     }
@@ -280,7 +282,7 @@ impl Root {
     ) -> Answer {
         let coded = match entry.choose(head.accept_encoding()) {
             Choice::Identity => None,
-            Choice::Nothing => return Moment::present(clock).not_acceptable(frame),
+            Choice::Nothing => return self.not_acceptable(frame, Moment::present(clock)),
             Choice::Coded(candidate, or_identity) => {
                 let coded = match candidate.readiness() {
                     Readiness::Ready(variant) => Some(variant),
@@ -288,7 +290,7 @@ impl Root {
                     _ => self.bring_in(entry, candidate, path).await,
                 };
                 if coded.is_none() && !or_identity {
-                    return Moment::present(clock).not_acceptable(frame);
+                    return self.not_acceptable(frame, Moment::present(clock));
                 }
                 coded
             }
@@ -315,6 +317,58 @@ impl Root {
         }
         location
     }
+
+    /// Answers from what is kept; nothing when something has to be looked at first.
+    #[inline]
+    fn answer_from(
+        &self,
+        entry: &Entry,
+        head: &RequestHead<'_>,
+        frame: Frame,
+        moment: Moment<'_>,
+    ) -> Option<First> {
+        if !entry.is_fresh(moment.now) {
+            return None;
+        }
+        match entry.choose(head.accept_encoding()) {
+            Choice::Identity => answer_with(entry.identity(), head, frame, moment),
+            Choice::Nothing => Some(First::Answer(self.not_acceptable(frame, moment))),
+            Choice::Coded(candidate, or_identity) => match candidate.readiness() {
+                Readiness::Ready(variant) => answer_with(&variant, head, frame, moment),
+                Readiness::Identity if or_identity => {
+                    answer_with(entry.identity(), head, frame, moment)
+                }
+                _ => None,
+            },
+        }
+    }
+
+    /// An answer of a few words.
+    fn brief(&self, status: StatusCode, frame: Frame, moment: Moment<'_>) -> Answer {
+        answer::brief_with(status, frame, moment.clock, moment.now, |head| {
+            self.headers.add_brief(head, frame)
+        })
+    }
+
+    fn redirect(&self, location: &[u8], frame: Frame, moment: Moment<'_>) -> Answer {
+        let status = StatusCode::MOVED_PERMANENTLY;
+        answer::brief_with(status, frame, moment.clock, moment.now, |head| {
+            let head = self.headers.add_brief(head, frame);
+            head.header(name::LOCATION, location)
+        })
+    }
+
+    fn options(&self, head: &RequestHead<'_>, frame: Frame, moment: Moment<'_>) -> Answer {
+        answer::options(frame, moment.clock, moment.now, |answer| {
+            let answer = self.headers.add_brief(answer, frame);
+            self.headers.add_preflight(answer, frame, head)
+        })
+    }
+
+    /// RFC 9110 §15.5.7.
+    fn not_acceptable(&self, frame: Frame, moment: Moment<'_>) -> Answer {
+        self.brief(StatusCode::NOT_ACCEPTABLE, frame, moment)
+    }
 }
 
 impl<'a> Moment<'a> {
@@ -323,39 +377,6 @@ impl<'a> Moment<'a> {
             now: ringway_runtime::now(),
             clock,
         }
-    }
-
-    fn brief(self, status: StatusCode, frame: Frame) -> Answer {
-        answer::brief(status, frame, None, self.clock, self.now)
-    }
-
-    /// RFC 9110 §15.5.7.
-    fn not_acceptable(self, frame: Frame) -> Answer {
-        self.brief(StatusCode::NOT_ACCEPTABLE, frame)
-    }
-}
-
-/// Answers from what is kept; nothing when something has to be looked at first.
-#[inline]
-fn answer_from(
-    entry: &Entry,
-    head: &RequestHead<'_>,
-    frame: Frame,
-    moment: Moment<'_>,
-) -> Option<First> {
-    if !entry.is_fresh(moment.now) {
-        return None;
-    }
-    match entry.choose(head.accept_encoding()) {
-        Choice::Identity => answer_with(entry.identity(), head, frame, moment),
-        Choice::Nothing => Some(First::Answer(moment.not_acceptable(frame))),
-        Choice::Coded(candidate, or_identity) => match candidate.readiness() {
-            Readiness::Ready(variant) => answer_with(&variant, head, frame, moment),
-            Readiness::Identity if or_identity => {
-                answer_with(entry.identity(), head, frame, moment)
-            }
-            _ => None,
-        },
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Moment;
 use super::codings::Compressed;
 use super::entry::{Content, Variant, Whole};
+use super::headers::FileHeaders;
 use crate::answer::{Answer, FilePart, Frame, SERVER, begin};
 use crate::clock::Clock;
 use crate::config::Coding;
@@ -26,37 +27,38 @@ pub(super) struct Representation {
     etag: String,
     last_modified: u64,
     bytes: u64,
-    /// There are others to choose from.
-    varies: bool,
+    headers: FileHeaders,
 }
 
 impl Representation {
     /// The file as it is.
-    pub(super) fn new(metadata: &Metadata, content_type: String, varies: bool) -> Representation {
-        let (seconds, part) = (metadata.modified_seconds, metadata.modified_nanoseconds);
+    pub(super) fn new(
+        metadata: &Metadata,
+        content_type: String,
+        headers: FileHeaders,
+    ) -> Representation {
         Representation {
             content_type,
             coding: None,
-            // Size and time of modification to the nanosecond.
-            etag: format!("\"{seconds:x}.{part:x}-{:x}\"", metadata.bytes),
+            etag: tag_of(metadata),
             // Before 1970 is as good as 1970: only equality matters.
-            last_modified: seconds.max(0).unsigned_abs(),
+            last_modified: metadata.modified_seconds.max(0).unsigned_abs(),
             bytes: metadata.bytes,
-            varies,
+            headers,
         }
     }
 
     /// The same in a coding, from a file beside it. The time of modification stays the source's,
     /// which is what a client that knows no codings would compare with.
     pub(super) fn precompressed(&self, coding: Coding, sibling: &Metadata) -> Representation {
-        let tag = Representation::new(sibling, String::new(), true).etag;
+        let tag = tag_of(sibling);
         Representation {
             content_type: self.content_type.clone(),
             coding: Some(coding),
             etag: format!("{}-{}\"", tag.trim_end_matches('"'), coding.token()),
             last_modified: self.last_modified,
             bytes: sibling.bytes,
-            varies: true,
+            headers: self.headers.clone(),
         }
     }
 
@@ -70,7 +72,7 @@ impl Representation {
             etag: format!("{tag}-{}.{:x}\"", coding.token(), made.hash),
             last_modified: self.last_modified,
             bytes: made.body.len() as u64,
-            varies: true,
+            headers: self.headers.clone(),
         }
     }
 
@@ -93,10 +95,7 @@ impl Representation {
         let head = head
             .header(name::ETAG, self.etag.as_bytes())
             .last_modified(&modified);
-        match self.varies {
-            true => head.header(name::VARY, b"Accept-Encoding"),
-            false => head,
-        }
+        self.headers.add_caching(head)
     }
 
     /// The plain 200 of HTTP/1.1 with its body, and where in it the head ends and the date begins.
@@ -111,6 +110,7 @@ impl Representation {
             version: Version::Http11,
             keep_alive: true,
             is_head: false,
+            origin: None,
         };
         let date_at = b"HTTP/1.1 200 OK\r\nServer: ".len() + SERVER.len() + b"\r\nDate: ".len();
         self.emit(&mut out, StatusCode::OK, None, frame, clock, now);
@@ -131,6 +131,7 @@ impl Representation {
     ) {
         let date = clock.seconds(now);
         let head = begin(out, status, frame, clock, now);
+        let head = self.headers.add(head, frame);
         let head = match status {
             StatusCode::RANGE_NOT_SATISFIABLE => {
                 head.unsatisfied_range(self.bytes).content_length(0)
@@ -156,7 +157,7 @@ impl Representation {
             }
         };
         head.finish()
-            .expect("the values are numbers, dates and media types");
+            .expect("the values are numbers, dates, media types, and checked when they were read");
     }
 
     /// RFC 9110 §13.2.2, and ranges after it.
@@ -182,6 +183,12 @@ impl Representation {
     }
 }
 
+/// With its quotes: size and time of modification to the nanosecond.
+fn tag_of(metadata: &Metadata) -> String {
+    let (seconds, part) = (metadata.modified_seconds, metadata.modified_nanoseconds);
+    format!("\"{seconds:x}.{part:x}-{:x}\"", metadata.bytes)
+}
+
 /// Which bytes of the file an answer carries: offset and count.
 fn extent(status: StatusCode, range: Option<ByteRange>, bytes: u64, frame: Frame) -> (u64, u64) {
     match (status, range) {
@@ -202,6 +209,7 @@ pub(super) fn answer(
 ) -> Answer {
     let is_plain = frame.version == Version::Http11
         && frame.keep_alive
+        && frame.origin.is_none()
         && head.range.is_none()
         && head.preconditions().is_empty();
     match &variant.content {
