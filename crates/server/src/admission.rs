@@ -84,20 +84,20 @@ impl Bound {
             with_files,
         } = self;
         let what = if wanted > connections {
-            format!("at most {connections} connections, not {wanted}: more sockets can't be open")
+            format!("connections are limited to {connections}, not {wanted}")
         } else if wanted > with_files {
             format!(
-                "beyond {with_files} of {wanted} connections, a file may find no descriptor and be \
-                 answered 503"
+                "files may be answered 503 when there are more than {with_files} of the {wanted} \
+                 connections"
             )
         } else if wanted == 0 && connections < FEW {
-            format!("at most {connections} connections")
+            format!("connections are limited to {connections}")
         } else {
             return None;
         };
         Some(format!(
-            "{what}, with {descriptors} descriptors; to have more, raise the hard limit (ulimit \
-             -Hn, LimitNOFILE=)"
+            "{what}: this process may have {descriptors} descriptors; raise the hard limit (ulimit \
+             -Hn, LimitNOFILE=) to have more"
         ))
     }
 }

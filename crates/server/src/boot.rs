@@ -31,6 +31,8 @@ use supervise::Event;
 const OWN_DESCRIPTORS: u64 = 12;
 /// Those of a worker beside its listeners: ring or epoll instance, event, timer, a spare one.
 const WORKER_DESCRIPTORS: u64 = 4;
+/// A connection with its file, and one that is refused meanwhile.
+const FEWEST_DESCRIPTORS: u64 = 3;
 
 /// Why the server didn't start, or had to end.
 #[derive(Debug)]
@@ -56,15 +58,24 @@ pub enum ServerError {
     Worker {
         /// Its number, from 0.
         index: usize,
-        /// The reason.
-        error: io::Error,
+        /// Why, and what helps.
+        reason: String,
     },
     /// None of the workers could be kept running.
     Workers {
         /// Why the last of them failed.
         reason: String,
     },
-    /// The process's signals or threads can't be set up.
+    /// No thread can be started.
+    Thread(io::Error),
+    /// The process may not have the descriptors without which there is nothing to serve with.
+    Descriptors {
+        /// How many it may have.
+        limit: u64,
+        /// How many it needs at least.
+        needed: u64,
+    },
+    /// The process's signals or limits can't be set up.
     Process(io::Error),
 }
 
@@ -79,22 +90,35 @@ impl fmt::Display for ServerError {
                 )
             }
             ServerError::Root { path, error } => {
-                write!(
-                    out,
-                    "can't open the root directory {}: {error}",
-                    path.display()
-                )
+                let hint = match error.kind() {
+                    io::ErrorKind::PermissionDenied => "; this user may not enter it",
+                    _ => "",
+                };
+                let path = path.display();
+                write!(out, "can't open the root directory {path}: {error}{hint}")
             }
             ServerError::AccessLog(error) => write!(out, "can't open the access log: {error}"),
-            ServerError::Worker { index, error } => {
-                write!(
-                    out,
-                    "worker {index} can't run: {error}; --io auto takes the driver that can"
-                )
+            ServerError::Worker { index, reason } => {
+                write!(out, "worker {index} can't run: {reason}")
             }
             ServerError::Workers { reason } => {
                 write!(out, "no worker can be kept running: {reason}")
             }
+            ServerError::Thread(error) => {
+                let hint = match error.kind() {
+                    io::ErrorKind::WouldBlock => {
+                        "; there may be no more threads (ulimit -u, TasksMax=, the pids limit of a \
+                         container)"
+                    }
+                    _ => "",
+                };
+                write!(out, "can't start a thread: {error}{hint}")
+            }
+            ServerError::Descriptors { limit, needed } => write!(
+                out,
+                "can't start with {limit} descriptors: it takes {needed}; raise the hard limit \
+                 (ulimit -Hn, LimitNOFILE=), or take fewer workers"
+            ),
             ServerError::Process(error) => write!(out, "can't start: {error}"),
         }
     }
@@ -147,7 +171,7 @@ pub fn run(config: Config) -> Result<(), ServerError> {
                 let _ = events.send(Event::Signal(signals.wait()));
             }
         })
-        .map_err(ServerError::Process)?;
+        .map_err(ServerError::Thread)?;
     server.supervise()
 }
 
@@ -182,23 +206,26 @@ struct Server {
     log: Option<LogThread>,
     stats: Vec<Arc<WorkerStats>>,
     workers: Vec<Post>,
-    /// What each of them runs on.
-    driver: Option<DriverChoice>,
+    /// What they run on, and how many of them.
+    drivers: Vec<(DriverChoice, usize)>,
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
 }
 
 impl Server {
     fn start(config: &Arc<Config>) -> Result<Server, ServerError> {
         let open = |root: &config::Root| {
-            Directory::open(&root.root).map_err(|error| ServerError::Root {
+            // Opening a directory asks for no right to it; a look inside does.
+            let entered = std::fs::metadata(root.root.join("."));
+            let opened = entered.and_then(|_| Directory::open(&root.root));
+            opened.map_err(|error| ServerError::Root {
                 path: root.root.clone(),
                 error,
             })
         };
+        let bound = bound_connections(config)?;
         let directories = config.roots.iter().map(open).collect::<Result<_, _>>()?;
         let log = LogThread::open(&config.log).map_err(ServerError::AccessLog)?;
         let limits = config.limits;
-        let bound = bound_connections(config)?;
         let mut server = Server {
             config: Arc::clone(config),
             directories,
@@ -214,7 +241,7 @@ impl Server {
             log,
             stats: (0..config.workers).map(|_| Arc::default()).collect(),
             workers: Vec::new(),
-            driver: None,
+            drivers: Vec::new(),
             events: mpsc::channel(),
         };
         let mut sockets = server.bind_all()?;
@@ -283,7 +310,7 @@ impl Server {
                 // The control thread may have gone, and the process with it.
                 let _ = events.send(Event::Ended(index, ending));
             })
-            .map_err(ServerError::Process)?;
+            .map_err(ServerError::Thread)?;
         Ok(Running {
             since: Instant::now(),
             orders,
@@ -310,18 +337,28 @@ impl Server {
     /// Waits until every worker has its driver, or one has failed.
     fn await_ready(&mut self) -> Result<(), ServerError> {
         for _ in 0..self.config.workers {
-            match self.events.1.recv() {
-                Ok(Event::Ready(_, choice)) => self.driver = Some(choice),
-                Ok(Event::Ended(index, Ending::Failed(error))) => {
-                    return Err(ServerError::Worker { index, error });
+            match self.next_event(None) {
+                Some(Event::Ready(_, choice)) => match self.find_driver(&choice) {
+                    Some((_, count)) => *count += 1,
+                    None => self.drivers.push((choice, 1)),
+                },
+                Some(Event::Ended(index, ending)) => {
+                    let hint = match self.config.io {
+                        config::Io::Uring => "; --io auto takes the driver that can",
+                        config::Io::Auto | config::Io::Epoll => "",
+                    };
+                    let reason = format!("{ending}{hint}");
+                    return Err(ServerError::Worker { index, reason });
                 }
-                _ => {
-                    let error = io::Error::other("it ended before it began");
-                    return Err(ServerError::Worker { index: 0, error });
-                }
+                // Signals aren't listened to yet.
+                Some(Event::Signal(_)) | None => {}
             }
         }
         Ok(())
+    }
+
+    fn find_driver(&mut self, choice: &DriverChoice) -> Option<&mut (DriverChoice, usize)> {
+        self.drivers.iter_mut().find(|(known, _)| known == choice)
     }
 
     /// The lines that a person sees at start; the first has the address to click.
@@ -331,8 +368,14 @@ impl Server {
             let path = self.config.roots[*root].root.display();
             text += &format!("serving {path} at http://{}/\n", reachable(*address));
         }
-        if let Some(choice) = &self.driver {
-            text += &format!("driver  {choice}\n");
+        for (choice, count) in &self.drivers {
+            text += &match self.drivers.len() {
+                1 => format!("driver  {choice}\n"),
+                _ => format!(
+                    "driver  {choice} ({count} of {} workers)\n",
+                    self.config.workers
+                ),
+            };
         }
         let workers = self.config.workers;
         let plural = if workers == 1 { "" } else { "s" };
@@ -451,6 +494,12 @@ fn bound_connections(config: &Config) -> Result<Bound, ServerError> {
     let wanted = config.limits.connections;
     let descriptors = raise_descriptor_limit_to(Bound::descriptors_for(wanted, own))
         .map_err(ServerError::Process)?;
+    if descriptors < own + FEWEST_DESCRIPTORS {
+        return Err(ServerError::Descriptors {
+            limit: descriptors,
+            needed: own + FEWEST_DESCRIPTORS,
+        });
+    }
     let bound = Bound::new(wanted, descriptors, own);
     if let Some(advice) = bound.advice(wanted, descriptors) {
         tracing::warn!("{advice}");

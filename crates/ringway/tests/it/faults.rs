@@ -13,7 +13,9 @@ use rustix::net::sockopt::set_socket_linger;
 
 use crate::client::{Client, find, request};
 use crate::peers;
-use crate::server::{Io, PATIENCE, Server, command, eventually, on_both_drivers, run_by};
+use crate::server::{
+    Io, PATIENCE, Server, command, eventually, limited, on_both_drivers, run_by, without,
+};
 use crate::slowness::try_thin_client;
 use crate::tree::{HELLO, Tree, content};
 
@@ -81,12 +83,8 @@ fn reset_storms(io: Io) {
 
 /// A server that may have `limit` descriptors.
 fn with_descriptors(io: Io, tree: &Tree, limit: usize, flags: &[&str]) -> Server {
-    let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
-    Server::start(run_by(
-        "sh",
-        &["-c", &script],
-        &command(io, &tree.root(), flags),
-    ))
+    let command = command(io, &tree.root(), flags);
+    Server::start(limited(&format!("-n {limit}"), &command))
 }
 
 /// Every descriptor is taken, by connections and by the files that are sent on them: those who are
@@ -200,20 +198,10 @@ fn an_index_that_cannot_be_read(io: Io) {
     let nobody = std::os::unix::fs::PermissionsExt::from_mode(0o000);
     std::fs::set_permissions(tree.path("closed/first.html"), nobody).unwrap();
     let flags = ["--index", "first.html", "--index", "second.html"];
-    let plain = command(io, &tree.root(), &flags);
-    let command = match rustix::process::geteuid().is_root() {
-        false => plain,
-        // Or root reads it all the same.
-        true if peers::find("setpriv").is_some() => {
-            let drop = [
-                "--bounding-set",
-                "-dac_override,-dac_read_search",
-                "--inh-caps",
-                "-all",
-            ];
-            run_by("setpriv", &drop, &plain)
-        }
-        true => return peers::skip("setpriv isn't installed, and this is root"),
+    // Or root reads it all the same.
+    let rights = ["dac_override", "dac_read_search"];
+    let Some(command) = without(&rights, command(io, &tree.root(), &flags)) else {
+        return;
     };
     let server = Server::start(command);
     for _ in 0..2 {
@@ -346,11 +334,7 @@ fn no_memory_may_be_locked() {
     auto.arg("serve")
         .arg(tree.root())
         .args(["--listen", "127.0.0.1:0"]);
-    let server = Server::start(run_by(
-        "sh",
-        &["-c", "ulimit -l 0; exec \"$0\" \"$@\""],
-        &auto,
-    ));
+    let server = Server::start(limited("-l 0", &auto));
     server.expect_alive("/hello.txt", HELLO);
     server.stop();
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +12,9 @@ use rustix::process::Signal;
 
 use crate::client::{Client, request};
 use crate::peers;
-use crate::server::{Ended, Io, Server, command, command_on, eventually, on_both_drivers, run_by};
+use crate::server::{
+    Ended, Io, Server, command, command_on, eventually, limited, on_both_drivers, without,
+};
 use crate::slowness::thin_client;
 use crate::tree::{HELLO, Tree, content};
 
@@ -23,6 +26,9 @@ on_both_drivers!(
     a_second_signal,
     interrupt_is_like_terminate,
     low_ports,
+    a_root_that_cannot_be_entered,
+    too_few_descriptors,
+    too_little_memory,
     logs_that_cannot_be_written,
     the_access_log,
     two_listeners,
@@ -220,17 +226,51 @@ fn low_ports(io: Io) {
         return peers::skip("this machine gives low ports to everybody");
     }
     let tree = Tree::new();
-    let plain = command_on(io, &tree.root(), "127.0.0.1:80", &[]);
-    let command = match rustix::process::geteuid().is_root() {
-        false => plain,
-        // A user who may do nothing but still reads what root's program and files are in.
-        true if peers::find("setpriv").is_some() => {
-            let drop = ["--bounding-set", "-net_bind_service", "--inh-caps", "-all"];
-            run_by("setpriv", &drop, &plain)
-        }
-        true => return peers::skip("setpriv isn't installed, and this is root"),
+    let command = command_on(io, &tree.root(), "127.0.0.1:80", &[]);
+    let Some(command) = without(&["net_bind_service"], command) else {
+        return;
     };
     check_refused(Server::try_start(command), &["127.0.0.1:80", "1024"]);
+}
+
+/// A directory that could be opened, but nothing in it.
+fn a_root_that_cannot_be_entered(io: Io) {
+    let tree = Tree::new();
+    let closed = tree.path("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(&closed, PermissionsExt::from_mode(0o600)).unwrap();
+    let rights = ["dac_override", "dac_read_search"];
+    let Some(command) = without(&rights, command(io, &closed, &[])) else {
+        return;
+    };
+    let words = [closed.to_str().unwrap(), "may not enter"];
+    check_refused(Server::try_start(command), &words);
+}
+
+fn too_few_descriptors(io: Io) {
+    let tree = Tree::new();
+    for limit in ["-n 8", "-n 20"] {
+        let command = limited(limit, &command(io, &tree.root(), &[]));
+        check_refused(Server::try_start(command), &["descriptors", "ulimit -Hn"]);
+    }
+    // With as many as it asks for it serves.
+    let command = limited("-n 26", &command(io, &tree.root(), &[]));
+    let server = Server::start(command);
+    server.expect_alive("/hello.txt", HELLO);
+    server.stop();
+}
+
+fn too_little_memory(io: Io) {
+    let tree = Tree::new();
+    // A gibibyte for each worker.
+    let flags = [
+        "--receive-buffers",
+        "1024",
+        "--receive-buffer-bytes",
+        "1MiB",
+    ];
+    let command = limited("-v 1000000", &command(io, &tree.root(), &flags));
+    check_refused(Server::try_start(command), &["mapping 1073741824 bytes"]);
 }
 
 fn logs_that_cannot_be_written(io: Io) {

@@ -126,6 +126,27 @@ pub(crate) fn run_by(program: impl AsRef<OsStr>, arguments: &[&str], command: &C
     outer
 }
 
+/// `command` as a user who lacks these rights of root's, or `None` when root can't drop them: then
+/// the test is skipped. The user reads what root's program and files are in all the same.
+pub(crate) fn without(capabilities: &[&str], command: Command) -> Option<Command> {
+    if !rustix::process::geteuid().is_root() {
+        return Some(command);
+    }
+    if crate::peers::find("setpriv").is_none() {
+        crate::peers::skip("setpriv isn't installed, and this is root");
+        return None;
+    }
+    let set: Vec<String> = capabilities.iter().map(|one| format!("-{one}")).collect();
+    let drop = ["--bounding-set", &set.join(","), "--inh-caps", "-all"];
+    Some(run_by("setpriv", &drop, &command))
+}
+
+/// `command` within a limit of the shell's `ulimit`, such as `-n 64`.
+pub(crate) fn limited(limit: &str, command: &Command) -> Command {
+    let script = format!("ulimit {limit}; exec \"$0\" \"$@\"");
+    run_by("sh", &["-c", &script], command)
+}
+
 impl Server {
     /// Serves `root` on `io`.
     #[track_caller]

@@ -212,7 +212,7 @@ fn by_default_each_connection_may_have_a_file_too() {
         0,
         100,
         35,
-        Some("at most 35 connections, with 100 descriptors"),
+        Some("limited to 35: this process may have 100 descriptors"),
     );
     check_bound(0, u64::MAX, u32::MAX, None);
     for few in 0..24 {
@@ -220,7 +220,7 @@ fn by_default_each_connection_may_have_a_file_too() {
             0,
             few,
             1.max((few.saturating_sub(20) / 2) as u32),
-            Some("at most"),
+            Some("limited to"),
         );
     }
 }
@@ -232,15 +232,10 @@ fn a_bound_of_ones_own_holds_as_far_as_there_are_descriptors() {
         9_863,
         20_000,
         9_863,
-        Some("beyond 9862 of 9863 connections, a file may"),
+        Some("503 when there are more than 9862 of the 9863"),
     );
     check_bound(19_724, 20_000, 19_724, Some("503"));
-    check_bound(
-        19_725,
-        20_000,
-        19_724,
-        Some("at most 19724 connections, not 19725"),
-    );
+    check_bound(19_725, 20_000, 19_724, Some("limited to 19724, not 19725"));
     check_bound(10, 100, 10, None);
 }
 

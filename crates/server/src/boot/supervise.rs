@@ -101,7 +101,7 @@ impl Server {
     }
 
     /// The next event, or `None` when there is none until then.
-    fn next_event(&self, until: Option<Instant>) -> Option<Event> {
+    pub(super) fn next_event(&self, until: Option<Instant>) -> Option<Event> {
         let events = &self.events.1;
         let Some(until) = until else {
             return Some(events.recv().expect("a sender is kept beside the receiver"));
