@@ -266,8 +266,8 @@ fn the_cache_is_shared_fairly(io: Io) {
     let text = format!(
         "workers = 2\n[listen.a]\naddress = \"127.0.0.1:0\"\nfiles = \"a\"\n\
          [listen.b]\naddress = \"127.0.0.1:0\"\nfiles = \"b\"\n\
-         [files.a]\nroot = \"root/a\"\nrevalidate_interval = \"1h\"\n\
-         [files.b]\nroot = \"root/b\"\nrevalidate_interval = \"1h\"\n\
+         [files.a]\nroot = \"root/a\"\nrevalidate_interval = \"1h\"\nwatch = false\n\
+         [files.b]\nroot = \"root/b\"\nrevalidate_interval = \"1h\"\nwatch = false\n\
          [limits]\ncache_bytes = {BOUND}\ncache_file_bytes = \"16KiB\"\n"
     );
     let paths: Vec<String> = (0..FILES).map(|index| format!("/{index}.bin")).collect();
