@@ -155,9 +155,10 @@ fn advice(address: SocketAddr, error: &io::Error) -> String {
 /// # Errors
 /// When it can't start, with everything undone; or when no worker can be kept running, which is so
 /// when none is and each has failed eight times in a row.
-pub fn run(config: Config) -> Result<(), ServerError> {
+pub fn run(mut config: Config) -> Result<(), ServerError> {
     let signals = Signals::block().map_err(ServerError::Process)?;
     log::init_events(config.log.events);
+    share_descriptors(&mut config)?;
     let config = Arc::new(config);
     let server = Server::start(&config)?;
     server.announce();
@@ -222,7 +223,6 @@ impl Server {
                 error,
             })
         };
-        let bound = bound_connections(config)?;
         let directories = config.roots.iter().map(open).collect::<Result<_, _>>()?;
         let log = LogThread::open(&config.log).map_err(ServerError::AccessLog)?;
         let limits = config.limits;
@@ -237,7 +237,7 @@ impl Server {
                 Vec::new()
             },
             blocking: BlockingPool::new(limits.blocking_threads, limits.blocking_queue),
-            admission: Admission::new(bound.connections, limits.connections_per_address),
+            admission: Admission::new(limits.connections, limits.connections_per_address),
             log,
             stats: (0..config.workers).map(|_| Arc::default()).collect(),
             workers: Vec::new(),
@@ -350,8 +350,8 @@ impl Server {
                     let reason = format!("{ending}{hint}");
                     return Err(ServerError::Worker { index, reason });
                 }
-                // Signals aren't listened to yet.
-                Some(Event::Signal(_)) | None => {}
+                // Signals and changes aren't listened to yet.
+                Some(Event::Signal(_) | Event::Replaced(..)) | None => {}
             }
         }
         Ok(())
@@ -485,26 +485,30 @@ fn listen_options(listener: &Listener) -> ListenOptions {
     }
 }
 
-/// The bound of open connections, said if it isn't the one that was asked for.
-fn bound_connections(config: &Config) -> Result<Bound, ServerError> {
+/// Sets the bounds of what takes descriptors by how many there may be: connections, and files that
+/// are kept open. Says what is lowered.
+fn share_descriptors(config: &mut Config) -> Result<(), ServerError> {
     let addresses: usize = config.listeners.iter().map(|one| one.addresses.len()).sum();
     let own = OWN_DESCRIPTORS
         + config.roots.len() as u64
         + config.workers as u64 * (WORKER_DESCRIPTORS + addresses as u64);
-    let wanted = config.limits.connections;
-    let descriptors = raise_descriptor_limit_to(Bound::descriptors_for(wanted, own))
+    let limits = &mut config.limits;
+    let (wanted, kept) = (limits.connections, limits.cache_descriptors as u64);
+    let limit = raise_descriptor_limit_to(Bound::descriptors_for(wanted, own + kept))
         .map_err(ServerError::Process)?;
-    if descriptors < own + FEWEST_DESCRIPTORS {
-        return Err(ServerError::Descriptors {
-            limit: descriptors,
-            needed: own + FEWEST_DESCRIPTORS,
-        });
+    let needed = own + FEWEST_DESCRIPTORS;
+    if limit < needed {
+        return Err(ServerError::Descriptors { limit, needed });
     }
-    let bound = Bound::new(wanted, descriptors, own);
-    if let Some(advice) = bound.advice(wanted, descriptors) {
+    // A worker short of descriptors closes what it keeps open, but not what the others do.
+    let kept = kept.min((limit - own) / 8);
+    let bound = Bound::new(wanted, limit, own + kept);
+    if let Some(advice) = bound.advice(wanted, limit) {
         tracing::warn!("{advice}");
     }
-    Ok(bound)
+    limits.connections = bound.connections;
+    limits.cache_descriptors = kept as usize;
+    Ok(())
 }
 
 /// The address as a browser on this machine can use it.

@@ -144,8 +144,8 @@ settings! {
         /// Larger files kept open, for the whole process; each worker has an equal share. 0 opens
         /// them for each request.
         ///
-        /// What is open needs no path to be walked. Connections go first: they are given back when
-        /// descriptors run short.
+        /// What is open needs no path to be walked. Connections go first: these are at most an
+        /// eighth of the descriptors, and are given back when descriptors run short.
         cache_descriptors: usize = Integer { min: 0, max: 1_048_576 }, Is("1024"),
             Shown("cache-descriptors");
         /// Paths that lead nowhere, remembered for `revalidate_interval`; for the whole process,

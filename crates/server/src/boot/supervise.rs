@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// After the drain's own deadline, how long a worker may take to call back what the kernel holds.
 const TEARDOWN_PATIENCE: Duration = Duration::from_secs(8);
+/// How long a worker may take to read its mail; one that takes longer is stuck.
+const MAIL_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the access log may take to write what it has when the server ends.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -56,7 +58,7 @@ impl Server {
                     swapped,
                 );
             })
-            .map_err(ServerError::Process)?;
+            .map_err(ServerError::Thread)?;
         Ok(())
     }
 
@@ -195,8 +197,7 @@ impl Server {
         for post in &mut self.workers {
             match &post.state {
                 State::Running(running) => {
-                    // A full mailbox has the same order in it.
-                    let _ = running.orders.send(Order::Drain(patience));
+                    deliver(running, Order::Drain(patience));
                 }
                 State::Resting(_) | State::Ended => post.state = State::Ended,
             }
@@ -244,6 +245,18 @@ impl Server {
             sum += stats.snapshot();
         }
         sum.value(Counter::Open)
+    }
+}
+
+/// Gives an order that must not get lost, to a mailbox that may be full of replaced roots.
+fn deliver(running: &Running, order: Order) {
+    let mut undelivered = running.orders.send(order).err();
+    let until = Instant::now() + MAIL_PATIENCE;
+    while let Some(order) = undelivered
+        && Instant::now() < until
+    {
+        std::thread::sleep(Duration::from_millis(1));
+        undelivered = running.orders.send(order).err();
     }
 }
 
