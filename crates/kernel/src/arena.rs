@@ -1,5 +1,6 @@
 //! Memory straight from the kernel: page-aligned, zeroed, never moved, unmapped when dropped.
 
+use std::io;
 use std::ptr::NonNull;
 
 /// One anonymous private mapping.
@@ -11,19 +12,22 @@ pub(crate) struct Arena {
 impl Arena {
     /// Maps `bytes` of zeroed memory, rounded up to whole pages by the kernel.
     ///
-    /// # Panics
-    /// When the kernel refuses: a worker can't start without its memory.
-    pub(crate) fn map(bytes: usize) -> Arena {
+    /// # Errors
+    /// As `mmap(2)`, with the size.
+    pub(crate) fn map(bytes: usize) -> io::Result<Arena> {
         use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice aliases nothing.
         let mapped =
             unsafe { mmap_anonymous(std::ptr::null_mut(), bytes, protection, MapFlags::PRIVATE) };
-        let start = mapped.unwrap_or_else(|error| panic!("mmap of {bytes} bytes: {error}"));
-        Arena {
+        let start = mapped.map_err(|error| {
+            let error = io::Error::from(error);
+            io::Error::new(error.kind(), format!("mapping {bytes} bytes: {error}"))
+        })?;
+        Ok(Arena {
             start: NonNull::new(start.cast()).expect("mmap never returns null"),
             bytes,
-        }
+        })
     }
 
     /// The address `offset` bytes into the mapping.

@@ -8,6 +8,7 @@ use crate::abort::abort;
 use crate::arena::Arena;
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::io;
 use std::ops::Deref;
 use std::rc::Rc;
 
@@ -31,19 +32,22 @@ pub(crate) struct BufferPool {
 impl BufferPool {
     /// Maps the arena.
     ///
+    /// # Errors
+    /// When memory can't be mapped.
+    ///
     /// # Panics
-    /// When memory can't be mapped, or `count` is over 32,768 (the most a buffer ring holds).
-    pub(crate) fn new(count: u16, buffer_bytes: usize) -> Rc<BufferPool> {
+    /// When `count` is over 32,768 (the most a buffer ring holds).
+    pub(crate) fn new(count: u16, buffer_bytes: usize) -> io::Result<Rc<BufferPool>> {
         assert!(count > 0 && count <= 1 << 15, "1 to 32,768 buffers");
-        Rc::new(BufferPool {
-            arena: Arena::map(usize::from(count) * buffer_bytes),
+        Ok(Rc::new(BufferPool {
+            arena: Arena::map(usize::from(count) * buffer_bytes)?,
             buffer_bytes,
             count,
             free: RefCell::new((0..count).rev().collect()),
             lent: (0..count).map(|_| Cell::new(false)).collect(),
             lent_count: Cell::new(0),
             links: (0..count).map(|_| Cell::new((NO_BUFFER, 0))).collect(),
-        })
+        }))
     }
 
     pub(crate) fn count(&self) -> u16 {
@@ -256,8 +260,14 @@ mod tests {
     }
 
     #[test]
+    fn more_memory_than_there_is_is_an_error() {
+        // 2^55 bytes are more than the address space of a process.
+        assert!(BufferPool::new(1 << 15, 1 << 40).is_err());
+    }
+
+    #[test]
     fn a_buffer_shows_its_bytes_and_goes_home() {
-        let pool = BufferPool::new(2, 64);
+        let pool = BufferPool::new(2, 64).unwrap();
         let mut buffer = filled(&pool, b"hello world");
         buffer.advance(6);
         buffer.truncate(4);
@@ -269,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_chain_keeps_order() {
-        let pool = BufferPool::new(8, 64);
+        let pool = BufferPool::new(8, 64).unwrap();
         let mut chain = Chain::new();
         for length in 1..=5u32 {
             let id = pool.take().unwrap();
@@ -289,7 +299,7 @@ mod tests {
         let test = "buffers::tests::a_second_return_ends_the_process";
         check_aborts(test, "buffer 0 was given back twice", || {
             let _ = catch_unwind(|| {
-                let pool = BufferPool::new(2, 64);
+                let pool = BufferPool::new(2, 64).unwrap();
                 let id = pool.take().unwrap();
                 pool.lend(id);
                 pool.give_back(id);
@@ -303,7 +313,7 @@ mod tests {
         let test = "buffers::tests::filling_a_buffer_in_use_ends_the_process";
         check_aborts(test, "buffer 0 was filled while in use", || {
             let _ = catch_unwind(|| {
-                let pool = BufferPool::new(2, 64);
+                let pool = BufferPool::new(2, 64).unwrap();
                 let id = pool.take().unwrap();
                 pool.lend(id);
                 pool.lend(id);
@@ -313,7 +323,7 @@ mod tests {
 
     #[test]
     fn scarcity_begins_below_a_quarter() {
-        let pool = BufferPool::new(8, 64);
+        let pool = BufferPool::new(8, 64).unwrap();
         let held: Vec<Buffer> = (0..6).map(|_| filled(&pool, b"x")).collect();
         assert!(!pool.is_low());
         let _seventh = filled(&pool, b"x");

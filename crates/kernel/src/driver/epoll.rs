@@ -100,7 +100,7 @@ impl Epoll {
             watches: Vec::new(),
             runnable: VecDeque::new(),
             completed: Vec::new(),
-            buffers: BufferPool::new(options.receive_buffers, options.receive_buffer_bytes),
+            buffers: BufferPool::new(options.receive_buffers, options.receive_buffer_bytes)?,
             wake,
             alarm,
             now: Instant::now(),

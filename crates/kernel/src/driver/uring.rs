@@ -54,7 +54,7 @@ impl Uring {
     pub(crate) fn new(options: &ReactorOptions) -> io::Result<Uring> {
         let ring = set_up(options.ring_entries, options.completion_entries)?;
         let registered = RegisteredRing::register(ring.as_raw_fd());
-        let buffers = BufferPool::new(options.receive_buffers, options.receive_buffer_bytes);
+        let buffers = BufferPool::new(options.receive_buffers, options.receive_buffer_bytes)?;
         let buffer_ring = BufferRing::register(&ring, &buffers)?;
         Ok(Uring {
             ring,
@@ -470,7 +470,7 @@ const RING_TAIL: usize = 14;
 impl BufferRing {
     fn register(ring: &IoUring, buffers: &BufferPool) -> io::Result<BufferRing> {
         let entries = buffers.count().next_power_of_two();
-        let memory = Arena::map(usize::from(entries) * ENTRY_BYTES);
+        let memory = Arena::map(usize::from(entries) * ENTRY_BYTES)?;
         let address = memory.at(0) as u64;
         let submitter = ring.submitter();
         // SAFETY: the mapping is page-aligned, holds `entries` entries, and is unmapped only after

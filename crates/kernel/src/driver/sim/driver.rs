@@ -29,7 +29,8 @@ pub(super) struct SimDriver {
 
 impl SimDriver {
     pub(super) fn new(world: SimWorld, buffer_count: u16, buffer_bytes: usize) -> SimDriver {
-        let buffers = BufferPool::new(buffer_count, buffer_bytes);
+        let buffers = BufferPool::new(buffer_count, buffer_bytes)
+            .expect("a simulation asks for little memory");
         let wake = WakeHandle::simulated();
         let worker = world
             .state
