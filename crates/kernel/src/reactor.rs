@@ -103,6 +103,11 @@ pub struct Counters {
     pub parked: u64,
     /// Received buffers that were copied to the heap because buffers were scarce.
     pub spilled: u64,
+    /// Turns that found the ring's completion queue overflowed: a larger one saves time (see
+    /// [`ReactorOptions::completion_entries`]).
+    pub overflows: u64,
+    /// Completions that the kernel had no memory to keep; their operations never end.
+    pub lost: u64,
 }
 
 impl Reactor {
@@ -180,8 +185,13 @@ impl Reactor {
     }
 
     /// What happened so far.
-    pub fn counters(&self) -> Counters {
-        self.counters
+    pub fn counters(&mut self) -> Counters {
+        let overflows = self.driver.overflows();
+        Counters {
+            overflows: overflows.turns,
+            lost: overflows.lost.into(),
+            ..self.counters
+        }
     }
 
     /// Connections, listeners and file requests that are open or in flight.

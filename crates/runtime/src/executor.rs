@@ -4,7 +4,7 @@ use crate::timer::Wheel;
 use crate::worker::{Remote, Turn, Worker};
 use async_task::{FallibleTask, Runnable};
 use pin_project_lite::pin_project;
-use ringway_kernel::{DriverChoice, ReactorCell, ReactorOptions, SimWorld};
+use ringway_kernel::{Counters, DriverChoice, ReactorCell, ReactorOptions, SimWorld};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -346,6 +346,11 @@ impl Runtime {
     /// Tasks that ended by a panic.
     pub fn panic_count(&self) -> u64 {
         self.worker.tasks.panics.get()
+    }
+
+    /// What happened in the reactor since the start.
+    pub fn counters(&self) -> Counters {
+        self.worker.reactor.enter(|reactor| reactor.counters())
     }
 
     /// What the reactor holds: open sockets, listeners and file requests.

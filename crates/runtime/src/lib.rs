@@ -48,9 +48,9 @@ pub use file::{Directory, File};
 pub use mailbox::{Receiver, Sender, mailbox};
 pub use net::{TcpListener, TcpStream, wake_receivers};
 pub use ringway_kernel::{
-    BlockingPool, Buffer, Change, Chunk, Contents, DirectoryEntry, DriverChoice, DriverKind,
-    FileKind, Io, Keepalive, ListenOptions, ListenSocket, Metadata, Outgoing, Part, PoolFull,
-    ReactorOptions as RuntimeOptions, SimDescriptor, SimOptions, SimWorld, SocketOptions, Symlinks,
-    WatchId, Watcher, cpu, describe_kernel, process,
+    BlockingPool, Buffer, Change, Chunk, Contents, Counters, DirectoryEntry, DriverChoice,
+    DriverKind, FileKind, Io, Keepalive, ListenOptions, ListenSocket, Metadata, Outgoing, Part,
+    PoolFull, ReactorOptions as RuntimeOptions, SimDescriptor, SimOptions, SimWorld, SocketOptions,
+    Symlinks, WatchId, Watcher, cpu, describe_kernel, process,
 };
 pub use time::{Elapsed, Sleep, Timeout, now, sleep, timeout, wall_clock};

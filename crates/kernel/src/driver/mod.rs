@@ -142,6 +142,15 @@ impl SendParts {
     }
 }
 
+/// What became of completions that their queue had no room for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Overflows {
+    /// Turns that found some kept by the kernel, and took them.
+    pub(crate) turns: u64,
+    /// Completions that it could not keep, for want of memory: their operations never end.
+    pub(crate) lost: u32,
+}
+
 /// What a driver does; see the module for the contract.
 ///
 /// Calls that never wait are the same for both drivers of the real kernel; the simulator has its own.
@@ -210,6 +219,11 @@ pub(crate) trait Driver {
     /// The wall clock, now; the simulator's is virtual too.
     fn wall_clock(&self) -> SystemTime {
         SystemTime::now()
+    }
+
+    /// How often completions had to wait for room in their queue.
+    fn overflows(&mut self) -> Overflows {
+        Overflows::default()
     }
 
     /// Ends a `turn` that waits, from any thread.

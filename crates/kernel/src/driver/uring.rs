@@ -3,9 +3,14 @@
 //! Multishot accept and receive, so that an idle connection has one operation in the kernel and
 //! holds no buffer; received bytes land in a provided-buffer ring. Entries are gathered during a
 //! turn and submitted together with the wait for completions: one system call for a batch.
+//!
+//! Two things should hardly ever happen. A full completion queue makes completions late: the kernel
+//! keeps those that don't fit, and [`Uring::enter`] fetches them; [`Overflows`] counts it. An
+//! operation that the kernel hands to one of its own threads (a "punt", two context switches) is
+//! counted by the kernel alone, with `perf stat -e io_uring:io_uring_queue_async_work -p PID`.
 
 use super::alarm::Alarm;
-use super::{Completion, Descriptor, Driver, DriverKind, Interest, SendParts, Token};
+use super::{Completion, Descriptor, Driver, DriverKind, Interest, Overflows, SendParts, Token};
 use crate::arena::Arena;
 use crate::buffers::BufferPool;
 use crate::file::{OpenRequest, ReadRequest};
@@ -44,6 +49,7 @@ pub(crate) struct Uring {
     alarm: Alarm,
     alarm_is_armed: bool,
     now: Instant,
+    overflowed_turns: u64,
 }
 
 impl Uring {
@@ -67,6 +73,7 @@ impl Uring {
             alarm: Alarm::new()?,
             alarm_is_armed: false,
             now: Instant::now(),
+            overflowed_turns: 0,
         })
     }
 
@@ -132,8 +139,10 @@ impl Uring {
     fn enter(&mut self, wait: Option<Duration>) -> io::Result<()> {
         let submissions = self.ring.submission();
         let count = submissions.len() as u32;
-        let is_idle = count == 0 && !submissions.taskrun() && !submissions.cq_overflow();
+        let is_overflowed = submissions.cq_overflow();
+        let is_idle = count == 0 && !submissions.taskrun() && !is_overflowed;
         drop(submissions);
+        self.overflowed_turns += u64::from(is_overflowed);
         let has_completions = !self.ring.completion().is_empty();
         if is_idle && (has_completions || wait == Some(Duration::ZERO)) {
             return Ok(());
@@ -434,6 +443,13 @@ impl Driver for Uring {
 
     fn now(&self) -> Instant {
         self.now
+    }
+
+    fn overflows(&mut self) -> Overflows {
+        Overflows {
+            turns: self.overflowed_turns,
+            lost: self.ring.completion().overflow(),
+        }
     }
 
     fn wake_handle(&self) -> WakeHandle {

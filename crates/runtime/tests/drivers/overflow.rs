@@ -3,7 +3,7 @@
 use crate::harness::{
     Case, Random, complete, connect, echo, listen, receive_exactly, settle, within,
 };
-use ringway_runtime::{Directory, Runtime, Symlinks, sleep, spawn, spawn_blocking};
+use ringway_runtime::{Directory, DriverKind, Runtime, Symlinks, sleep, spawn, spawn_blocking};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ fn tiny_rings_lose_nothing(case: &Case) {
     for ring_entries in [2, 8] {
         let mut options = case.options();
         options.ring_entries = ring_entries;
+        options.completion_entries = ring_entries;
         (options.receive_buffers, options.receive_buffer_bytes) = (4, 512);
         let mut runtime = Runtime::new(&options).unwrap();
         let (listener, address) = complete(&mut runtime, async { listen() });
@@ -45,7 +46,16 @@ fn tiny_rings_lose_nothing(case: &Case) {
                 .unwrap();
         });
         settle(&mut runtime, 4);
+        expect_overflows(&runtime);
     }
+}
+
+/// They happened, or this tests nothing; and they were survived.
+fn expect_overflows(runtime: &Runtime) {
+    let counters = runtime.counters();
+    let is_ring = runtime.driver().unwrap().kind == DriverKind::Uring;
+    assert_eq!(counters.overflows > 0, is_ring, "{counters:?}");
+    assert_eq!(counters.lost, 0, "{counters:?}");
 }
 
 async fn ask(address: SocketAddr, seed: u64) {
@@ -61,7 +71,7 @@ async fn ask(address: SocketAddr, seed: u64) {
 /// Hundreds of operations of every kind in one turn, beside timers and mail from other threads.
 fn bursts_on_a_tiny_ring_lose_nothing(case: &Case) {
     let mut options = case.options();
-    options.ring_entries = 2;
+    (options.ring_entries, options.completion_entries) = (2, 2);
     options.receive_buffers = 8;
     let mut runtime = Runtime::new(&options).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -107,4 +117,5 @@ fn bursts_on_a_tiny_ring_lose_nothing(case: &Case) {
     });
     assert_eq!(runtime.panic_count(), 0);
     settle(&mut runtime, 8);
+    expect_overflows(&runtime);
 }
