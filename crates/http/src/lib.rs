@@ -9,6 +9,8 @@
 //! | [`head`] | is there a whole request head yet, is it sound, and how is its body framed? |
 //! | [`target`] | which path, beneath the root and nowhere else, is asked for? |
 //! | [`body`] | where does the body end, and which of these bytes are its content? |
+//! | [`glob`] | is this path one of those that a rule is for? |
+//! | [`fingerprint`] | does this name say what is in the file? |
 //! | [`negotiate`] | which of several representations suits the client? |
 //! | [`condition`] | does the client have it already? |
 //! | [`range`] | which part of it does the client want? |
@@ -30,6 +32,10 @@ pub mod head;
 pub mod target;
 
 pub mod body;
+
+pub mod glob;
+
+pub mod fingerprint;
 
 pub mod negotiate;
 

@@ -3,6 +3,8 @@
 
 #[path = "fuzz/body.rs"]
 mod body;
+#[path = "fuzz/glob.rs"]
+mod glob;
 #[path = "fuzz/head.rs"]
 mod head;
 #[path = "fuzz/negotiate.rs"]
@@ -79,4 +81,9 @@ fn ranges() -> io::Result<()> {
 #[test]
 fn negotiations() -> io::Result<()> {
     replay("negotiate", negotiate::run)
+}
+
+#[test]
+fn globs() -> io::Result<()> {
+    replay("glob", glob::run)
 }
