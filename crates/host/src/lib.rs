@@ -4,11 +4,12 @@
 //! In the order of the work: a [`machine::Machine`] is read into [`facts`] (with [`probes`] for what
 //! no file tells). With what the operator says ([`intent`]) they decide where workers go
 //! ([`placement`]), what to change ([`plan`]) and what is wrong ([`checks`]), which is told as a [`report`]; and [`apply`]
-//! does, verifies and undoes it, by a [`journal`].
+//! does, verifies and undoes it, by a [`journal`]. [`capture`] takes the facts to another machine.
 
 #![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod capture;
 pub mod checks;
 pub mod cpulist;
 pub mod facts;

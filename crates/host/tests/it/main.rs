@@ -4,6 +4,7 @@
 
 mod fixture;
 
+mod capture;
 mod doctor;
 mod facts;
 mod placement;
