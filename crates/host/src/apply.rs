@@ -324,6 +324,45 @@ pub fn revert(
     Ok(reverted)
 }
 
+/// Undoes every journal that was begun at `since` (seconds since 1970) or later and that nobody
+/// confirmed: what a guard does when the time for that is over.
+///
+/// # Errors
+/// As [`revert`].
+pub fn revert_unconfirmed(
+    machine: &dyn Machine,
+    folder: &Folder,
+    since: u64,
+) -> Result<Vec<Reverted>, String> {
+    let mut reverted = Vec::new();
+    for past in folder.past()? {
+        let is_since = past
+            .started_seconds()
+            .is_some_and(|started| started >= since);
+        if is_since && !past.is_confirmed() && !past.is_closed() {
+            reverted.extend(revert(machine, folder, Some(&past.id), false)?);
+        }
+    }
+    Ok(reverted)
+}
+
+/// Keeps what was done: no guard will undo it. Returns how many journals that concerned.
+///
+/// # Errors
+/// When a journal can't be read or written.
+pub fn confirm(folder: &Folder) -> Result<usize, String> {
+    let past = folder.past()?;
+    let open = past
+        .iter()
+        .filter(|past| !past.is_confirmed() && !past.is_closed());
+    let mut count = 0;
+    for past in open {
+        past.confirm()?;
+        count += 1;
+    }
+    Ok(count)
+}
+
 /// The last change first; but before all others the table of flows, which may keep queues from
 /// going, and then the queues, whose return gives everything that belongs to them new numbers.
 fn in_order_of_undoing(mut changes: Vec<Change>) -> Vec<Change> {

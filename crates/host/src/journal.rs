@@ -66,6 +66,8 @@ pub enum Entry {
         /// Its words.
         error: String,
     },
+    /// The operator still reaches the machine, and keeps what was done.
+    Confirmed,
     /// Everything was undone, or is gone.
     Closed,
 }
@@ -243,6 +245,10 @@ pub struct Past {
     pub entries: Vec<Entry>,
     /// Lines in its middle that can't be read, which no crash explains.
     pub damaged_lines: usize,
+    /// What comes before a cut.
+    whole_bytes: u64,
+    /// Whether the last line lacks nothing but its end.
+    lacks_end: bool,
     path: PathBuf,
 }
 
@@ -270,29 +276,39 @@ impl Past {
             return Err(format!("{}: too large for a journal", path.display()));
         }
         let text = fs::read(path).map_err(explain)?;
-        let text = String::from_utf8_lossy(&text);
-        let mut entries = Vec::new();
-        let mut damaged_lines = 0;
-        for line in text.split_inclusive('\n') {
-            match serde_json::from_str(line) {
-                Ok(entry) => entries.push(entry),
+        let mut past = Past {
+            id: id_of(path),
+            entries: Vec::new(),
+            damaged_lines: 0,
+            whole_bytes: 0,
+            lacks_end: false,
+            path: path.to_owned(),
+        };
+        for line in text.split_inclusive(|&byte| byte == b'\n') {
+            past.lacks_end = !line.ends_with(b"\n");
+            match serde_json::from_slice(line) {
+                Ok(entry) => past.entries.push(entry),
                 // A line without its end is the cut of a crash: it wasn't synced, so what it
                 // announces wasn't done.
-                Err(_) if !line.ends_with('\n') => {}
-                Err(_) => damaged_lines += 1,
+                Err(_) if past.lacks_end => {
+                    past.lacks_end = false;
+                    break;
+                }
+                Err(_) => past.damaged_lines += 1,
             }
+            past.whole_bytes += line.len() as u64;
         }
-        Ok(Past {
-            id: id_of(path),
-            entries,
-            damaged_lines,
-            path: path.to_owned(),
-        })
+        Ok(past)
     }
 
     /// Whether everything in it was undone.
     pub fn is_closed(&self) -> bool {
         self.entries.contains(&Entry::Closed)
+    }
+
+    /// Whether the operator wants to keep what it did.
+    pub fn is_confirmed(&self) -> bool {
+        self.entries.contains(&Entry::Confirmed)
     }
 
     /// Which run of the kernel it was.
@@ -348,7 +364,7 @@ impl Past {
                     };
                     changes.push((*number, change));
                 }
-                Entry::Begin { .. } | Entry::Closed => {}
+                Entry::Begin { .. } | Entry::Confirmed | Entry::Closed => {}
             }
         }
         changes.into_iter().map(|(_, change)| change).collect()
@@ -359,6 +375,18 @@ impl Past {
     /// # Errors
     /// When it can't be written.
     pub fn close(&self) -> Result<(), String> {
+        self.add(&Entry::Closed)
+    }
+
+    /// Marks it as to be kept.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn confirm(&self) -> Result<(), String> {
+        self.add(&Entry::Confirmed)
+    }
+
+    fn add(&self, entry: &Entry) -> Result<(), String> {
         let explain = |error: io::Error| format!("{}: {error}", self.path.display());
         let file = OpenOptions::new()
             .append(true)
@@ -370,9 +398,11 @@ impl Past {
             path,
             next: 0,
         };
-        // After a line that a crash cut, one of its own.
-        journal.file.write_all(b"\n").map_err(explain)?;
-        journal.append(&Entry::Closed)
+        journal.file.set_len(self.whole_bytes).map_err(explain)?;
+        if self.lacks_end {
+            journal.file.write_all(b"\n").map_err(explain)?;
+        }
+        journal.append(entry)
     }
 }
 
@@ -475,7 +505,9 @@ mod tests {
             prop_assert!(found == lines || (!noise && found == lines + 1), "{found} of {lines}");
             prop_assert_eq!(past.damaged_lines, 0);
             past.close().expect("writable");
-            prop_assert!(folder.past().expect("readable")[0].is_closed());
+            let closed = folder.past().expect("readable").remove(0);
+            prop_assert!(closed.is_closed());
+            prop_assert_eq!((closed.damaged_lines, closed.entries.len()), (0, found + 1));
         }
     }
 }

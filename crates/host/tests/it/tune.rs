@@ -3,7 +3,9 @@
 use crate::fixture::{Machine as Fixture, NicSpec, Spec};
 use expect_test::expect;
 use proptest::prelude::*;
-use ringway_host::apply::{Outcome, State, Undone, apply, revert, verify};
+use ringway_host::apply::{
+    Outcome, State, Undone, apply, confirm, revert, revert_unconfirmed, verify,
+};
 use ringway_host::cpulist::CpuList;
 use ringway_host::facts::{Fact, Facts};
 use ringway_host::intent::{Goal, Intent, Link, Role};
@@ -403,6 +405,31 @@ fn several_applies_are_undone_together_or_by_name() {
     assert_eq!(machine.contents(), before);
     let error = revert(&machine.tree(), &place.journals(), Some("none"), false).unwrap_err();
     assert_eq!(error, "there is no journal none");
+}
+
+#[test]
+fn what_nobody_confirms_is_undone_and_what_was_before_stays() {
+    let machine = neglected(false);
+    let place = Place::new();
+    apply(&machine.tree(), &Intent::default(), &place.journals()).unwrap();
+    assert_eq!(confirm(&place.journals()), Ok(1));
+    let between = machine.contents();
+    apply(&machine.tree(), &everything(), &place.journals()).unwrap();
+    let after = machine.contents();
+    assert_ne!(after, between);
+    let later = u64::MAX;
+    assert_eq!(
+        revert_unconfirmed(&machine.tree(), &place.journals(), later),
+        Ok(vec![])
+    );
+    assert_eq!(machine.contents(), after);
+    revert_unconfirmed(&machine.tree(), &place.journals(), 0).unwrap();
+    assert_eq!(machine.contents(), between);
+    assert_eq!(
+        confirm(&place.journals()),
+        Ok(0),
+        "undone, or confirmed before"
+    );
 }
 
 #[test]
