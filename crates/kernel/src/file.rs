@@ -3,13 +3,18 @@
 //! Names are resolved by the kernel (`openat2(2)`, Linux 5.6), never by comparing strings: `..`,
 //! absolute links and magic links can't lead out of the root, whatever races with the lookup.
 
+use crate::arena::Arena;
+use crate::blocks::Block;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::ffi::CString;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// What to do with symbolic links on the way to a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,23 +58,59 @@ impl Directory {
     pub(crate) fn descriptor(&self) -> &OwnedFd {
         &self.descriptor
     }
+
+    /// Opens a file beneath this one and waits as long as it takes: for other threads than workers,
+    /// and for tests.
+    ///
+    /// # Errors
+    /// As [`Reactor::open_beneath`](crate::Reactor::open_beneath).
+    pub fn open_waiting(&self, path: &[u8], symlinks: Symlinks) -> io::Result<File> {
+        let request = OpenRequest::new(self, path, symlinks)?;
+        Ok(File::from_descriptor(request.to_blocking().run()?))
+    }
 }
 
 /// An open file, read-only. Cheap to clone, and to send to other threads.
 #[derive(Clone, Debug)]
 pub struct File {
-    descriptor: Arc<OwnedFd>,
+    open: Arc<OpenFile>,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    descriptor: OwnedFd,
+    /// Counting its cached pages is refused, or makes no sense.
+    cachestat_refused: AtomicBool,
+    /// On a file system that has nothing but memory.
+    is_in_memory: bool,
 }
 
 impl File {
     pub(crate) fn from_descriptor(descriptor: OwnedFd) -> File {
         File {
-            descriptor: Arc::new(descriptor),
+            open: Arc::new(OpenFile {
+                descriptor,
+                cachestat_refused: AtomicBool::new(false),
+                is_in_memory: false,
+            }),
         }
     }
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.descriptor.as_fd()
+        self.open.descriptor.as_fd()
+    }
+
+    pub(crate) fn cachestat_refused(&self) -> &AtomicBool {
+        &self.open.cachestat_refused
+    }
+
+    /// Whether its file system may take its time, whatever is cached: a network, or a program.
+    pub fn may_wait(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.open.is_in_memory
     }
 
     /// What the file is now (`fstat(2)`).
@@ -77,7 +118,9 @@ impl File {
     /// # Errors
     /// As `fstat(2)`.
     pub fn metadata(&self) -> io::Result<Metadata> {
-        Ok(Metadata::from_stat(&rustix::fs::fstat(&self.descriptor)?))
+        Ok(Metadata::from_stat(&rustix::fs::fstat(
+            &self.open.descriptor,
+        )?))
     }
 }
 
@@ -245,23 +288,146 @@ pub(crate) struct ReadRequest {
 impl ReadRequest {
     /// Reads what the page cache holds, without waiting for a disk (`RWF_NOWAIT`, Linux 4.14).
     pub(crate) fn read_cached(&mut self) -> io::Result<usize> {
-        let parts = &mut [io::IoSliceMut::new(&mut self.bytes)];
-        let flags = rustix::io::ReadWriteFlags::NOWAIT;
-        Ok(rustix::io::preadv2(
-            &self.file.descriptor,
-            parts,
-            self.offset,
-            flags,
-        )?)
+        read_cached(self.file.descriptor(), self.offset, &mut self.bytes)
     }
 
     /// Reads, and waits as long as it takes.
     pub(crate) fn read_waiting(&mut self) -> io::Result<usize> {
         Ok(rustix::io::pread(
-            &self.file.descriptor,
+            &self.file.open.descriptor,
             &mut self.bytes,
             self.offset,
         )?)
+    }
+}
+
+/// Reads what the page cache holds, without waiting for a disk (`RWF_NOWAIT`, Linux 4.14).
+pub(crate) fn read_cached(
+    file: BorrowedFd<'_>,
+    offset: u64,
+    bytes: &mut [u8],
+) -> io::Result<usize> {
+    let parts = &mut [io::IoSliceMut::new(bytes)];
+    let flags = rustix::io::ReadWriteFlags::NOWAIT;
+    let read = || rustix::io::preadv2(file, parts, offset, flags);
+    Ok(rustix::io::retry_on_intr(read)?)
+}
+
+/// A range of a file on its way into memory, kept in a slot. Its bytes go where nobody looks, so
+/// that any number of these needs no memory of its own.
+pub(crate) struct WarmRequest {
+    pub(crate) file: File,
+    pub(crate) offset: u64,
+    pub(crate) count: usize,
+    /// At least `count` bytes, which others may be writing to at the same time.
+    pub(crate) scratch: Rc<Arena>,
+}
+
+impl WarmRequest {
+    pub(crate) fn scratch_address(&self) -> *mut u8 {
+        self.scratch.at(0)
+    }
+}
+
+/// Reads a range of a file, waiting as long as it takes, and throws the bytes away.
+pub(crate) fn warm_waiting(file: &File, offset: u64, count: usize) -> io::Result<usize> {
+    let mut space = [0; 16 << 10];
+    let mut done = 0;
+    while done < count {
+        let most = space.len().min(count - done);
+        let read = || {
+            rustix::io::pread(
+                &file.open.descriptor,
+                &mut space[..most],
+                offset + done as u64,
+            )
+        };
+        match rustix::io::retry_on_intr(read)? {
+            0 => break,
+            more => done += more,
+        }
+    }
+    Ok(done)
+}
+
+/// A read into a block, kept in a slot.
+pub(crate) struct BlockRead {
+    pub(crate) file: File,
+    pub(crate) offset: u64,
+    pub(crate) block: Block,
+    /// How much to read at most.
+    pub(crate) count: usize,
+}
+
+/// A file's bytes in the address space, for the comparison of methods only.
+///
+/// Never for files that are served: where the file is truncated, a program that touches the memory
+/// is killed (`SIGBUS`), and even the kernel, which gets `EFAULT` instead, sees zeroes in what was
+/// the last page. So nobody but the kernel ever reads it.
+pub struct Mapping {
+    file: File,
+    start: *mut libc::c_void,
+    offset: u64,
+    bytes: usize,
+}
+
+/// Mappings begin at a multiple of this, which every page size divides.
+const MAPPING_ALIGNMENT: u64 = 64 << 10;
+
+impl Mapping {
+    /// Maps `count` bytes from `offset`.
+    ///
+    /// # Errors
+    /// As `mmap(2)`.
+    pub fn new(file: &File, offset: u64, count: usize) -> io::Result<Mapping> {
+        use rustix::mm::{MapFlags, ProtFlags};
+        let start = offset - offset % MAPPING_ALIGNMENT;
+        let bytes = count + (offset - start) as usize;
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing.
+        let mapped = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                ProtFlags::READ,
+                MapFlags::SHARED,
+                &file.open.descriptor,
+                start,
+            )
+        };
+        Ok(Mapping {
+            file: file.clone(),
+            start: mapped?,
+            offset: start,
+            bytes,
+        })
+    }
+
+    /// Where the byte at `offset` of the file is.
+    ///
+    /// # Panics
+    /// When that is not in the mapping.
+    pub(crate) fn address(&self, offset: u64) -> *const u8 {
+        let distance = (offset - self.offset) as usize;
+        assert!(distance < self.bytes, "{offset} is outside of a mapping");
+        self.start.cast::<u8>().wrapping_add(distance)
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: start and length are those of a mapping made in `new`, and its one owner is gone.
+        let unmapped = unsafe { rustix::mm::munmap(self.start, self.bytes) };
+        debug_assert!(unmapped.is_ok());
+    }
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Mapping({} bytes from {})", self.bytes, self.offset)
     }
 }
 

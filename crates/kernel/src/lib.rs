@@ -13,6 +13,7 @@
 
 mod abort;
 mod arena;
+mod blocks;
 mod buffers;
 pub mod counting;
 pub mod cpu;
@@ -21,25 +22,31 @@ mod driver;
 mod file;
 pub mod nic;
 mod outgoing;
+mod pipe;
 mod pool;
 pub mod process;
 mod reactor;
+mod residency;
 mod slots;
 mod socket;
 mod wake;
 mod watch;
+mod zero_copy;
 
+pub use blocks::{BLOCK_BYTES, Block};
 pub use buffers::Buffer;
 pub use directory::{Contents, DirectoryEntry};
 pub use driver::probe::{DriverChoice, Io, describe_kernel};
 pub use driver::sim::{SimDescriptor, SimOptions, SimWorld};
 pub use driver::{DriverKind, Interest};
-pub use file::{Directory, File, FileKind, Metadata, Symlinks};
+pub use file::{Directory, File, FileKind, Mapping, Metadata, Symlinks};
 pub use outgoing::{Chunk, Outgoing, Part};
 pub use pool::{BlockingPool, PoolFull};
 pub use reactor::{
-    Counters, ListenerKey, Reactor, ReactorCell, ReactorOptions, RequestKey, SocketKey, Waiter,
+    Counters, ListenerKey, PipeKey, Reactor, ReactorCell, ReactorOptions, RequestKey, SocketKey,
+    WARM_BYTES, Waiter,
 };
+pub use residency::Residency;
 pub use socket::{Keepalive, ListenOptions, ListenSocket, SocketOptions};
 pub use wake::WakeHandle;
 pub use watch::{Change, WatchId, Watcher};

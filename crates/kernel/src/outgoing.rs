@@ -1,5 +1,6 @@
 //! Bytes on their way out: owned by a socket's slot from submission to the last completion.
 
+use crate::blocks::Block;
 use crate::buffers::Buffer;
 use crate::driver::SendParts;
 use std::ops::Range;
@@ -16,6 +17,8 @@ pub enum Chunk {
     Shared(Part),
     /// As it was received; goes back to its pool when sent.
     Received(Buffer),
+    /// Part of a block, which goes home when the last of its owners is done.
+    Block(Rc<Block>, Range<u32>),
 }
 
 /// A part of shared bytes that is there.
@@ -57,6 +60,7 @@ impl Chunk {
                 &bytes[range.start as usize..range.end as usize]
             }
             Chunk::Received(buffer) => buffer,
+            Chunk::Block(block, range) => &block[range.start as usize..range.end as usize],
         }
     }
 }

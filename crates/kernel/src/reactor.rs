@@ -13,6 +13,7 @@ mod completions;
 mod requests;
 mod sockets;
 mod teardown;
+mod transfer;
 
 use crate::buffers::BufferPool;
 use crate::driver::probe::{self, DriverChoice, Io};
@@ -30,6 +31,8 @@ use std::io;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
+use transfer::Transfers;
+pub use transfer::{PipeKey, WARM_BYTES};
 
 /// Names a connection of this reactor; stale, and harmless, once the connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,6 +93,7 @@ pub struct Reactor {
     woken: Vec<Waker>,
     now: Instant,
     counters: Counters,
+    transfers: Transfers,
 }
 
 /// What happened in this reactor since its start.
@@ -132,6 +136,7 @@ impl Reactor {
             completions: Vec::new(),
             woken: Vec::new(),
             counters: Counters::default(),
+            transfers: Transfers::default(),
         }
     }
 
@@ -142,6 +147,12 @@ impl Reactor {
     /// When the driver itself fails: the worker can't go on.
     pub fn turn(&mut self, wait: Option<Duration>, woken: &mut Vec<Waker>) -> io::Result<()> {
         self.rearm_parked();
+        self.wake_block_waiters();
+        let lingers = self.expire_lingering();
+        let wait = match (wait, lingers) {
+            (Some(wait), Some(lingers)) => Some(wait.min(lingers)),
+            (wait, lingers) => wait.or(lingers),
+        };
         // Somebody is already waiting to be woken, or in line for a buffer that is free: one that
         // was served before may have nothing to put into it, and would let the others wait on.
         let is_hurried =

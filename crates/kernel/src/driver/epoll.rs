@@ -5,9 +5,12 @@
 //! one, so a request costs one `recv(2)`, and no `EAGAIN`. Cold files go to the blocking pool.
 
 use super::alarm::Alarm;
-use super::{Completion, Descriptor, Driver, DriverKind, Interest, SendParts, Token};
+use super::{
+    Completion, Descriptor, Driver, DriverKind, Interest, SendParts, Token, TransferCalls,
+    ZeroCopyPart,
+};
 use crate::buffers::BufferPool;
-use crate::file::{OpenRequest, ReadRequest};
+use crate::file::{self, BlockRead, OpenRequest, ReadRequest, WarmRequest};
 use crate::pool::BlockingPool;
 use crate::reactor::ReactorOptions;
 use crate::socket::{self, ConnectAddress};
@@ -59,12 +62,18 @@ struct Watch {
     write_wait: Option<Token>,
     connect: Option<Token>,
     send: Option<(Token, SendParts)>,
+    /// Its error queue holds notifications, which are no errors.
+    has_notices: bool,
+    noticed: bool,
+    notice_wait: Option<Token>,
 }
 
 /// What the blocking pool brings back.
 enum Finished {
     Open(Token, io::Result<OwnedFd>),
     Read(Token, io::Result<usize>, Vec<u8>),
+    Warm(Token, io::Result<usize>),
+    Block(Token, io::Result<usize>, Vec<u8>),
 }
 
 /// A worker's epoll instance.
@@ -81,6 +90,7 @@ pub(crate) struct Epoll {
     blocking: BlockingPool,
     finished: Arc<SegQueue<Finished>>,
     reads: BTreeMap<Token, *mut ReadRequest>,
+    block_reads: BTreeMap<Token, *mut BlockRead>,
 }
 
 impl Epoll {
@@ -107,6 +117,7 @@ impl Epoll {
             blocking: options.blocking.clone(),
             finished: Arc::new(SegQueue::new()),
             reads: BTreeMap::new(),
+            block_reads: BTreeMap::new(),
         })
     }
 
@@ -176,7 +187,10 @@ impl Epoll {
         if watch.generation != generation {
             return;
         }
-        let ended = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+        let has_error = flags.contains(EventFlags::ERR);
+        watch.noticed |= has_error && watch.has_notices;
+        // A reset comes with a hang-up; an error without one may be a notification.
+        let ended = flags.contains(EventFlags::HUP) || (has_error && !watch.has_notices);
         watch.hangup |= ended || flags.contains(EventFlags::RDHUP);
         watch.urgent |= flags.contains(EventFlags::PRI);
         watch.readable |= watch.hangup || flags.intersects(EventFlags::IN | EventFlags::PRI);
@@ -191,6 +205,15 @@ impl Epoll {
         // here either.
         let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
         let watch = self.watch(fd);
+        if watch.noticed
+            && let Some(token) = watch.notice_wait
+        {
+            watch.noticed = false;
+            completions.push(Completion {
+                more: true,
+                ..Completion::last(token, 1)
+            });
+        }
         if watch.readable {
             if let Some(token) = watch.receive {
                 self.receive_burst(token, borrowed, completions);
@@ -352,15 +375,26 @@ impl Epoll {
                         // completion that is only now being made, and touches it no earlier.
                         unsafe { (*request).bytes = bytes };
                     }
-                    (
-                        token,
-                        read.map_or_else(|error| negative_errno(&error), |count| count as i32),
-                    )
+                    (token, count_or_errno(read))
+                }
+                Finished::Warm(token, read) => (token, count_or_errno(read)),
+                Finished::Block(token, read, bytes) => {
+                    if let (Some(request), Ok(count)) = (self.block_reads.remove(&token), &read) {
+                        // SAFETY: the caller of `read_block` keeps the request valid until the
+                        // completion that is only now being made, and touches it no earlier.
+                        let request = unsafe { &mut *request };
+                        request.block.bytes_mut()[..*count].copy_from_slice(&bytes[..*count]);
+                    }
+                    (token, count_or_errno(read))
                 }
             };
             completions.push(Completion::last(token, result));
         }
     }
+}
+
+fn count_or_errno(result: io::Result<usize>) -> i32 {
+    result.map_or_else(|error| negative_errno(&error), |count| count as i32)
 }
 
 fn negative_errno(error: &io::Error) -> i32 {
@@ -422,6 +456,13 @@ impl Driver for Epoll {
             Interest::Readable => {
                 watch.read_wait = Some(token);
                 watch.readable
+            }
+            Interest::Notice => {
+                watch.has_notices = true;
+                watch.notice_wait = Some(token);
+                // What came before this wait raised its edge before it, too.
+                watch.noticed = true;
+                true
             }
             Interest::Writable => {
                 watch.write_wait = Some(token);
@@ -489,6 +530,7 @@ impl Driver for Epoll {
             &mut watch.read_wait,
             &mut watch.write_wait,
             &mut watch.connect,
+            &mut watch.notice_wait,
         ];
         let mut found = waits
             .into_iter()
@@ -592,11 +634,71 @@ impl Driver for Epoll {
     }
 }
 
-impl Epoll {
+impl TransferCalls for Epoll {
+    unsafe fn warm(&mut self, token: Token, request: *const WarmRequest) {
+        // SAFETY: the caller keeps `request` valid until the completion.
+        let request = unsafe { &*request };
+        let (file, offset, count) = (request.file.clone(), request.offset, request.count);
+        let (finished, wake) = (Arc::clone(&self.finished), self.wake.clone());
+        let job = move || {
+            let result = file::warm_waiting(&file, offset, count);
+            // Before the answer: the worker's handle is to be the last one.
+            drop(file);
+            finished.push(Finished::Warm(token, result));
+            wake.wake();
+        };
+        if self.blocking.submit(job).is_err() {
+            self.complete(token, -libc::EBUSY);
+        }
+    }
+
+    unsafe fn read_block(&mut self, token: Token, request: *mut BlockRead) {
+        // SAFETY: the caller keeps `request` valid and untouched until the completion.
+        let borrowed = unsafe { &mut *request };
+        let (file, offset, count) = (borrowed.file.clone(), borrowed.offset, borrowed.count);
+        let space = &mut borrowed.block.bytes_mut()[..count];
+        match file::read_cached(file.descriptor(), offset, space) {
+            Ok(count) => return self.complete(token, count as i32),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EOPNOTSUPP)) => {
+            }
+            Err(error) => return self.complete(token, negative_errno(&error)),
+        }
+        let (finished, wake) = (Arc::clone(&self.finished), self.wake.clone());
+        let mut owned = ReadRequest {
+            file,
+            offset,
+            bytes: vec![0; count],
+        };
+        let job = move || {
+            let result = owned.read_waiting();
+            let ReadRequest { file, bytes, .. } = owned;
+            drop(file);
+            finished.push(Finished::Block(token, result, bytes));
+            wake.wake();
+        };
+        match self.blocking.submit(job) {
+            Ok(()) => drop(self.block_reads.insert(token, request)),
+            Err(_) => self.complete(token, -libc::EBUSY),
+        }
+    }
+
+    /// Never called: [`TransferCalls::has_zero_copy_operation`] is false.
+    unsafe fn send_zero_copy(&mut self, token: Token, _socket: &Descriptor, _part: ZeroCopyPart) {
+        self.complete(token, -libc::EOPNOTSUPP);
+    }
+
     /// A full send buffer was seen: the next room raises an edge.
     fn note_room(&mut self, socket: &Descriptor, sent: &io::Result<usize>) {
         if matches!(sent, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
             self.watch(socket.number()).writable = false;
+        }
+    }
+
+    /// An empty receive buffer was seen: the next bytes raise an edge.
+    fn note_readable(&mut self, socket: &Descriptor, received: &io::Result<usize>) {
+        let watch = self.watch(socket.number());
+        if matches!(received, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+            watch.readable = false;
         }
     }
 }

@@ -22,6 +22,7 @@ mod descriptor;
 pub(crate) mod epoll;
 pub(crate) mod probe;
 pub(crate) mod sim;
+mod transfer;
 pub(crate) mod uring;
 
 use crate::buffers::BufferPool;
@@ -35,6 +36,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
+pub(crate) use transfer::{NOTIFIED_COPIED, TransferCalls, ZeroCopyPart};
 
 /// Bits of a slot's generation that fit in a token.
 pub(crate) const GENERATION_MASK: u32 = (1 << 24) - 1;
@@ -52,6 +54,11 @@ pub(crate) enum Lane {
     Connect = 5,
     Open = 6,
     Read = 7,
+    Warm = 8,
+    ReadBlock = 9,
+    ZeroCopy = 10,
+    ReadReady = 11,
+    Notice = 12,
 }
 
 /// Names an operation in flight: lane (8 bits), generation (24) and slot index (32).
@@ -75,6 +82,11 @@ impl Token {
             5 => Lane::Connect,
             6 => Lane::Open,
             7 => Lane::Read,
+            8 => Lane::Warm,
+            9 => Lane::ReadBlock,
+            10 => Lane::ZeroCopy,
+            11 => Lane::ReadReady,
+            12 => Lane::Notice,
             _ => Lane::None,
         }
     }
@@ -118,6 +130,8 @@ pub enum Interest {
     Readable,
     /// Room in the send buffer, or an error.
     Writable,
+    /// Something may be in the error queue. This wait goes on until it is cancelled.
+    Notice,
 }
 
 /// Bytes to send: at most two runs, gathered into one message.
@@ -157,7 +171,7 @@ pub(crate) struct Overflows {
 ///
 /// Functions that take raw pointers are unsafe: the caller keeps them valid until the operation's
 /// last completion.
-pub(crate) trait Driver {
+pub(crate) trait Driver: TransferCalls {
     /// Which of the three it is, for people and for tests.
     fn kind(&self) -> DriverKind;
 
@@ -187,7 +201,8 @@ pub(crate) trait Driver {
     /// `address` stays valid until the last completion.
     unsafe fn connect(&mut self, token: Token, socket: &Descriptor, address: *const ConnectAddress);
 
-    /// Completes with a count of 0 or more as soon as the socket is ready, or in error.
+    /// Completes with a count of 0 or more as soon as the socket is ready, or in error; for
+    /// [`Interest::Notice`] again and again, with `more`.
     fn ready(&mut self, token: Token, socket: &Descriptor, interest: Interest);
 
     /// Opens a file beneath a directory; completes with its descriptor.

@@ -10,10 +10,14 @@
 //! counted by the kernel alone, with `perf stat -e io_uring:io_uring_queue_async_work -p PID`.
 
 use super::alarm::Alarm;
-use super::{Completion, Descriptor, Driver, DriverKind, Interest, Overflows, SendParts, Token};
+use super::{
+    Completion, Descriptor, Driver, DriverKind, Interest, Overflows, SendParts, Token,
+    TransferCalls, ZeroCopyPart,
+};
 use crate::arena::Arena;
+use crate::blocks::{BLOCK_BYTES, BLOCK_COUNT, BlockPool};
 use crate::buffers::BufferPool;
-use crate::file::{OpenRequest, ReadRequest};
+use crate::file::{BlockRead, OpenRequest, ReadRequest, WarmRequest};
 use crate::reactor::ReactorOptions;
 use crate::socket::{self, ConnectAddress};
 use crate::wake::WakeHandle;
@@ -370,11 +374,13 @@ impl Driver for Uring {
         let events = match interest {
             Interest::Readable => libc::POLLIN | libc::POLLRDHUP,
             Interest::Writable => libc::POLLOUT,
+            Interest::Notice => libc::POLLERR,
         };
-        self.queue(
-            token,
-            opcode::PollAdd::new(Fd(socket.number()), events as u32).build(),
-        );
+        // A poll ends with a hang-up too, whatever it is for: only one that goes on, and tells of
+        // changes alone, can wait for notifications that come after that.
+        let goes_on = interest == Interest::Notice;
+        let poll = opcode::PollAdd::new(Fd(socket.number()), events as u32).multi(goes_on);
+        self.queue(token, poll.build());
     }
 
     unsafe fn open(&mut self, token: Token, request: *const OpenRequest) {
@@ -466,6 +472,63 @@ impl Driver for Uring {
 
     fn close(&mut self, descriptor: Descriptor) {
         descriptor.close();
+    }
+}
+
+/// `IORING_SEND_ZC_REPORT_USAGE` (`linux/io_uring.h`, Linux 6.2).
+const REPORT_USAGE: u16 = 1 << 3;
+
+impl TransferCalls for Uring {
+    unsafe fn warm(&mut self, token: Token, request: *const WarmRequest) {
+        // SAFETY: the caller keeps `request` valid until the last completion.
+        let request = unsafe { &*request };
+        let (file, space) = (
+            Fd(request.file.descriptor().as_raw_fd()),
+            request.scratch_address(),
+        );
+        let read = opcode::Read::new(file, space, request.count as u32);
+        self.queue(token, read.offset(request.offset).build());
+    }
+
+    unsafe fn read_block(&mut self, token: Token, request: *mut BlockRead) {
+        // SAFETY: the caller keeps `request` valid until the last completion.
+        let request = unsafe { &*request };
+        let file = Fd(request.file.descriptor().as_raw_fd());
+        let (space, count) = (request.block.address(), request.count as u32);
+        let entry = match request.block.registered_index() {
+            Some(index) => opcode::ReadFixed::new(file, space, count, index)
+                .offset(request.offset)
+                .build(),
+            None => opcode::Read::new(file, space, count)
+                .offset(request.offset)
+                .build(),
+        };
+        self.queue(token, entry);
+    }
+
+    fn register_blocks(&mut self, pool: &Rc<BlockPool>) -> bool {
+        let blocks: Vec<libc::iovec> = (0..BLOCK_COUNT)
+            .map(|index| libc::iovec {
+                iov_base: pool.address(index).cast(),
+                iov_len: BLOCK_BYTES,
+            })
+            .collect();
+        // SAFETY: the blocks are mapped for as long as the reactor has the pool, which is until
+        // after the driver's end, or for ever; the kernel has the pages pinned itself.
+        unsafe { self.ring.submitter().register_buffers(&blocks) }.is_ok()
+    }
+
+    fn has_zero_copy_operation(&self) -> bool {
+        true
+    }
+
+    unsafe fn send_zero_copy(&mut self, token: Token, socket: &Descriptor, part: ZeroCopyPart) {
+        let count = part.count.min(u32::MAX as usize) as u32;
+        let send = opcode::SendZc::new(Fd(socket.number()), part.start, count)
+            .buf_index(part.registered_index)
+            .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
+            .zc_flags(REPORT_USAGE);
+        self.queue(token, send.build());
     }
 }
 

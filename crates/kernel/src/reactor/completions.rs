@@ -16,7 +16,12 @@ impl Reactor {
             Lane::Ready => self.complete_ready(SocketKey(key), completion.result),
             Lane::Connect => self.complete_connect(SocketKey(key), completion.result),
             Lane::Accept => self.complete_accept(ListenerKey(key), completion),
-            Lane::Open | Lane::Read => self.complete_request(RequestKey(key), completion.result),
+            Lane::Open | Lane::Read | Lane::Warm | Lane::ReadBlock => {
+                self.complete_request(RequestKey(key), completion.result);
+            }
+            Lane::ZeroCopy => self.complete_zero_copy(RequestKey(key), completion),
+            Lane::ReadReady => self.complete_readable(SocketKey(key), completion.result),
+            Lane::Notice => self.complete_notice(SocketKey(key), completion),
             Lane::None => {}
         }
     }

@@ -1,8 +1,9 @@
 //! Listeners and file requests.
 
+use super::transfer::ZeroCopySend;
 use super::{ListenerKey, Reactor, RequestKey, SocketKey, Waiter, os_error};
 use crate::driver::{Descriptor, Lane, Token};
-use crate::file::{Directory, File, OpenRequest, ReadRequest, Symlinks};
+use crate::file::{BlockRead, Directory, File, OpenRequest, ReadRequest, Symlinks, WarmRequest};
 use crate::socket::{ListenOptions, ListenSocket};
 use std::collections::VecDeque;
 use std::io;
@@ -37,6 +38,9 @@ pub(super) struct Request {
 pub(super) enum Work {
     Open(Box<OpenRequest>),
     Read(Box<ReadRequest>),
+    Warm(Box<WarmRequest>),
+    ReadBlock(Box<BlockRead>),
+    ZeroCopy(Box<ZeroCopySend>),
 }
 
 impl Reactor {
@@ -196,7 +200,7 @@ impl Reactor {
         key
     }
 
-    fn work_of(&mut self, key: RequestKey) -> Option<&mut Work> {
+    pub(super) fn work_of(&mut self, key: RequestKey) -> Option<&mut Work> {
         self.requests
             .get_mut(key.0)
             .map(|request| &mut request.work)
@@ -215,7 +219,7 @@ impl Reactor {
         }
     }
 
-    fn insert_request(&mut self, work: Work) -> RequestKey {
+    pub(super) fn insert_request(&mut self, work: Work) -> RequestKey {
         RequestKey(self.requests.insert(Request {
             work,
             result: None,
@@ -224,7 +228,7 @@ impl Reactor {
         }))
     }
 
-    fn poll_request(
+    pub(super) fn poll_request(
         &mut self,
         key: RequestKey,
         waiter: &mut Waiter<'_>,
@@ -249,6 +253,7 @@ impl Reactor {
         request.is_orphaned = true;
         match request.result {
             Some(result) => self.release_request(key, result),
+            None if matches!(request.work, Work::ZeroCopy(_)) => self.abandon_zero_copy(key),
             None => {
                 let lane = request.work.lane();
                 self.driver.cancel(Token::new(lane, key.0), None);
@@ -280,6 +285,9 @@ impl Work {
         match self {
             Work::Open(_) => Lane::Open,
             Work::Read(_) => Lane::Read,
+            Work::Warm(_) => Lane::Warm,
+            Work::ReadBlock(_) => Lane::ReadBlock,
+            Work::ZeroCopy(_) => Lane::ZeroCopy,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Streams: receiving, sending, connecting, closing.
 
+use super::transfer::SocketTransfer;
 use super::{Reactor, SocketKey, Waiter, os_error};
 use crate::buffers::{Buffer, BufferPool, Chain};
 use crate::driver::{Descriptor, Interest, Lane, Token};
@@ -47,23 +48,24 @@ pub(super) struct Socket {
     pub(super) sent_total: u64,
     pub(super) connecting: Option<Box<ConnectAddress>>,
     pub(super) gather: Option<Box<Gather>>,
+    pub(super) transfer: Option<Box<SocketTransfer>>,
 }
 
 /// A set of lanes, by their numbers.
 #[derive(Clone, Copy, Default)]
-pub(super) struct LaneSet(u8);
+pub(super) struct LaneSet(u16);
 
 impl LaneSet {
     pub(super) fn insert(&mut self, lane: Lane) {
-        self.0 |= 1 << lane as u8;
+        self.0 |= 1 << lane as u16;
     }
 
     pub(super) fn remove(&mut self, lane: Lane) {
-        self.0 &= !(1 << lane as u8);
+        self.0 &= !(1 << lane as u16);
     }
 
     pub(super) fn contains(self, lane: Lane) -> bool {
-        self.0 & 1 << lane as u8 != 0
+        self.0 & 1 << lane as u16 != 0
     }
 
     pub(super) fn is_empty(self) -> bool {
@@ -71,7 +73,14 @@ impl LaneSet {
     }
 }
 
-const SOCKET_LANES: [Lane; 4] = [Lane::Receive, Lane::Send, Lane::Ready, Lane::Connect];
+/// What closing a socket cancels. Bytes that are with the kernel can't be called back.
+const SOCKET_LANES: [Lane; 5] = [
+    Lane::Receive,
+    Lane::Send,
+    Lane::Ready,
+    Lane::Connect,
+    Lane::ReadReady,
+];
 
 impl Socket {
     pub(super) fn new(fd: Descriptor) -> Socket {
@@ -95,6 +104,7 @@ impl Socket {
             sent_total: 0,
             connecting: None,
             gather: None,
+            transfer: None,
         }
     }
 
@@ -102,7 +112,13 @@ impl Socket {
         usize::from(self.backlog.len()) + self.spilled.len()
     }
 
-    fn pop_received(&mut self, pool: &Rc<BufferPool>) -> Option<Buffer> {
+    /// Whether bytes are on their way to the kernel, so that no others may be sent.
+    pub(super) fn is_send_busy(&self) -> bool {
+        let is_zero_copy = self.transfer.as_ref().is_some_and(|it| it.is_sending);
+        is_zero_copy || self.in_flight.contains(Lane::Send)
+    }
+
+    pub(super) fn pop_received(&mut self, pool: &Rc<BufferPool>) -> Option<Buffer> {
         match self.backlog.pop(pool) {
             None => self.spilled.pop_front().map(Buffer::from_heap),
             some => some,
@@ -110,17 +126,17 @@ impl Socket {
     }
 }
 
-fn closed() -> io::Error {
+pub(super) fn closed() -> io::Error {
     io::ErrorKind::NotConnected.into()
 }
 
 /// A socket that bytes can be sent on at once, because no send is in flight.
-fn idle_to_send(sockets: &mut Slots<Socket>, key: SocketKey) -> io::Result<&mut Socket> {
+pub(super) fn idle_to_send(sockets: &mut Slots<Socket>, key: SocketKey) -> io::Result<&mut Socket> {
     let socket = sockets.get_mut(key.0).ok_or_else(closed)?;
     if socket.send_error != 0 {
         return Err(os_error(socket.send_error));
     }
-    if socket.in_flight.contains(Lane::Send) {
+    if socket.is_send_busy() {
         return Err(io::ErrorKind::WouldBlock.into());
     }
     Ok(socket)
@@ -254,7 +270,7 @@ impl Reactor {
         if socket.send_error != 0 {
             return Err(os_error(socket.send_error));
         }
-        if socket.in_flight.contains(Lane::Send) {
+        if socket.is_send_busy() {
             return Ok(Some(outgoing));
         }
         let count = outgoing.byte_count();
@@ -308,7 +324,7 @@ impl Reactor {
         let Some(socket) = self.sockets.get_mut(key.0) else {
             return Poll::Ready(Err(closed()));
         };
-        if socket.in_flight.contains(Lane::Send) {
+        if socket.is_send_busy() {
             let _ = waiter.keep_in(&mut socket.writer);
             return Poll::Pending;
         }
@@ -336,9 +352,7 @@ impl Reactor {
 
     /// Whether a send is in flight.
     pub fn is_sending(&self, key: SocketKey) -> bool {
-        self.sockets
-            .get(key.0)
-            .is_some_and(|socket| socket.in_flight.contains(Lane::Send))
+        self.sockets.get(key.0).is_some_and(Socket::is_send_busy)
     }
 
     /// Sends at once as much as fits, without waiting and without a submission.
@@ -411,7 +425,7 @@ impl Reactor {
     /// gone, which the next receive tells.
     pub fn shutdown_write(&mut self, key: SocketKey) -> io::Result<()> {
         let socket = self.sockets.get_mut(key.0).ok_or_else(closed)?;
-        if socket.in_flight.contains(Lane::Send) {
+        if socket.is_send_busy() {
             socket.ends_after_send = true;
             return Ok(());
         }
@@ -474,6 +488,7 @@ impl Reactor {
                     .cancel(Token::new(lane, key.0), Some(&socket.fd));
             }
         }
+        self.let_go_of_bytes(key, reset);
     }
 
     /// The end of a closing socket with nothing in flight.

@@ -27,6 +27,7 @@ impl Reactor {
             return false;
         }
         let deadline = self.now + patience;
+        self.hasten_lingering(self.now + patience / 2);
         while self.live_count() > 0 {
             // The tasks of these wakers are gone already; there is nothing left to wake.
             self.woken.clear();
@@ -50,7 +51,9 @@ impl Drop for Reactor {
             std::mem::forget(std::mem::take(&mut self.listeners));
             std::mem::forget(std::mem::take(&mut self.requests));
             std::mem::forget(std::rc::Rc::clone(&self.buffers));
+            self.leak_transfers();
         }
+        self.close_pipes();
         armed.disarm();
     }
 }

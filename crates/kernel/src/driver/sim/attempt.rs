@@ -2,11 +2,11 @@
 //! and posts what came of it.
 
 use super::endpoint::EndpointId;
-use super::memory::{self, OpenMemory, ReadMemory, SendMemory};
+use super::memory::{self, OpenMemory, SendMemory};
 use super::operation::{Kind, Operation, OperationKey};
 use super::state::{Cargo, Event, State};
 use super::table::Resource;
-use crate::driver::Interest;
+use crate::driver::{Interest, NOTIFIED_COPIED};
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -33,7 +33,10 @@ impl State {
                 self.attempt_connect(key, serial, number, memory.destination());
             }
             Kind::Open(memory) => self.attempt_open(key, memory),
-            Kind::Read(memory) => self.attempt_read(key, memory),
+            Kind::Read(memory) => self.attempt_read(key, || memory.read()),
+            Kind::Warm(memory) => self.attempt_read(key, || memory.read()),
+            Kind::ReadBlock(memory) => self.attempt_read(key, || memory.read()),
+            Kind::ZeroCopy(memory) => self.attempt_zero_copy(key, number, memory),
         }
     }
 
@@ -167,6 +170,20 @@ impl State {
         }
     }
 
+    fn attempt_zero_copy(&mut self, key: OperationKey, number: RawFd, memory: SendMemory) {
+        match self.push(number, &memory) {
+            None => {}
+            Some(result @ ..=0) => self.finish(key, result),
+            Some(count) => {
+                self.post(key, count, None, true, Cargo::Nothing, 0);
+                let was_copied = self.random.chance(self.options.copied);
+                let notice = if was_copied { NOTIFIED_COPIED } else { 0 };
+                let delay = self.random.nanoseconds(&self.options.notice);
+                self.post(key, notice, None, false, Cargo::Nothing, delay);
+            }
+        }
+    }
+
     /// Sends what fits of a send's bytes: a count or `-errno`, or nothing while there is no room.
     pub(super) fn push(&mut self, number: RawFd, memory: &SendMemory) -> Option<i32> {
         let id = self.stream_of(number)?;
@@ -195,14 +212,17 @@ impl State {
                 .is_none_or(|endpoint| match interest {
                     Interest::Readable => endpoint.is_readable(),
                     Interest::Writable => endpoint.is_writable(),
+                    Interest::Notice => self.has_notice(*id),
                 }),
         };
         if is_ready {
             let events = match interest {
                 Interest::Readable => libc::POLLIN,
                 Interest::Writable => libc::POLLOUT,
+                Interest::Notice => libc::POLLERR,
             };
-            self.finish(key, i32::from(events));
+            let more = interest == Interest::Notice;
+            self.post(key, i32::from(events), None, more, Cargo::Nothing, 0);
         } else if self.random.chance(self.options.spurious_ready) {
             self.finish(key, 0);
         }
@@ -221,11 +241,11 @@ impl State {
         }
     }
 
-    fn attempt_read(&mut self, key: OperationKey, memory: ReadMemory) {
+    fn attempt_read(&mut self, key: OperationKey, read: impl FnOnce() -> io::Result<usize>) {
         if self.random.chance(self.options.eio) {
             return self.finish(key, -libc::EIO);
         }
-        match memory.read() {
+        match read() {
             Ok(count) => {
                 let count = self.random.shorten(self.options.short_read, count);
                 self.finish(key, count as i32);

@@ -44,11 +44,19 @@ impl SimDriver {
         }
     }
 
-    fn begin(&self, token: Token, descriptor: Option<RawFd>, kind: Kind) {
+    pub(super) fn world(&self) -> &SimWorld {
+        &self.world
+    }
+
+    pub(super) fn begin(&self, token: Token, descriptor: Option<RawFd>, kind: Kind) {
         let mut state = self.world.state.borrow_mut();
         // What has to travel, or to ask a disk, before there can be an answer.
         let travel = match kind {
-            Kind::Connect(_) | Kind::Open(_) | Kind::Read(_) => state.latency(),
+            Kind::Connect(_)
+            | Kind::Open(_)
+            | Kind::Read(_)
+            | Kind::Warm(_)
+            | Kind::ReadBlock(_) => state.latency(),
             _ => 0,
         };
         state.begin(self.key(token), descriptor, kind, travel);
@@ -98,7 +106,7 @@ impl SimDriver {
     }
 
     /// What a direct send may take now: its end of the stream, and how many bytes.
-    fn room(&self, state: &mut State, socket: RawFd) -> io::Result<(u64, usize)> {
+    pub(super) fn room(&self, state: &mut State, socket: RawFd) -> io::Result<(u64, usize)> {
         if state.has_send(socket) {
             violation(format_args!(
                 "bytes sent on {socket} while a send is in flight"
@@ -309,6 +317,9 @@ impl Driver for SimDriver {
         let mut state = self.world.state.borrow_mut();
         let (id, room) = self.room(&mut state, socket.number())?;
         let short_write = state.options.short_write;
+        if state.options.denies_transfers {
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
         let most = count.min(room).min(SEND_FILE_BYTES);
         let count = state.random.shorten(short_write, most);
         let bytes = memory::read_file(file, offset, count)?;

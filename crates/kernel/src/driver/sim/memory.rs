@@ -3,9 +3,9 @@
 //! Like a real kernel it reads and writes when an operation goes on, not when it was submitted, so
 //! memory that was freed too early is seen by a sanitizer, and bytes that changed by a checksum.
 
-use super::super::SendParts;
+use super::super::{SendParts, ZeroCopyPart};
 use crate::buffers::BufferPool;
-use crate::file::{OpenRequest, ReadRequest};
+use crate::file::{self, BlockRead, OpenRequest, ReadRequest, WarmRequest};
 use crate::socket::ConnectAddress;
 use std::collections::VecDeque;
 use std::io;
@@ -27,6 +27,24 @@ impl SendMemory {
         let mut memory = SendMemory { parts, checksum: 0 };
         memory.checksum = memory.compute_checksum();
         memory
+    }
+
+    /// # Safety
+    /// As [`SendMemory::new`], for the bytes of a zero-copy send.
+    pub(super) unsafe fn of_zero_copy(part: ZeroCopyPart) -> SendMemory {
+        let run = |start: *const u8, iov_len| libc::iovec {
+            iov_base: start.cast_mut().cast(),
+            iov_len,
+        };
+        let parts = SendParts {
+            message: std::ptr::null(),
+            first: run(part.start, part.count),
+            second: run(std::ptr::null(), 0),
+            more_follows: false,
+            is_first: true,
+        };
+        // SAFETY: the caller's promise is passed on.
+        unsafe { SendMemory::new(parts) }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -136,6 +154,48 @@ impl ReadMemory {
         // last completion, so this is its only reference.
         let request = unsafe { &mut *self.0 };
         request.read_waiting()
+    }
+}
+
+/// The request of a reading ahead in flight.
+#[derive(Clone, Copy)]
+pub(super) struct WarmMemory(*const WarmRequest);
+
+impl WarmMemory {
+    /// # Safety
+    /// `request` stays valid and unchanged for as long as the result, or a copy, is used.
+    pub(super) unsafe fn new(request: *const WarmRequest) -> WarmMemory {
+        WarmMemory(request)
+    }
+
+    /// Reads the real file.
+    pub(super) fn read(self) -> io::Result<usize> {
+        // SAFETY: `new`'s caller keeps the request valid, and nobody writes to it.
+        let request = unsafe { &*self.0 };
+        file::warm_waiting(&request.file, request.offset, request.count)
+    }
+}
+
+/// The request of a read into a block in flight.
+#[derive(Clone, Copy)]
+pub(super) struct BlockMemory(*mut BlockRead);
+
+impl BlockMemory {
+    /// # Safety
+    /// `request` stays valid, and untouched by others, for as long as the result, or a copy, is
+    /// used.
+    pub(super) unsafe fn new(request: *mut BlockRead) -> BlockMemory {
+        BlockMemory(request)
+    }
+
+    /// Reads the real file.
+    pub(super) fn read(self) -> io::Result<usize> {
+        // SAFETY: `new`'s caller keeps the request valid and leaves it to the kernel until the
+        // last completion, so this is its only reference.
+        let request = unsafe { &mut *self.0 };
+        let bytes = read_file(request.file.descriptor(), request.offset, request.count)?;
+        request.block.bytes_mut()[..bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
     }
 }
 

@@ -253,6 +253,23 @@ impl State {
         }
     }
 
+    /// One side gives up: the other gets a reset, and this one can't be used any more.
+    pub(super) fn abort_stream(&mut self, id: EndpointId) {
+        let Some(endpoint) = self.endpoints.get(&id) else {
+            return;
+        };
+        let (is_broken, number) = (endpoint.is_broken, endpoint.descriptor);
+        if !is_broken {
+            self.launch(id, Segment::Reset);
+        }
+        if let Some(endpoint) = self.endpoints.get_mut(&id) {
+            endpoint.break_off(true);
+        }
+        if let Some(number) = number {
+            self.poke(number);
+        }
+    }
+
     /// A reset arrives. Linux keeps what is in the receive queue, others don't.
     fn break_off(&mut self, id: EndpointId) {
         let loses_inbox = self.random.chance(0.5);
@@ -313,6 +330,7 @@ impl State {
             Some([]) => {}
             Some([key, ..]) => violation(format_args!("close of {number}, which {key} names")),
         }
+        self.forget_notices(number);
         let Some(descriptor) = self.table.remove(number) else {
             return;
         };

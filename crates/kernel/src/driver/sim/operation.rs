@@ -1,6 +1,6 @@
 //! Operations in flight: what they are, and the rules for beginning one.
 
-use super::memory::{ConnectMemory, OpenMemory, ReadMemory, SendMemory};
+use super::memory::{BlockMemory, ConnectMemory, OpenMemory, ReadMemory, SendMemory, WarmMemory};
 use super::state::{Event, State};
 use super::table::Resource;
 use super::violation;
@@ -36,6 +36,10 @@ pub(super) enum Kind {
     Connect(ConnectMemory),
     Open(OpenMemory),
     Read(ReadMemory),
+    Warm(WarmMemory),
+    ReadBlock(BlockMemory),
+    /// A send until it was counted, then a notification on its way.
+    ZeroCopy(SendMemory),
 }
 
 impl Kind {
@@ -43,6 +47,7 @@ impl Kind {
     fn excludes(&self, other: &Kind) -> bool {
         match (self, other) {
             (Kind::Ready(one), Kind::Ready(another)) => one == another,
+            (Kind::Send(_) | Kind::ZeroCopy(_), Kind::Send(_) | Kind::ZeroCopy(_)) => true,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
     }
@@ -126,7 +131,10 @@ impl State {
             violation(format_args!("{key} doesn't go with what {number} is"));
         }
         for other in &descriptor.operations {
-            if self.operations[other].kind.excludes(kind) {
+            let operation = &self.operations[other];
+            // What was counted is no longer on its way out.
+            let is_counted = matches!(operation.kind, Kind::ZeroCopy(_)) && operation.is_finished;
+            if !is_counted && operation.kind.excludes(kind) {
                 violation(format_args!(
                     "{key} begins on {number} while {other} is in flight"
                 ));
@@ -142,7 +150,7 @@ impl State {
         let Some(operation) = self.operations.remove(&key) else {
             return;
         };
-        if let Kind::Send(memory) = operation.kind
+        if let Kind::Send(memory) | Kind::ZeroCopy(memory) = operation.kind
             && !memory.is_unchanged()
         {
             violation(format_args!(
@@ -193,6 +201,17 @@ impl State {
         descriptor
             .operations
             .iter()
-            .any(|key| matches!(self.operations[key].kind, Kind::Send(_)))
+            .any(|key| match self.operations[key] {
+                Operation {
+                    kind: Kind::Send(_),
+                    ..
+                } => true,
+                Operation {
+                    kind: Kind::ZeroCopy(_),
+                    is_finished,
+                    ..
+                } => !is_finished,
+                _ => false,
+            })
     }
 }

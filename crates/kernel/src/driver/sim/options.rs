@@ -46,6 +46,23 @@ pub struct SimOptions {
     pub empty_buffer: f64,
     /// A wait for readiness ends before the socket is ready.
     pub spurious_ready: f64,
+    /// A range of a file isn't in memory, or can't be read without a wait.
+    pub cold: f64,
+    /// The file system doesn't tell.
+    pub untold: f64,
+    /// Every `sendfile`, `splice` and zero-copy send is refused with `EPERM`, as a seccomp profile
+    /// does.
+    pub denies_transfers: bool,
+    /// There is an operation for zero-copy sends besides `MSG_ZEROCOPY`.
+    pub has_zero_copy_operation: bool,
+    /// From a zero-copy send until the kernel has done with its bytes.
+    pub notice: RangeInclusive<Duration>,
+    /// A `MSG_ZEROCOPY` send is notified only when its connection is broken off.
+    pub withheld_notice: f64,
+    /// A `MSG_ZEROCOPY` send fails with `ENOBUFS`: too many were not notified yet.
+    pub notice_shortage: f64,
+    /// A notification says that the bytes were copied after all.
+    pub copied: f64,
     /// Sockets and listeners that may be open in the world, as `RLIMIT_NOFILE` has it; more fail
     /// with `EMFILE`.
     pub descriptor_limit: usize,
@@ -78,6 +95,14 @@ impl Default for SimOptions {
             cancel_too_late: 0.5,
             empty_buffer: 0.2,
             spurious_ready: 0.1,
+            cold: 0.2,
+            untold: 0.05,
+            denies_transfers: false,
+            has_zero_copy_operation: true,
+            notice: Duration::from_micros(20)..=Duration::from_millis(20),
+            withheld_notice: 0.0,
+            notice_shortage: 0.05,
+            copied: 0.5,
             descriptor_limit: 65_536,
             socket_buffer_bytes: 512..=65_536,
             segment_bytes: 1..=16_384,
@@ -108,6 +133,14 @@ impl SimOptions {
             cancel_too_late: 0.0,
             empty_buffer: 0.0,
             spurious_ready: 0.0,
+            cold: 0.0,
+            untold: 0.0,
+            denies_transfers: false,
+            has_zero_copy_operation: true,
+            notice: microsecond * 200..=microsecond * 200,
+            withheld_notice: 0.0,
+            notice_shortage: 0.0,
+            copied: 0.0,
             descriptor_limit: 65_536,
             socket_buffer_bytes: 65_536..=65_536,
             segment_bytes: 16_384..=16_384,

@@ -5,6 +5,7 @@ use super::operation::{Operation, OperationKey};
 use super::options::SimOptions;
 use super::random::Random;
 use super::table::DescriptorTable;
+use super::transfer::Notices;
 use crate::buffers::BufferPool;
 use crate::driver::{Completion, Token};
 use crate::wake::WakeHandle;
@@ -27,6 +28,8 @@ pub(super) enum Event {
     /// A cancel reaches its operation.
     Cancel(OperationKey, u64),
     Arrive(EndpointId, Segment),
+    /// The kernel has done with the bytes of a numbered zero-copy send.
+    Notify(EndpointId, u32),
     /// The peer has received this many bytes.
     Acknowledge(EndpointId, usize),
 }
@@ -75,6 +78,9 @@ pub(super) struct State {
     pub(super) operations: BTreeMap<OperationKey, Operation>,
     /// By number; none where the driver is gone.
     pub(super) workers: Vec<Option<Worker>>,
+    pub(super) notices: BTreeMap<EndpointId, Notices>,
+    /// What is in each pipe.
+    pub(super) pipes: BTreeMap<u64, VecDeque<u8>>,
     pub(super) last_port: u16,
     pub(super) trace: Trace,
     events: BTreeMap<(u64, u64), Event>,
@@ -95,6 +101,8 @@ impl State {
             endpoints: BTreeMap::new(),
             operations: BTreeMap::new(),
             workers: Vec::new(),
+            notices: BTreeMap::new(),
+            pipes: BTreeMap::new(),
             last_port: 0,
             trace: Trace::from_environment(seed),
             events: BTreeMap::new(),
@@ -181,6 +189,7 @@ impl State {
                 Event::Attempt(key, serial) => self.attempt(key, serial),
                 Event::Cancel(key, serial) => self.carry_out_cancel(key, serial),
                 Event::Arrive(endpoint, segment) => self.arrive(endpoint, segment),
+                Event::Notify(endpoint, number) => self.notify(endpoint, number),
                 Event::Acknowledge(endpoint, bytes) => self.acknowledge(endpoint, bytes),
             }
         }
