@@ -1,6 +1,7 @@
 //! The executor: one worker's tasks, on one thread. Tasks and wakers are those of `async-task`.
 
 use crate::timer::Wheel;
+use crate::transfer::Experience;
 use crate::worker::{Remote, Turn, Worker};
 use async_task::{FallibleTask, Runnable};
 use pin_project_lite::pin_project;
@@ -239,6 +240,7 @@ impl Runtime {
             remote: Remote::new(reactor.enter(|reactor| reactor.wake_handle())),
             reactor,
             tasks: Tasks::default(),
+            transfers: Experience::default(),
             blocking: options.map(|options| options.blocking.clone()),
         };
         Runtime {
@@ -338,9 +340,11 @@ impl Runtime {
         self.worker.has_ready()
     }
 
-    /// When the next timer may be due.
+    /// When the next timer may be due, or a closed connection has lingered long enough.
     pub fn next_expiry(&self) -> Option<Instant> {
-        self.worker.timers.borrow().next_expiry()
+        let timer = self.worker.timers.borrow().next_expiry();
+        let lingering = self.worker.reactor.enter(|reactor| reactor.lingers_until());
+        [timer, lingering].into_iter().flatten().min()
     }
 
     /// Tasks that ended by a panic.

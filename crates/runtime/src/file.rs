@@ -103,6 +103,12 @@ impl File {
         self.inner.metadata()
     }
 
+    /// Whether its file system may take its time (a network, a program), so that no plain call on it
+    /// is safe on a worker.
+    pub fn may_wait(&self) -> bool {
+        self.inner.may_wait()
+    }
+
     /// Reads at most `bytes.len()` bytes from `offset`, and returns the buffer with how many were
     /// read (0: the end of the file).
     ///
@@ -130,9 +136,9 @@ impl File {
 }
 
 /// Gives a request up when its future is dropped; a finished one is gone already.
-struct Request {
-    worker: Rc<Worker>,
-    key: RequestKey,
+pub(crate) struct Request {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) key: RequestKey,
 }
 
 impl Drop for Request {

@@ -40,6 +40,7 @@ mod mailbox;
 mod net;
 mod time;
 mod timer;
+mod transfer;
 mod worker;
 
 pub use blocking::{BlockingError, spawn_blocking};
@@ -54,3 +55,7 @@ pub use ringway_kernel::{
     Symlinks, WatchId, Watcher, cpu, describe_kernel, process,
 };
 pub use time::{Elapsed, Sleep, Timeout, now, sleep, timeout, wall_clock};
+pub use transfer::{
+    FileTransfer, Step, TransferError, TransferMethod, TransferOptions, TransferReport,
+    TransferThresholds,
+};

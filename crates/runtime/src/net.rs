@@ -108,8 +108,8 @@ impl fmt::Debug for TcpListener {
 /// A deadline, when set, holds for every wait on the stream from then on; a wait that it ends
 /// returns `TimedOut`, and the stream can still be used.
 pub struct TcpStream {
-    worker: Rc<Worker>,
-    key: SocketKey,
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) key: SocketKey,
     deadline: Option<Instant>,
     timer: Option<Timer>,
 }
@@ -282,7 +282,7 @@ impl TcpStream {
         }
     }
 
-    fn poll_deadline<T>(&mut self, context: &Context<'_>) -> Poll<io::Result<T>> {
+    pub(crate) fn poll_deadline<T>(&mut self, context: &Context<'_>) -> Poll<io::Result<T>> {
         let Some(deadline) = self.deadline else {
             return Poll::Pending;
         };

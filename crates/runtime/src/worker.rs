@@ -2,6 +2,7 @@
 
 use crate::executor::Tasks;
 use crate::timer::Wheel;
+use crate::transfer::Experience;
 use async_task::Runnable;
 use crossbeam_queue::SegQueue;
 use ringway_kernel::{BlockingPool, ReactorCell, WakeHandle};
@@ -20,6 +21,7 @@ pub(crate) struct Worker {
     pub(crate) reactor: ReactorCell,
     pub(crate) timers: RefCell<Wheel>,
     pub(crate) tasks: Tasks,
+    pub(crate) transfers: Experience,
     pub(crate) remote: Arc<Remote>,
     /// `None` in a simulation, where blocking work is done in place.
     pub(crate) blocking: Option<BlockingPool>,

@@ -10,11 +10,13 @@
 #![allow(clippy::unwrap_used, reason = "a test's failure is a panic")]
 
 use ringway_runtime::{
-    Buffer, Directory, File, JoinHandle, ListenOptions, Outgoing, Runtime, RuntimeOptions,
-    SimOptions, SimWorld, SocketOptions, Symlinks, TcpListener, TcpStream, now, sleep, spawn,
-    timeout, wall_clock,
+    Buffer, Directory, File, FileTransfer, JoinHandle, ListenOptions, Outgoing, Runtime,
+    RuntimeOptions, SimOptions, SimWorld, SocketOptions, Step, Symlinks, TcpListener, TcpStream,
+    TransferError, TransferMethod, TransferOptions, TransferThresholds, now, sleep, spawn, timeout,
+    wall_clock,
 };
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -33,6 +35,9 @@ const STEPS: usize = 300_000;
 
 /// In virtual time, so it costs nothing: only what hangs lasts so long.
 const HANG: Duration = Duration::from_secs(600);
+
+/// Without a byte of progress; far longer than anything that is only slow.
+const STALL: Duration = Duration::from_secs(60);
 
 #[test]
 fn seeds() {
@@ -60,6 +65,8 @@ fn seeds() {
             "{all:?}"
         );
         assert!(all.timed_out > 100 && all.refused > 5, "{all:?}");
+        // Every one but those that another stands for.
+        assert_eq!(all.methods.len(), TransferMethod::ALL.len() - 2, "{all:?}");
     }
 }
 
@@ -199,9 +206,15 @@ struct Tally {
     panics: usize,
     torn_down: usize,
     received_bytes: usize,
+    /// Files that were sent to their end, by the last method.
+    methods: BTreeMap<TransferMethod, usize>,
 }
 
 impl Tally {
+    fn note_method(&mut self, method: TransferMethod) {
+        *self.methods.entry(method).or_default() += 1;
+    }
+
     fn add(&mut self, other: &Tally) {
         self.exact += other.exact;
         self.cut += other.cut;
@@ -211,6 +224,9 @@ impl Tally {
         self.panics += other.panics;
         self.torn_down += other.torn_down;
         self.received_bytes += other.received_bytes;
+        for (method, count) in &other.methods {
+            *self.methods.entry(*method).or_default() += count;
+        }
     }
 }
 
@@ -268,12 +284,18 @@ fn options(random: &mut Random, is_gentle: bool) -> SimOptions {
         (options.reset, options.connect_failure, options.eio) = (0.0, 0.0, 0.0);
     } else {
         options.reset = [0.0, 0.001, 0.01][random.below(3)];
+        options.withheld_notice = [0.0, 0.1][random.below(2)];
         options.enobufs = [0.0, 0.02, 0.3][random.below(3)];
         options.late = [0.0, 0.1, 0.9][random.below(3)];
         options.multishot_end = [0.0, 0.1, 0.9][random.below(3)];
         options.descriptor_limit = [65_536, 24][random.below(2)];
         options.spurious_ready = [0.0, 0.1, 0.5][random.below(3)];
     }
+    options.cold = [0.0, 0.2, 1.0][random.below(3)];
+    options.untold = [0.0, 0.05, 1.0][random.below(3)];
+    options.denies_transfers = random.one_in(5);
+    options.has_zero_copy_operation = !random.one_in(3);
+    options.notice_shortage = [0.0, 0.05, 0.5][random.below(3)];
     options.short_read = [0.0, 0.2, 0.9][random.below(3)];
     options.short_write = [0.0, 0.2, 0.9][random.below(3)];
     options.send_at_once = [0.0, 0.5, 1.0][random.below(3)];
@@ -509,7 +531,7 @@ async fn serve(mut stream: TcpStream, shared: Rc<Shared>, random: Random, _count
     let _ = match mode {
         b'f' => {
             drop(first);
-            send_file(stream, &shared).await
+            send_file(stream, &shared, random).await
         }
         b'p' => {
             shared.tally.borrow_mut().panics += 1;
@@ -569,20 +591,49 @@ async fn drop_early(mut stream: TcpStream, first: Buffer, mut random: Random) ->
     Ok(())
 }
 
-async fn send_file(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+/// Sends the file by any method, in steps that are given up now and then.
+async fn send_file(mut stream: TcpStream, shared: &Shared, mut random: Random) -> io::Result<()> {
     let file = open_patiently(shared).await?;
     let (bytes, count) = read_patiently(&file, shared).await?;
     stream.send(bytes[..count].to_vec()).await?;
     stream.flush().await?;
-    let mut sent = count;
-    while sent < FILE_BYTES {
-        match stream.send_file_now(&file, sent as u64, FILE_BYTES - sent) {
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(more) => sent += more,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => stream.writable().await?,
-            Err(error) => return Err(error),
+    let method = TransferMethod::ALL[random.below(TransferMethod::ALL.len())];
+    let thresholds = TransferThresholds {
+        copy_max_bytes: [0, 100_000][random.below(2)],
+        zero_copy_min_bytes: 0,
+        zero_copy_in_flight: 1 + random.below(3),
+        step_bytes: 1 + random.below(20_000) as u64,
+        turn_bytes: 1 + random.below(20_000) as u64,
+        look_ahead_bytes: 1 + random.below(20_000) as u64,
+    };
+    let options = TransferOptions {
+        method,
+        thresholds,
+        ..TransferOptions::default()
+    };
+    let mut transfer = FileTransfer::new(&file, count as u64..FILE_BYTES as u64, options);
+    while transfer.left() > 0 {
+        let patience = Duration::from_millis(1 + random.below(100) as u64);
+        let step = async {
+            let step = transfer.step(&mut stream).await?;
+            if step == Step::Full {
+                transfer.wait(&mut stream).await?;
+            }
+            Ok::<_, TransferError>(step)
+        };
+        match timeout(patience, step).await {
+            // A client that acknowledges nothing more is given up.
+            Ok(step) => {
+                step?;
+                stream.set_deadline(Some(now() + STALL));
+            }
+            Err(_) => shared.tally.borrow_mut().timed_out += 1,
         }
     }
+    let report = transfer.report();
+    assert_eq!(report.bytes as usize, FILE_BYTES - count);
+    shared.tally.borrow_mut().note_method(report.method);
+    drop(transfer);
     stream.shutdown_write()?;
     while stream.receive().await?.is_some() {}
     Ok(())

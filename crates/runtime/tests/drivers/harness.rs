@@ -1,12 +1,13 @@
 //! What the tests share: a case for each driver, bounded waits, streams, known bytes.
 
 use ringway_runtime::{
-    Buffer, Io, ListenOptions, Runtime, RuntimeOptions, SocketOptions, TcpListener, TcpStream,
-    timeout,
+    Buffer, DriverKind, Io, ListenOptions, Runtime, RuntimeOptions, SocketOptions, TcpListener,
+    TcpStream, timeout,
 };
 use std::future::{Future, poll_fn};
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::pin;
 use std::process::{Command, ExitStatus, Output};
 use std::task::Poll;
@@ -73,6 +74,14 @@ impl Case {
         self.name
     }
 
+    /// Which driver it is.
+    pub(crate) fn kind(&self) -> DriverKind {
+        match self.io {
+            Io::Epoll => DriverKind::Epoll,
+            _ => DriverKind::Uring,
+        }
+    }
+
     pub(crate) fn options(&self) -> RuntimeOptions {
         RuntimeOptions {
             io: self.io,
@@ -111,9 +120,12 @@ impl Case {
 
     /// Runs `body` in a process where no other test runs.
     pub(crate) fn alone(&self, body: impl FnOnce()) {
-        let Some(output) = self.output_alone(body) else {
-            return;
-        };
+        if let Some(output) = self.output_alone(body) {
+            self.check_alone(&output);
+        }
+    }
+
+    fn check_alone(&self, output: &Output) {
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(
             output.status.success() && text.contains("1 passed"),
@@ -124,6 +136,29 @@ impl Case {
         );
     }
 
+    /// The same where a seccomp filter refuses `sendfile`, `splice` and `SO_ZEROCOPY`.
+    pub(crate) fn alone_without_transfer_calls(&self, body: impl FnOnce()) {
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
+            "refuse_calls.{}.{}",
+            std::process::id(),
+            self.name.replace("::", ".")
+        ));
+        let mut command = Command::new(&program);
+        command.arg(std::env::current_exe().unwrap());
+        let output = self.output_alone_by(&mut command, body, || {
+            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers/refuse_calls.c");
+            let mut compiler = Command::new("cc");
+            compiler.args(["-Wall", "-Werror", "-o"]).arg(&program);
+            assert!(compiler.arg(source).status().unwrap().success());
+        });
+        let Some(output) = output else { return };
+        std::fs::remove_file(&program).unwrap();
+        if output.status.code() == Some(77) {
+            return skip(self.name, "seccomp filters aren't allowed");
+        }
+        self.check_alone(&output);
+    }
+
     /// The same for a `body` that ends its process: how it does.
     pub(crate) fn alone_until_it_ends(&self, body: impl FnOnce()) -> ExitStatus {
         let output = self.output_alone(body);
@@ -131,12 +166,24 @@ impl Case {
     }
 
     fn output_alone(&self, body: impl FnOnce()) -> Option<Output> {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        self.output_alone_by(&mut command, body, || ())
+    }
+
+    /// Runs this test by `command`, which `prepare` has made ready; `body`, when that is this process.
+    fn output_alone_by(
+        &self,
+        command: &mut Command,
+        body: impl FnOnce(),
+        prepare: impl FnOnce(),
+    ) -> Option<Output> {
         if std::env::var_os(CHILD_VARIABLE).is_some() {
             body();
             return None;
         }
         let (_, test) = self.name.split_once("::").unwrap();
-        let output = Command::new(std::env::current_exe().unwrap())
+        prepare();
+        let output = command
             .args([test, "--exact", "--nocapture"])
             .env(CHILD_VARIABLE, "1")
             .output();

@@ -1,0 +1,653 @@
+//! A range of a file, to a socket, step by step.
+
+use super::choice::is_refusal;
+use super::zero_copy::ZeroCopySends;
+use super::{
+    Sent, TransferError, TransferMethod, TransferOptions, TransferReport, is_zero_copy, judge_send,
+    yield_turn,
+};
+use crate::file::{File, Request};
+use crate::net::TcpStream;
+use crate::time::{sleep, timeout};
+use crate::worker::Worker;
+use ringway_kernel::{BLOCK_BYTES, Block, Chunk, Mapping, PipeKey, Residency, WARM_BYTES};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// The document's buffer.
+const NAIVE_BYTES: usize = 8 << 10;
+
+/// Copying goes on with no less than this, however slow the client is.
+const COPY_MIN_BYTES: usize = 16 << 10;
+
+/// Between two tries to get work into a blocking pool that is full.
+const POOL_PAUSE: Duration = Duration::from_millis(10);
+
+/// After so many readings-ahead that did not bring a range into memory it is copied instead.
+const WARM_TRIES: usize = 2;
+
+const EINVAL: i32 = 22;
+const EFAULT: i32 = 14;
+const EBUSY: i32 = 16;
+
+/// What one step of a transfer came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// So many bytes were taken by the kernel.
+    Sent(u64),
+    /// The client has to take some first: [`FileTransfer::wait`].
+    Full,
+    /// All bytes were taken before.
+    Done,
+}
+
+/// Sends a range of a file, a [`step`](FileTransfer::step) at a time, so that between two of them its
+/// owner can judge the client and look at the file.
+///
+/// It may be dropped at any time; what was taken by the kernel stays on its way.
+pub struct FileTransfer {
+    file: File,
+    offset: u64,
+    left: u64,
+    options: TransferOptions,
+    /// No way inside the kernel works for this file.
+    copies: bool,
+    /// The socket had no room the last time.
+    is_full: bool,
+    in_turn: u64,
+    /// Up to here the file was seen in memory.
+    resident_until: u64,
+    /// How much is read for one send when copying: less for slow clients, because what doesn't fit
+    /// is read again.
+    copy_bytes: usize,
+    pipe: Option<PipeLease>,
+    mapping: Option<Mapping>,
+    zero_copy: ZeroCopySends,
+    /// Read for zero-copy sends, and not sent yet: from this place to the end of the range.
+    waiting: Option<(Rc<Block>, Range<usize>)>,
+    report: TransferReport,
+}
+
+impl FileTransfer {
+    /// Of `range` of a file; nothing happens before the first step.
+    pub fn new(file: &File, range: Range<u64>, options: impl Into<TransferOptions>) -> Self {
+        let options = options.into();
+        FileTransfer {
+            file: file.clone(),
+            offset: range.start,
+            left: range.end.saturating_sub(range.start),
+            copies: false,
+            is_full: false,
+            in_turn: 0,
+            resident_until: 0,
+            copy_bytes: BLOCK_BYTES,
+            pipe: None,
+            mapping: None,
+            zero_copy: ZeroCopySends::default(),
+            waiting: None,
+            report: TransferReport {
+                method: options.method,
+                ..TransferReport::default()
+            },
+            options,
+        }
+    }
+
+    /// Bytes that are still to be sent.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Whether the next step may be the last one.
+    pub fn is_nearly_done(&self) -> bool {
+        self.left <= self.options.thresholds.step_bytes
+    }
+
+    /// What became of it so far.
+    pub fn report(&self) -> TransferReport {
+        self.report
+    }
+
+    /// Sends some bytes. It waits for a disk where it has to, for as long as the options allow, but
+    /// never for the client. One that is given up in the middle is taken up by the next.
+    ///
+    /// # Errors
+    /// [`TransferError`].
+    pub async fn step(&mut self, stream: &mut TcpStream) -> Result<Step, TransferError> {
+        if self.left == 0 {
+            return Ok(Step::Done);
+        }
+        if self.in_turn >= self.options.thresholds.turn_bytes {
+            yield_turn().await;
+            self.in_turn = 0;
+        }
+        while !self.is_full {
+            let method = self.method(&stream.worker);
+            self.report.method = method;
+            match self.attempt(stream, method).await? {
+                Sent::Bytes(count) => {
+                    self.count(count as u64);
+                    return Ok(Step::Sent(count as u64));
+                }
+                Sent::Full => self.is_full = true,
+                Sent::Again => {}
+            }
+        }
+        self.give_way(stream);
+        Ok(Step::Full)
+    }
+
+    fn count(&mut self, count: u64) {
+        self.offset += count;
+        self.left -= count;
+        self.in_turn += count;
+        self.report.bytes += count;
+        if self.left == 0 {
+            (self.pipe, self.mapping, self.waiting) = (None, None, None);
+        }
+    }
+
+    /// Waits until the client has taken enough for another step, by the stream's deadline.
+    ///
+    /// # Errors
+    /// The stream's. After `TimedOut` the transfer can still go on.
+    pub async fn wait(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+        if !self.is_full {
+            return Ok(());
+        }
+        let in_flight = self.options.thresholds.zero_copy_in_flight;
+        if stream.is_sending() && !self.zero_copy.has_submitted() {
+            stream.flush().await?;
+        }
+        if is_zero_copy(self.report.method) {
+            self.zero_copy
+                .wait(stream, in_flight, &mut self.report)
+                .await?;
+        } else {
+            stream.writable().await?;
+        }
+        (self.is_full, self.in_turn) = (false, 0);
+        Ok(())
+    }
+
+    /// Sends all that is left, and waits until the kernel has let go of every byte.
+    ///
+    /// # Errors
+    /// As [`FileTransfer::step`] and [`FileTransfer::wait`].
+    pub async fn finish(
+        &mut self,
+        stream: &mut TcpStream,
+    ) -> Result<TransferReport, TransferError> {
+        loop {
+            match self.step(stream).await? {
+                Step::Sent(_) => {}
+                Step::Full => self.wait(stream).await?,
+                Step::Done => break,
+            }
+        }
+        self.settle(stream).await?;
+        Ok(self.report)
+    }
+
+    /// Waits until the kernel has let go of what was sent without a copy; then the report is whole.
+    ///
+    /// # Errors
+    /// Of the stream.
+    pub async fn settle(&mut self, stream: &mut TcpStream) -> Result<(), TransferError> {
+        self.zero_copy.settle(stream, &mut self.report).await
+    }
+
+    /// The way for the next bytes.
+    fn method(&self, worker: &Worker) -> TransferMethod {
+        use TransferMethod::{
+            Auto, Copy, Gathered, Map, NaiveCopy, Registered, SendFile, Splice, ZeroCopy,
+        };
+        let method = match self.options.method {
+            Auto => {
+                let count = self.report.bytes + self.left;
+                worker
+                    .transfers
+                    .choose_for_file(count, &self.options.thresholds)
+            }
+            Gathered => Copy,
+            ZeroCopy if !worker.reactor.enter(|it| it.has_zero_copy_operation()) => {
+                worker.transfers.allowed(TransferMethod::NoticedZeroCopy)
+            }
+            // There is nothing that could be refused.
+            method @ (NaiveCopy | Copy | Map | Registered) => return method,
+            method => worker.transfers.allowed(method),
+        };
+        if self.copies && matches!(method, SendFile | Splice) {
+            return Copy;
+        }
+        method
+    }
+
+    async fn attempt(
+        &mut self,
+        stream: &mut TcpStream,
+        method: TransferMethod,
+    ) -> Result<Sent, TransferError> {
+        match method {
+            TransferMethod::SendFile => self.send_inside(stream).await,
+            TransferMethod::Splice => self.splice(stream).await,
+            TransferMethod::Map => self.send_mapped(stream),
+            TransferMethod::NoticedZeroCopy | TransferMethod::ZeroCopy => {
+                self.send_without_copy(stream, method).await
+            }
+            _ => self.copy(stream, method).await,
+        }
+    }
+
+    async fn send_inside(&mut self, stream: &mut TcpStream) -> Result<Sent, TransferError> {
+        let Some(count) = self.look_ahead(stream).await? else {
+            return Ok(Sent::Again);
+        };
+        let most = count.min(self.options.thresholds.step_bytes) as usize;
+        let sent = stream.send_file_now(&self.file, self.offset, most);
+        self.judge_inside(stream, TransferMethod::SendFile, sent)
+    }
+
+    async fn splice(&mut self, stream: &mut TcpStream) -> Result<Sent, TransferError> {
+        let Some(pipe) = self.lease_pipe(stream) else {
+            return self.copy(stream, TransferMethod::Copy).await;
+        };
+        let worker = Rc::clone(&stream.worker);
+        let (held, capacity) = worker.reactor.enter(|reactor| reactor.pipe_bytes(pipe));
+        if held == 0 {
+            let Some(count) = self.look_ahead(stream).await? else {
+                return Ok(Sent::Again);
+            };
+            let count = count.min(capacity as u64) as usize;
+            let moved = worker
+                .reactor
+                .enter(|reactor| reactor.splice_file(pipe, self.file.inner(), self.offset, count));
+            let filled = self.judge_inside(stream, TransferMethod::Splice, moved)?;
+            if !matches!(filled, Sent::Bytes(_)) {
+                return Ok(filled);
+            }
+        }
+        let moved = worker
+            .reactor
+            .enter(|reactor| reactor.splice_out(pipe, stream.key));
+        self.judge_inside(stream, TransferMethod::Splice, moved)
+    }
+
+    /// What the result of a call means that moves bytes inside the kernel.
+    fn judge_inside(
+        &mut self,
+        stream: &TcpStream,
+        method: TransferMethod,
+        moved: io::Result<usize>,
+    ) -> Result<Sent, TransferError> {
+        let error = match moved {
+            Ok(0) => return Err(TransferError::Truncated),
+            Ok(count) => return Ok(Sent::Bytes(count)),
+            Err(error) => error,
+        };
+        match error.kind() {
+            io::ErrorKind::WouldBlock => return Ok(Sent::Full),
+            io::ErrorKind::Interrupted => return Ok(Sent::Again),
+            _ => {}
+        }
+        if stream.worker.transfers.note_refusal(method, &error) {
+            return Ok(Sent::Again);
+        }
+        if error.raw_os_error() == Some(EINVAL) {
+            // A file system whose files can't be spliced.
+            self.copies = true;
+            return Ok(Sent::Again);
+        }
+        Err(by_fault(error))
+    }
+
+    /// How many of the next bytes are in memory, at least one, after reading them ahead if need be.
+    /// `None` when they have to be copied instead, which is noted.
+    async fn look_ahead(&mut self, stream: &TcpStream) -> Result<Option<u64>, TransferError> {
+        if self.offset < self.resident_until {
+            return Ok(Some(self.left.min(self.resident_until - self.offset)));
+        }
+        let (whole, part) = (
+            self.left.min(self.options.thresholds.look_ahead_bytes),
+            self.left.min(WARM_BYTES as u64),
+        );
+        let mut seen = self.residency(stream, whole);
+        let mut count = whole;
+        if seen == Residency::Cold && part < whole {
+            (seen, count) = (self.residency(stream, part), part);
+        }
+        for _ in 0..WARM_TRIES {
+            match seen {
+                Residency::Resident => break,
+                Residency::Unknown if self.file.may_wait() => break,
+                Residency::Cold | Residency::Unknown => {}
+            }
+            count = self.warm(&stream.worker, part as usize).await? as u64;
+            if count == 0 {
+                return Err(TransferError::Truncated);
+            }
+            // Where it can't be told, what was just read is taken to be there.
+            seen = match seen {
+                Residency::Unknown => Residency::Resident,
+                _ => self.residency(stream, count),
+            };
+        }
+        if seen != Residency::Resident {
+            self.copies = true;
+            return Ok(None);
+        }
+        self.resident_until = self.offset + count;
+        Ok(Some(count))
+    }
+
+    fn residency(&self, stream: &TcpStream, count: u64) -> Residency {
+        let (file, offset) = (self.file.inner(), self.offset);
+        let reactor = &stream.worker.reactor;
+        reactor.enter(|reactor| reactor.residency(file, offset, count))
+    }
+
+    /// Reads the next bytes into memory.
+    async fn warm(&mut self, worker: &Rc<Worker>, count: usize) -> Result<usize, TransferError> {
+        let (file, offset) = (self.file.inner(), self.offset);
+        let warmed = retry_while_busy(self.options.source_timeout, async || {
+            let key = worker
+                .reactor
+                .enter(|reactor| reactor.warm(file, offset, count))?;
+            let request = Request {
+                worker: Rc::clone(worker),
+                key,
+            };
+            poll_fn(|context| {
+                request
+                    .worker
+                    .reactor
+                    .poll(context.waker(), |reactor, waiter| {
+                        reactor.poll_warmed(key, waiter)
+                    })
+            })
+            .await
+        });
+        let warmed = warmed.await?;
+        self.report.warmed_bytes += warmed as u64;
+        Ok(warmed)
+    }
+
+    fn send_mapped(&mut self, stream: &mut TcpStream) -> Result<Sent, TransferError> {
+        let mapping = match &mut self.mapping {
+            Some(mapping) => mapping,
+            None => {
+                let mapped = Mapping::new(self.file.inner(), self.offset, self.left as usize);
+                self.mapping.insert(mapped.map_err(TransferError::Source)?)
+            }
+        };
+        let most = self.left.min(self.options.thresholds.step_bytes) as usize;
+        let (key, offset) = (stream.key, self.offset);
+        let sent = stream
+            .worker
+            .reactor
+            .enter(|reactor| reactor.send_mapped(key, mapping, offset, most));
+        match sent {
+            Err(error) if error.raw_os_error() == Some(EFAULT) => Err(TransferError::Truncated),
+            sent => judge_send(sent),
+        }
+    }
+
+    /// Reads into a block and sends from there what fits. What doesn't is not kept: the next step
+    /// reads it again, when there is room for it.
+    async fn copy(
+        &mut self,
+        stream: &mut TcpStream,
+        method: TransferMethod,
+    ) -> Result<Sent, TransferError> {
+        let most = match method {
+            TransferMethod::NaiveCopy => NAIVE_BYTES,
+            _ => self.copy_bytes,
+        };
+        let count = self.left.min(most as u64) as usize;
+        let (block, count) = self.read(&stream.worker, method, count).await?;
+        let sent = stream.send_now(&block[..count], false);
+        drop(block);
+        if let Ok(taken) = sent {
+            self.is_full = taken < count;
+            self.copy_bytes = if taken < count {
+                taken.next_multiple_of(COPY_MIN_BYTES)
+            } else {
+                (self.copy_bytes * 2).min(BLOCK_BYTES)
+            };
+        }
+        judge_send(sent)
+    }
+
+    async fn send_without_copy(
+        &mut self,
+        stream: &mut TcpStream,
+        method: TransferMethod,
+    ) -> Result<Sent, TransferError> {
+        if self.waiting.is_none() {
+            let count = self.left.min(BLOCK_BYTES as u64) as usize;
+            if method == TransferMethod::ZeroCopy {
+                stream
+                    .worker
+                    .reactor
+                    .enter(|reactor| reactor.register_blocks());
+            }
+            let (block, count) = self.read(&stream.worker, method, count).await?;
+            self.waiting = Some((Rc::new(block), 0..count));
+        }
+        let (block, range) = self.waiting.as_ref().expect("filled above");
+        let (block, range) = (Rc::clone(block), range.start as u32..range.end as u32);
+        let bytes = || Chunk::Block(Rc::clone(&block), range.clone());
+        let in_flight = self.options.thresholds.zero_copy_in_flight;
+        let sent = self
+            .zero_copy
+            .send(stream, method, bytes, in_flight, &mut self.report)?;
+        if let (Sent::Bytes(count), Some((_, range))) = (&sent, &mut self.waiting) {
+            range.start += count;
+            if range.start == range.end {
+                self.waiting = None;
+            }
+        }
+        Ok(sent)
+    }
+
+    /// The next bytes, at least one, at the start of a block.
+    async fn read(
+        &self,
+        worker: &Rc<Worker>,
+        method: TransferMethod,
+        count: usize,
+    ) -> Result<(Block, usize), TransferError> {
+        let patience = self.options.source_timeout;
+        let lease = timeout(patience, lease_block(worker));
+        let leased = lease.await.map_err(|_| timed_out())?;
+        let mut block = leased.map_err(TransferError::Source)?;
+        let (file, offset) = (self.file.inner(), self.offset);
+        if method == TransferMethod::Registered {
+            worker.reactor.enter(|reactor| reactor.register_blocks());
+        } else {
+            let space = &mut block.bytes_mut()[..count];
+            let cached = worker
+                .reactor
+                .enter(|reactor| reactor.read_cached(file, offset, space));
+            match cached {
+                Ok(0) => return Err(TransferError::Truncated),
+                Ok(count) => return Ok((block, count)),
+                // Not in memory, or the file system can't tell.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if is_refusal(&error) => {}
+                Err(error) => return Err(TransferError::Source(error)),
+            }
+        }
+        drop(block);
+        let read = retry_while_busy(patience, async || {
+            let block = lease_block(worker).await?;
+            read_block(worker, file, offset, block, count).await
+        });
+        match read.await? {
+            (_, 0) => Err(TransferError::Truncated),
+            (block, count) => Ok((block, count)),
+        }
+    }
+
+    fn lease_pipe(&mut self, stream: &TcpStream) -> Option<PipeKey> {
+        if self.pipe.is_none() {
+            self.pipe = PipeLease::new(&stream.worker);
+        }
+        self.pipe.as_ref().map(|lease| lease.key)
+    }
+
+    /// Before a wait for the client: what others may need more goes back.
+    fn give_way(&mut self, stream: &TcpStream) {
+        if stream.worker.reactor.enter(|reactor| reactor.wants_pipes()) {
+            self.pipe = None;
+        }
+    }
+}
+
+impl fmt::Debug for FileTransfer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "FileTransfer({} bytes left)", self.left)
+    }
+}
+
+/// Of a call that reads a file and sends in one: whose fault its error is.
+fn by_fault(error: io::Error) -> TransferError {
+    const EIO: i32 = 5;
+    const EISDIR: i32 = 21;
+    const ENODATA: i32 = 61;
+    const EBADMSG: i32 = 74;
+    const ESTALE: i32 = 116;
+    const EUCLEAN: i32 = 117;
+    match error.raw_os_error() {
+        Some(EIO | EISDIR | ENODATA | EBADMSG | ESTALE | EUCLEAN | EFAULT) => {
+            TransferError::Source(error)
+        }
+        _ => TransferError::Stream(error),
+    }
+}
+
+fn timed_out() -> TransferError {
+    TransferError::Source(io::ErrorKind::TimedOut.into())
+}
+
+/// Does work on a file again while the blocking pool is full, at most for `patience` in all.
+async fn retry_while_busy<T, F>(
+    patience: Duration,
+    work: impl Fn() -> F,
+) -> Result<T, TransferError>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    let tries = async {
+        loop {
+            match work().await {
+                Err(error) if error.raw_os_error() == Some(EBUSY) => sleep(POOL_PAUSE).await,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done.map_err(TransferError::Source),
+            }
+        }
+    };
+    timeout(patience, tries).await.map_err(|_| timed_out())?
+}
+
+async fn read_block(
+    worker: &Rc<Worker>,
+    file: &ringway_kernel::File,
+    offset: u64,
+    block: Block,
+    count: usize,
+) -> io::Result<(Block, usize)> {
+    let key = worker
+        .reactor
+        .enter(|reactor| reactor.read_block(file, offset, block, count));
+    let request = Request {
+        worker: Rc::clone(worker),
+        key,
+    };
+    poll_fn(|context| {
+        request
+            .worker
+            .reactor
+            .poll(context.waker(), |reactor, waiter| {
+                reactor.poll_block_read(key, waiter)
+            })
+    })
+    .await
+}
+
+/// A place in line for a block, left when dropped.
+struct Line<'a> {
+    worker: &'a Rc<Worker>,
+    ticket: Option<u64>,
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.worker
+                .reactor
+                .enter(|reactor| reactor.leave_block_line(ticket));
+        }
+    }
+}
+
+async fn lease_block(worker: &Rc<Worker>) -> io::Result<Block> {
+    let mut line = Line {
+        worker,
+        ticket: None,
+    };
+    poll_fn(|context| {
+        let ticket = &mut line.ticket;
+        line.worker
+            .reactor
+            .poll(context.waker(), |reactor, waiter| {
+                reactor.poll_block(ticket, waiter)
+            })
+    })
+    .await
+}
+
+/// A pipe of the worker's, given back when dropped.
+pub(super) struct PipeLease {
+    worker: Rc<Worker>,
+    pub(super) key: PipeKey,
+}
+
+impl PipeLease {
+    /// `None` while there is none to be had.
+    pub(super) fn new(worker: &Rc<Worker>) -> Option<PipeLease> {
+        let leased = worker.reactor.enter(|reactor| reactor.lease_pipe());
+        let key = leased.ok().flatten()?;
+        Some(PipeLease {
+            worker: Rc::clone(worker),
+            key,
+        })
+    }
+}
+
+impl Drop for PipeLease {
+    fn drop(&mut self) {
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.return_pipe(self.key));
+    }
+}
+
+impl TcpStream {
+    /// Sends a range of a file, by [`FileTransfer`].
+    ///
+    /// # Errors
+    /// [`TransferError`].
+    pub async fn send_file(
+        &mut self,
+        file: &File,
+        range: Range<u64>,
+        options: impl Into<TransferOptions>,
+    ) -> Result<TransferReport, TransferError> {
+        FileTransfer::new(file, range, options).finish(self).await
+    }
+}
