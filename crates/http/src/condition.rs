@@ -346,6 +346,63 @@ mod tests {
         );
     }
 
+    /// Every combination of absent, true, false and malformed, by the steps of RFC 9110 §13.2.2
+    /// written down a second time.
+    #[test]
+    fn small_space_whole() {
+        const NAMES: [&str; 4] = [
+            "If-Match",
+            "If-Unmodified-Since",
+            "If-None-Match",
+            "If-Modified-Since",
+        ];
+        // What makes each true, false, or nothing that can be understood.
+        let values = [
+            [r#""a,1""#, r#""b""#, "nonsense"],
+            [THEN, BEFORE, "nonsense"],
+            [r#""b""#, r#"W/"a,1""#, "nonsense"],
+            [BEFORE, THEN, "nonsense"],
+        ];
+        for combination in 0..256usize {
+            let states = [0, 2, 4, 6].map(|shift| combination >> shift & 3);
+            let fields: Vec<&'static str> = (0..4)
+                .filter(|&at| states[at] > 0)
+                .map(|at| &*format!("{}: {}", NAMES[at], values[at][states[at] - 1]).leak())
+                .collect();
+            let [if_match, unmodified, none_match, modified] = states;
+            let expect = match (if_match, unmodified, none_match, modified) {
+                // Step 1: a list that is none matches nothing.
+                (2 | 3, ..) => Verdict::Failed,
+                // Step 2, only without If-Match.
+                (0, 2, ..) => Verdict::Failed,
+                // Step 3: nor does it here, where that means true.
+                (_, _, 2, _) => Verdict::NotModified,
+                // Step 4, only without If-None-Match.
+                (_, _, 0, 2) => Verdict::NotModified,
+                _ => Verdict::Proceed,
+            };
+            check(&fields, expect);
+        }
+    }
+
+    /// As many tags as fit into the largest head that can be allowed.
+    #[test]
+    fn huge_lists() {
+        let mut list = r#""x",W/"y" ,"#.repeat((1 << 20) / 11);
+        let evaluate = |list: &str| {
+            let conditions = Preconditions {
+                if_none_match: Some(list.as_bytes().into()),
+                ..Default::default()
+            };
+            conditions.evaluate(current())
+        };
+        assert_eq!(evaluate(&list), Verdict::Proceed);
+        list.push_str(r#""a,1""#);
+        assert_eq!(evaluate(&list), Verdict::NotModified);
+        list.push('x');
+        assert_eq!(evaluate(&list), Verdict::Proceed);
+    }
+
     #[test]
     fn without_validators_only_the_star_matches() {
         let evaluate = |conditions: Preconditions<'_>| conditions.evaluate(Validators::default());

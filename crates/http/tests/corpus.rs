@@ -3,6 +3,8 @@
 
 #[path = "fuzz/body.rs"]
 mod body;
+#[path = "fuzz/condition.rs"]
+mod condition;
 #[path = "fuzz/glob.rs"]
 mod glob;
 #[path = "fuzz/head.rs"]
@@ -86,4 +88,9 @@ fn negotiations() -> io::Result<()> {
 #[test]
 fn globs() -> io::Result<()> {
     replay("glob", glob::run)
+}
+
+#[test]
+fn conditions() -> io::Result<()> {
+    replay("condition", condition::run)
 }
