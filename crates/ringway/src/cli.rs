@@ -109,6 +109,12 @@ pub(crate) enum Command {
     Check(Check),
     /// Measure a server
     Bench(crate::bench::Bench),
+    /// Say what is wrong with this machine for a network service, and why
+    #[command(after_long_help = crate::host::DOCTOR_EXAMPLES)]
+    Doctor(crate::host::Doctor),
+    /// Prepare this machine for a network service, and put it back exactly
+    #[command(after_long_help = crate::host::TUNE_EXAMPLES)]
+    Tune(Box<crate::host::Tune>),
     /// Print the completions of a shell
     #[command(after_long_help = COMPLETIONS_EXAMPLES)]
     Completions(Completions),
@@ -182,7 +188,9 @@ pub(crate) struct Completions {
 #[derive(Debug, Args)]
 pub(crate) struct Man {
     /// The command whose page it is; without one, the page of the program
-    #[arg(value_parser = ["serve", "run", "check", "bench", "completions", "man", "version"])]
+    #[arg(value_parser = [
+        "serve", "run", "check", "bench", "doctor", "tune", "completions", "man", "version",
+    ])]
     pub(crate) command: Option<String>,
 }
 

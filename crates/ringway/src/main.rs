@@ -9,6 +9,7 @@ mod bench;
 mod cli;
 mod commands;
 mod flags;
+mod host;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,8 @@ fn main() -> ExitCode {
         Command::Run(flags) => commands::run(&flags),
         Command::Check(flags) => commands::check(&flags),
         Command::Bench(flags) => bench::bench(&flags),
+        Command::Doctor(flags) => return host::doctor(&flags),
+        Command::Tune(flags) => return host::tune(&flags),
         Command::Completions(flags) => commands::completions(&flags),
         Command::Man(flags) => commands::man(&flags),
         Command::Version(flags) => commands::version(&flags),

@@ -3,7 +3,16 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-const COMMANDS: [&str; 6] = ["serve", "run", "check", "completions", "man", "version"];
+const COMMANDS: [&str; 8] = [
+    "serve",
+    "run",
+    "check",
+    "doctor",
+    "tune",
+    "completions",
+    "man",
+    "version",
+];
 
 fn ringway(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ringway"))

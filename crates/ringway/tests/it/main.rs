@@ -14,6 +14,7 @@ mod cli;
 mod faults;
 mod files;
 mod headers;
+mod host;
 mod lifecycle;
 mod log_formats;
 mod malformed;

@@ -1,0 +1,481 @@
+//! `ringway doctor` and `ringway tune`: their flags, and what they ask of the host crate.
+
+use crate::cli;
+use anyhow::{Result, anyhow};
+use clap::{Args, ValueEnum, ValueHint};
+use ringway_host::apply::{self, Applied, Outcome, State, Undone};
+use ringway_host::capture;
+use ringway_host::facts::Facts;
+use ringway_host::intent::{self, Intent};
+use ringway_host::journal::{Folder, JOURNAL_FOLDER};
+use ringway_host::machine::Tree;
+use ringway_host::plan::{self, Action, Plan, shell};
+use ringway_host::report::{self, Style};
+use ringway_server::config::duration;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub(crate) const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  ringway doctor
+      A verdict first, then what is wrong, why, and what to do about it.
+  ringway doctor --role proxy --link wan --connections 50000 --details
+      With what only you know, and with everything that was looked at.
+  ringway doctor --json | jq '.findings[] | select(.verdict == \"bad\")'
+      For programs.
+  ringway doctor --capture machine.tar
+      The facts without names and addresses, for a bug report. Unpacked elsewhere:
+      ringway doctor --root DIR
+
+Exit codes: 0 fine, 1 warnings, 2 failures, 3 too little is visible to tell.";
+
+pub(crate) const TUNE_EXAMPLES: &str = "\
+Examples:
+  ringway tune
+      What would be changed, and why. Nothing is.
+  ringway tune --shell > tune.sh
+      The same as commands to read and paste, with those that undo it.
+  sudo ringway tune --apply
+      Do it. What was there before is on disk before anything is changed.
+  sudo ringway tune --apply --allow-disruption --confirm-within 60s
+      Also what may cut the link for a moment; undone unless `ringway tune --confirm` follows in time.
+  ringway tune --verify
+      Whether it still holds (irqbalance and others come every ten seconds).
+  sudo ringway tune --revert
+      Put everything back, but for what somebody else changed since.
+
+Exit codes: 0 done, 1 something failed or no longer holds, 4 refused: nothing was changed.";
+
+/// Exit code of `doctor` when it can't tell.
+const CAN_NOT_TELL: u8 = 3;
+/// Exit code of `tune` when it changes nothing.
+const REFUSED: u8 = 4;
+/// How often a guard looks whether another `tune` is done.
+const GUARD_INTERVAL: Duration = Duration::from_millis(500);
+/// Values are cut to this many characters in lists.
+const SHOWN_CHARACTERS: usize = 48;
+
+/// What the operator says of the service.
+#[derive(Debug, Args)]
+struct Service {
+    /// What the service is
+    #[arg(long, value_enum)]
+    role: Option<Role>,
+    /// Where its clients are: near, or across the internet
+    #[arg(long, value_enum)]
+    link: Option<Link>,
+    /// Requests a second that are expected
+    #[arg(long, value_name = "PER_SECOND")]
+    rate: Option<u64>,
+    /// Connections at the same time that are expected
+    #[arg(long, value_name = "COUNT")]
+    connections: Option<u64>,
+    /// What matters most
+    #[arg(long, value_enum)]
+    goal: Option<Goal>,
+    /// The network device [default: the busiest physical one]
+    #[arg(long, value_name = "NAME")]
+    nic: Option<String>,
+    /// Workers to place [default: one for each core near the device]
+    #[arg(long, value_name = "COUNT")]
+    workers: Option<usize>,
+    /// A tree of files to look at in place of this machine
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    root: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Role {
+    Server,
+    Proxy,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Link {
+    Lan,
+    Wan,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Goal {
+    Latency,
+    Throughput,
+}
+
+/// Flags of `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    service: Service,
+    /// Print everything that was looked at, the decision tree and the checklist
+    #[arg(long, conflicts_with = "json")]
+    details: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Write the facts to a tar archive, without names and addresses, and print nothing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["details", "json"])]
+    #[arg(value_hint = ValueHint::FilePath)]
+    capture: Option<PathBuf>,
+}
+
+/// Flags of `tune`.
+#[derive(Debug, Args)]
+pub(crate) struct Tune {
+    #[command(flatten)]
+    service: Service,
+    /// Do what the plan says
+    #[arg(long, group = "what")]
+    apply: bool,
+    /// Say whether what was done still holds
+    #[arg(long, group = "what")]
+    verify: bool,
+    /// Undo what was done: all of it, or one journal's
+    #[arg(long, group = "what", value_name = "ID", num_args = 0..=1, default_missing_value = "")]
+    revert: Option<String>,
+    /// List the journals
+    #[arg(long, group = "what")]
+    list: bool,
+    /// Print the plan as a shell script that does it and undoes it
+    #[arg(long, group = "what")]
+    shell: bool,
+    /// Keep what was done with --confirm-within
+    #[arg(long, group = "what")]
+    confirm: bool,
+    /// Undo what nobody confirms within this time
+    #[arg(long, group = "what", value_name = "DURATION", value_parser = duration, hide = true)]
+    guard: Option<Duration>,
+    /// Leave alone what was done before this, in seconds since 1970
+    #[arg(long, value_name = "SECONDS", requires = "guard", hide = true)]
+    since: Option<u64>,
+    /// Also do what may cut the link for a moment
+    #[arg(long)]
+    allow_disruption: bool,
+    /// Undo everything unless --confirm follows within this time
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "apply")]
+    confirm_within: Option<Duration>,
+    /// Put back even what somebody else changed since
+    #[arg(long, requires = "revert")]
+    force: bool,
+    /// Where the journals are [default: /var/lib/ringway/tune]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    journals: Option<PathBuf>,
+}
+
+impl Service {
+    fn intent(&self, may_disrupt: bool) -> Intent {
+        Intent {
+            role: self.role.map(|role| match role {
+                Role::Server => intent::Role::Server,
+                Role::Proxy => intent::Role::Proxy,
+            }),
+            link: self.link.map(|link| match link {
+                Link::Lan => intent::Link::Lan,
+                Link::Wan => intent::Link::Wan,
+            }),
+            goal: self.goal.map(|goal| match goal {
+                Goal::Latency => intent::Goal::Latency,
+                Goal::Throughput => intent::Goal::Throughput,
+            }),
+            rate: self.rate,
+            connections: self.connections,
+            nic: self.nic.clone(),
+            workers: self.workers,
+            may_disrupt,
+        }
+    }
+
+    fn machine(&self) -> Result<Tree> {
+        match &self.root {
+            None => Ok(Tree::live()),
+            Some(root) => Tree::at(root).map_err(|error| anyhow!("{}: {error}", root.display())),
+        }
+    }
+}
+
+/// `ringway doctor`
+pub(crate) fn doctor(flags: &Doctor) -> ExitCode {
+    examine(flags).unwrap_or_else(|error| failure(&error, CAN_NOT_TELL))
+}
+
+/// Says what failed; a reader that has gone had what it wanted.
+fn failure(error: &anyhow::Error, code: u8) -> ExitCode {
+    if cli::answer_failure(error) == ExitCode::SUCCESS {
+        return ExitCode::SUCCESS;
+    }
+    ExitCode::from(code)
+}
+
+fn examine(flags: &Doctor) -> Result<ExitCode> {
+    let machine = flags.service.machine()?;
+    if let Some(path) = &flags.capture {
+        let explain = |error: io::Error| anyhow!("{}: {error}", path.display());
+        let mut file = std::fs::File::create(path)
+            .map(io::BufWriter::new)
+            .map_err(explain)?;
+        capture::capture(&machine, &mut file).map_err(explain)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let report = report::examine(Facts::gather(&machine), flags.service.intent(false));
+    let mut out = io::stdout().lock();
+    if flags.json {
+        writeln!(out, "{}", report.json())?;
+    } else {
+        let style = Style {
+            has_colors: has_colors(),
+            has_details: flags.details,
+        };
+        write!(out, "{}", report.text(style))?;
+    }
+    Ok(ExitCode::from(report.exit_code()))
+}
+
+/// Colours on terminals, unless <https://no-color.org> says otherwise.
+fn has_colors() -> bool {
+    let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !is_refused
+}
+
+/// `ringway tune`
+pub(crate) fn tune(flags: &Tune) -> ExitCode {
+    change(flags).unwrap_or_else(|error| failure(&error, REFUSED))
+}
+
+fn change(flags: &Tune) -> Result<ExitCode> {
+    let machine = flags.service.machine()?;
+    let intent = flags.service.intent(flags.allow_disruption);
+    if flags.apply {
+        apply_plan(flags, &machine, &intent)
+    } else if flags.verify {
+        verify(flags, &machine)
+    } else if let Some(id) = &flags.revert {
+        revert(
+            flags,
+            &machine,
+            Some(id.as_str()).filter(|id| !id.is_empty()),
+        )
+    } else if flags.list {
+        list(flags)
+    } else if flags.confirm {
+        let count = apply::confirm(&folder(flags)?).map_err(|why| anyhow!(why))?;
+        writeln!(io::stdout(), "kept: {count}")?;
+        Ok(ExitCode::SUCCESS)
+    } else if let Some(wait) = flags.guard {
+        guard(flags, &machine, wait)
+    } else {
+        let plan = plan::plan(&Facts::gather(&machine), &intent);
+        let mut out = io::stdout().lock();
+        if flags.shell {
+            write!(out, "{}", shell::script(&plan, &machine))?;
+        } else {
+            print_plan(&mut out, &plan)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn folder(flags: &Tune) -> Result<Folder> {
+    let root = flags
+        .service
+        .root
+        .clone()
+        .unwrap_or_else(|| PathBuf::from("/"));
+    let path = flags
+        .journals
+        .clone()
+        .unwrap_or_else(|| root.join(JOURNAL_FOLDER));
+    Folder::open(&path).map_err(|why| anyhow!(why))
+}
+
+fn print_plan(out: &mut impl io::Write, plan: &Plan) -> Result<()> {
+    match plan.placement.known() {
+        Some(placement) => writeln!(out, "placement: {placement}")?,
+        None => writeln!(out, "placement: none")?,
+    }
+    for action in &plan.actions {
+        writeln!(out, "{}", describe(action))?;
+        writeln!(out, "    {}: {}", action.check, action.why)?;
+    }
+    for note in &plan.notes {
+        writeln!(out, "note: {note}")?;
+    }
+    match plan.actions.len() {
+        0 => writeln!(out, "nothing to change")?,
+        1 => writeln!(
+            out,
+            "1 change; --apply makes it, --shell prints it as commands"
+        )?,
+        count => writeln!(
+            out,
+            "{count} changes; --apply makes them, --shell prints commands"
+        )?,
+    }
+    Ok(())
+}
+
+fn describe(action: &Action) -> String {
+    let disruptive = if action.is_disruptive {
+        " (may cut the link for a moment)"
+    } else {
+        ""
+    };
+    let (now, new) = (shown(&action.now), shown(&action.new));
+    format!("{}: {now} -> {new}{disruptive}", action.target)
+}
+
+/// A value on one line, and not more of it than can be read.
+fn shown(value: &str) -> String {
+    let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
+    match value.char_indices().nth(SHOWN_CHARACTERS) {
+        Some((end, _)) => format!("{}...", &value[..end]),
+        None if value.is_empty() => "nothing".to_owned(),
+        None => value,
+    }
+}
+
+fn apply_plan(flags: &Tune, machine: &Tree, intent: &Intent) -> Result<ExitCode> {
+    let folder = folder(flags)?;
+    if let Some(wait) = flags.confirm_within {
+        start_guard(flags, wait)?;
+    }
+    let summary = apply::apply(machine, intent, &folder).map_err(|why| anyhow!(why))?;
+    let mut out = io::stdout().lock();
+    for Applied { action, outcome } in &summary.applied {
+        let word = match outcome {
+            Outcome::Done => "done".to_owned(),
+            Outcome::Already => "already so".to_owned(),
+            Outcome::Unchangeable(why) => format!("unchangeable: {why}"),
+            Outcome::Failed(why) => format!("FAILED: {why}"),
+        };
+        writeln!(out, "{}: {word}", describe(action))?;
+    }
+    for note in &summary.notes {
+        writeln!(out, "note: {note}")?;
+    }
+    match &summary.journal {
+        Some(id) => writeln!(out, "journal {id}; ringway tune --revert undoes it")?,
+        None => writeln!(out, "nothing to change")?,
+    }
+    if let Some(wait) = flags.confirm_within {
+        writeln!(out, "undone in {wait:?} unless: ringway tune --confirm")?;
+    }
+    Ok(if summary.has_failed() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// Starts the process that undoes what nobody confirms. Before anything is changed, and in a
+/// process group of its own: it has to outlive the terminal whose link may be cut.
+fn start_guard(flags: &Tune, wait: Duration) -> Result<()> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let mut guard = Command::new(std::env::current_exe()?);
+    guard.args(["tune", "--guard", &format!("{}ms", wait.as_millis())]);
+    guard.args(["--since", &since.to_string()]);
+    if let Some(root) = &flags.service.root {
+        guard.arg("--root").arg(root);
+    }
+    if let Some(journals) = &flags.journals {
+        guard.arg("--journals").arg(journals);
+    }
+    guard
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    guard.process_group(0).spawn()?;
+    Ok(())
+}
+
+fn guard(flags: &Tune, machine: &Tree, wait: Duration) -> Result<ExitCode> {
+    let since = flags.since.unwrap_or(0);
+    std::thread::sleep(wait);
+    loop {
+        // Whoever holds the folder is confirming, or changing still.
+        match folder(flags) {
+            Err(_) => std::thread::sleep(GUARD_INTERVAL),
+            Ok(folder) => {
+                let reverted = apply::revert_unconfirmed(machine, &folder, since);
+                reverted.map_err(|why| anyhow!(why))?;
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+    }
+}
+
+fn verify(flags: &Tune, machine: &Tree) -> Result<ExitCode> {
+    let verified = apply::verify(machine, &folder(flags)?).map_err(|why| anyhow!(why))?;
+    let mut out = io::stdout().lock();
+    let mut holds = true;
+    for one in &verified {
+        let word = match &one.state {
+            State::Holds => "holds".to_owned(),
+            State::Undone => "undone".to_owned(),
+            State::Drifted(now) => format!("changed by somebody else to {}", shown(now)),
+            State::Gone(why) => format!("gone: {why}"),
+        };
+        holds &= one.state == State::Holds;
+        writeln!(out, "{} = {}: {word}", one.target, shown(&one.new))?;
+    }
+    if verified.is_empty() {
+        writeln!(out, "nothing was done that isn't undone")?;
+    }
+    Ok(if holds {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn revert(flags: &Tune, machine: &Tree, id: Option<&str>) -> Result<ExitCode> {
+    let reverted = apply::revert(machine, &folder(flags)?, id, flags.force);
+    let reverted = reverted.map_err(|why| anyhow!(why))?;
+    let mut out = io::stdout().lock();
+    let mut is_whole = true;
+    for one in &reverted {
+        let word = match &one.outcome {
+            Undone::Restored => "restored".to_owned(),
+            Undone::Nothing => "was so already".to_owned(),
+            Undone::Gone(why) => format!("gone: {why}"),
+            Undone::Conflict(now) => {
+                format!(
+                    "CONFLICT: somebody else made it {}; --force overrules",
+                    shown(now)
+                )
+            }
+            Undone::Failed(why) => format!("FAILED: {why}"),
+        };
+        is_whole &= !matches!(one.outcome, Undone::Conflict(_) | Undone::Failed(_));
+        writeln!(out, "{} = {}: {word}", one.target, shown(&one.old))?;
+    }
+    if reverted.is_empty() {
+        writeln!(out, "nothing to undo")?;
+    }
+    Ok(if is_whole {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn list(flags: &Tune) -> Result<ExitCode> {
+    let past = folder(flags)?.past().map_err(|why| anyhow!(why))?;
+    let mut out = io::stdout().lock();
+    for journal in &past {
+        let state = if journal.is_closed() {
+            "undone"
+        } else {
+            "in force"
+        };
+        writeln!(
+            out,
+            "{} {} changes, {state}",
+            journal.id,
+            journal.changes().len()
+        )?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
