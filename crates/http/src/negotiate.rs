@@ -9,7 +9,7 @@
 //! apply, and a strong entity tag of its own (§8.8.3.3), which
 //! [`Coding::tag_suffix`] makes of the one without a coding.
 
-use crate::field::{elements, is_token, trim};
+use crate::field::{elements, is_token, name_is, trim};
 
 /// A content coding (RFC 9110 §8.4.1) that a representation may be in; without one it is as it is,
 /// which the field calls `identity`.
@@ -48,15 +48,6 @@ impl Coding {
             Coding::Gzip => "-gz",
         }
     }
-
-    /// RFC 9110 §8.4.1: codings are compared without regard to case; §8.4.1.3: `x-gzip` is gzip.
-    fn parse(name: &[u8]) -> Option<Coding> {
-        let is = |token: &str| name.eq_ignore_ascii_case(token.as_bytes());
-        Coding::ALL
-            .into_iter()
-            .find(|coding| is(coding.token()))
-            .or_else(|| is("x-gzip").then_some(Coding::Gzip))
-    }
 }
 
 /// Which representation an `Accept-Encoding` field asks for.
@@ -69,8 +60,8 @@ pub enum Choice {
     /// None of them: the client takes neither a coding that there is nor `identity`.
     ///
     /// RFC 9110 §12.4.1 leaves the choice between 406 and sending the one without a coding all the
-    /// same. Nginx and Caddy send it. Where there is nothing to negotiate about, because the file
-    /// is in no coding at all, that is right too: it isn't subject to negotiation.
+    /// same, which is what nginx does. It is also what fits a file that is in no coding at all:
+    /// that isn't subject to negotiation.
     Nothing,
 }
 
@@ -94,26 +85,32 @@ impl AcceptEncoding {
         let mut accept = AcceptEncoding::default();
         for line in lines {
             for element in elements(line) {
-                if let Some((name, weight)) = weighted(element) {
-                    accept.add(name, weight);
+                let (name, parameter) = parameter(element);
+                let Some(slot) = accept.slot(name) else {
+                    continue;
+                };
+                if let Some(weight) = parameter.map_or(Some(1000), weight) {
+                    // Where one is named twice, the lower: what was refused is never sent.
+                    *slot = Some(slot.map_or(weight, |before| before.min(weight)));
                 }
             }
         }
         accept
     }
 
-    fn add(&mut self, name: &[u8], weight: u16) {
-        let slot = if name == b"*" {
-            &mut self.any
-        } else if name.eq_ignore_ascii_case(b"identity") {
-            &mut self.identity
-        } else if let Some(coding) = Coding::parse(name) {
-            &mut self.codings[coding as usize]
-        } else {
-            return;
+    /// What a name is for; `None` for codings that aren't known. RFC 9110 §8.4.1: they are compared
+    /// without regard to case; §8.4.1.3: `x-gzip` is gzip.
+    fn slot(&mut self, name: &[u8]) -> Option<&mut Option<u16>> {
+        let coding = match name.len() {
+            1 if name == b"*" => return Some(&mut self.any),
+            2 if name_is(name, b"br") => Coding::Brotli,
+            4 if name_is(name, b"gzip") => Coding::Gzip,
+            4 if name_is(name, b"zstd") => Coding::Zstd,
+            6 if name_is(name, b"x-gzip") => Coding::Gzip,
+            8 if name_is(name, b"identity") => return Some(&mut self.identity),
+            _ => return None,
         };
-        // Where one is named twice, the lower weight: what was refused is never sent.
-        *slot = Some(slot.map_or(weight, |before| before.min(weight)));
+        Some(&mut self.codings[coding as usize])
     }
 
     /// The weight of a coding, 0 to 1,000; zero when it isn't acceptable, named or not.
@@ -258,15 +255,20 @@ impl<'a> MediaRange<'a> {
     }
 }
 
-/// A token and its weight, such as `gzip;q=0.5`; `None` for what isn't that.
-fn weighted(element: &[u8]) -> Option<(&[u8], u16)> {
-    let Some(semicolon) = memchr::memchr(b';', element) else {
-        return is_token(element).then_some((element, 1000));
-    };
-    let name = trim(&element[..semicolon]);
-    match trim(&element[semicolon + 1..]) {
-        // §12.4.2; strings in the grammar have no case (RFC 5234 §2.3).
-        [b'q' | b'Q', b'=', value @ ..] if is_token(name) => Some((name, quality(value)?)),
+/// What stands before a semicolon, and what behind it, if there is one.
+#[inline]
+fn parameter(element: &[u8]) -> (&[u8], Option<&[u8]>) {
+    // Elements are short, so there is nothing to gain by looking at many bytes at once.
+    match element.iter().position(|&byte| byte == b';') {
+        None => (element, None),
+        Some(at) => (trim(&element[..at]), Some(trim(&element[at + 1..]))),
+    }
+}
+
+/// A weight with its name; strings in the grammar have no case (RFC 5234 §2.3).
+fn weight(parameter: &[u8]) -> Option<u16> {
+    match parameter {
+        [b'q' | b'Q', b'=', value @ ..] => quality(value),
         _ => None,
     }
 }
