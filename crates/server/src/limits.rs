@@ -167,10 +167,11 @@ settings! {
         /// milliseconds a megabyte.
         compress_file_bytes: u64 = Size { min: 0, max: GIB }, Is("4MiB"),
             Shown("compress-file-bytes");
-        /// Files that each worker has compressed at once. Beyond it files go out as they are.
+        /// Files that are compressed at once, in the whole process. Beyond it they go out as they
+        /// are.
         ///
-        /// Compression takes a whole CPU; the blocking threads are for disks as well.
-        compress_jobs: usize = Integer { min: 1, max: 512 }, Is("2"), Shown("compress-jobs");
+        /// Compression takes a whole CPU, and the blocking threads are for disks as well.
+        compress_jobs: usize = Integer { min: 1, max: 512 }, Is("4"), Shown("compress-jobs");
 
         /// Receive buffers of each worker; a power of two.
         ///

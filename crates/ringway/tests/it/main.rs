@@ -11,6 +11,8 @@ mod tree;
 // The tests.
 mod changes;
 mod cli;
+mod codings;
+mod deploy;
 mod faults;
 mod files;
 mod headers;

@@ -75,11 +75,13 @@ impl Flags {
         self
     }
 
-    /// As [`Flags::set`], for a key that takes a list: each text is one value of it.
+    /// As [`Flags::set`], for a key that takes a list: each text is one value of it. An empty text
+    /// is none, so that a list can be emptied.
     #[must_use]
     pub fn set_list(mut self, path: &str, flag: &str, texts: &[String]) -> Flags {
         let nodes: Vec<Node> = texts
             .iter()
+            .filter(|text| !text.is_empty())
             .map(|text| Node::from_flag(flag, text))
             .collect();
         let place = Node::from_flag(flag, "").place;

@@ -9,8 +9,9 @@
 //! as it is, and so does everybody when as many are under way as may be.
 
 use super::entry::{Candidate, Entry};
-use crate::config::Coding;
+use crate::config;
 use ringway_http::head::ListValue;
+use ringway_http::negotiate::{self, AcceptEncoding, Coding};
 use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -23,64 +24,48 @@ pub(super) enum Choice<'e> {
     Nothing,
 }
 
-impl Coding {
-    /// As a field has it.
-    pub(super) fn token(self) -> &'static str {
-        self.word()
+/// How the name of a file in a coding ends, behind the name of its source.
+pub(super) fn extension(coding: Coding) -> &'static [u8] {
+    match coding {
+        Coding::Zstd => b".zst",
+        Coding::Brotli => b".br",
+        Coding::Gzip => b".gz",
     }
+}
 
-    /// How the name of a file in it ends, behind the name of its source.
-    pub(super) fn extension(self) -> &'static [u8] {
-        match self {
-            Coding::Zstd => b".zst",
-            Coding::Br => b".br",
-            Coding::Gzip => b".gz",
+impl From<config::Coding> for Coding {
+    fn from(coding: config::Coding) -> Coding {
+        match coding {
+            config::Coding::Zstd => Coding::Zstd,
+            config::Coding::Br => Coding::Brotli,
+            config::Coding::Gzip => Coding::Gzip,
         }
     }
 }
 
 impl Entry {
-    /// RFC 9110 §12.5.3.
+    /// What a client gets by its `Accept-Encoding`.
     pub(super) fn choose(&self, accept: Option<ListValue<'_>>) -> Choice<'_> {
-        // Without the field any coding would do, but a client that knows one says so.
-        let Some(accept) = accept.filter(|_| !self.candidates().is_empty()) else {
-            return Choice::Identity;
-        };
-        let mut best: Option<(&Candidate, u16)> = None;
-        for candidate in self.candidates() {
-            let weight = weight(&accept, candidate.coding.token());
-            if weight.unwrap_or(0) > best.map_or(0, |(_, best)| best) {
-                best = Some((candidate, weight.unwrap_or(0)));
-            }
-        }
-        let identity = weight(&accept, "identity");
-        match (best, identity) {
-            (None, Some(0)) => Choice::Nothing,
-            (None, _) => Choice::Identity,
-            (Some((_, best)), Some(identity)) if identity > best => Choice::Identity,
-            (Some((candidate, _)), identity) => Choice::Coded(candidate, identity != Some(0)),
+        match accept {
+            Some(accept) if !self.candidates().is_empty() => self.negotiate(&accept),
+            _ => Choice::Identity,
         }
     }
-}
 
-/// The weight of a coding in thousandths, by its name or by `*`.
-fn weight(accept: &ListValue<'_>, name: &str) -> Option<u16> {
-    let mut any = None;
-    for element in accept
-        .lines()
-        .flat_map(|line| line.split(|byte| *byte == b','))
-    {
-        let element = std::str::from_utf8(element).ok()?.trim();
-        let (coding, parameters) = element.split_once(';').unwrap_or((element, ""));
-        let quality = parameters.trim().strip_prefix("q=").unwrap_or("1");
-        let quality = (quality.parse::<f32>().unwrap_or(1.0) * 1000.0) as u16;
-        match coding.trim() {
-            "*" => any = Some(quality),
-            coding if coding.eq_ignore_ascii_case(name) => return Some(quality),
-            _ => {}
+    fn negotiate(&self, accept: &ListValue<'_>) -> Choice<'_> {
+        let accept = AcceptEncoding::parse(accept.lines());
+        let candidates = self.candidates();
+        match accept.choose(candidates.iter().map(|candidate| candidate.coding)) {
+            negotiate::Choice::Identity => Choice::Identity,
+            negotiate::Choice::Nothing => Choice::Nothing,
+            negotiate::Choice::Coded(coding) => candidates
+                .iter()
+                .find(|candidate| candidate.coding == coding)
+                .map_or(Choice::Identity, |candidate| {
+                    Choice::Coded(candidate, accept.accepts_identity())
+                }),
         }
     }
-    any
 }
 
 /// How many files are being compressed, in the whole process.
@@ -126,7 +111,7 @@ pub(super) fn compress(coding: Coding, body: &[u8]) -> io::Result<Option<Compres
             encoder.write_all(body)?;
             encoder.finish()?;
         }
-        Coding::Br => {
+        Coding::Brotli => {
             let mut encoder = brotli::CompressorWriter::new(&mut out, 4096, 6, 22);
             encoder.write_all(body)?;
             encoder.flush()?;

@@ -8,7 +8,7 @@ use super::Moment;
 use super::respond::Representation;
 use super::watched::Sight;
 use crate::clock::Clock;
-use crate::config::Coding;
+use ringway_http::negotiate::Coding;
 use ringway_runtime::{File, Metadata};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -3,13 +3,13 @@
 //! Everything here waits for the file system without holding up the worker. What it finds is an
 //! [`Entry`], which the cache keeps where there is one.
 
-use super::codings::compress;
+use super::codings::{compress, extension};
 use super::entry::{Candidate, Content, Entry, Variant};
 use super::respond::Representation;
 use super::watched::{Outlook, Sight};
 use super::{Kept, Root, media};
-use crate::config::Coding;
 use ringway_http::StatusCode;
+use ringway_http::negotiate::Coding;
 use ringway_runtime::{Directory, File, FileKind, Metadata, Symlinks, spawn_blocking};
 use rustix::io::Errno;
 use std::io;
@@ -204,8 +204,8 @@ impl Root {
         source: &Metadata,
     ) -> io::Result<Vec<(Coding, Metadata)>> {
         let mut siblings = Vec::new();
-        for coding in &self.config.precompressed {
-            let name = [name, coding.extension()].concat();
+        for coding in self.config.precompressed.iter().copied().map(Coding::from) {
+            let name = [name, extension(coding)].concat();
             let file = match self.open(look, &name).await {
                 Ok(file) => file,
                 Err(error) if status_of(&error) == StatusCode::SERVICE_UNAVAILABLE => {
@@ -222,8 +222,8 @@ impl Root {
             }
             if time(&metadata) < time(source) {
                 self.tell_outdated(name);
-            } else if siblings.iter().all(|(known, _)| known != coding) {
-                siblings.push((*coding, metadata));
+            } else if siblings.iter().all(|(known, _)| *known != coding) {
+                siblings.push((coding, metadata));
             }
         }
         Ok(siblings)
@@ -265,37 +265,36 @@ impl Root {
             && sizes.contains(&source.bytes)
             && media::matches(content_type, &self.config.compress_types)
         {
-            for coding in &self.config.compress {
-                if candidates.iter().all(|known| known.coding != *coding) {
-                    candidates.push(Candidate::new(*coding, None));
+            for coding in self.config.compress.iter().copied().map(Coding::from) {
+                if candidates.iter().all(|known| known.coding != coding) {
+                    candidates.push(Candidate::new(coding, None));
                 }
             }
         }
         candidates
     }
 
-    /// Opens or makes a file's representation in a coding.
+    /// Opens or makes a file's representation in a coding; nothing when it isn't to be had.
+    ///
+    /// # Errors
+    /// Something has run short, or changed meanwhile: the next may try again.
     pub(super) async fn bring_in(
         &self,
         entry: &Rc<Entry>,
         candidate: &Candidate,
         path: &[u8],
-    ) -> Option<Rc<Variant>> {
+    ) -> io::Result<Option<Rc<Variant>>> {
         let underway = candidate.begin();
         let brought = match &candidate.sibling {
             Some(sibling) => self.open_sibling(entry, candidate.coding, sibling).await,
             None => self.compress(entry, candidate.coding).await,
         };
-        let Ok(brought) = brought else {
-            // Short of something, for now: the next may try again.
-            return None;
-        };
-        let variant = brought.map(Rc::new);
+        let variant = brought?.map(Rc::new);
         underway.end(variant.clone());
         if let Some(kept) = &self.kept {
             kept.files.borrow_mut().recount(path, entry);
         }
-        variant
+        Ok(variant)
     }
 
     async fn open_sibling(
@@ -304,7 +303,7 @@ impl Root {
         coding: Coding,
         sibling: &Metadata,
     ) -> io::Result<Option<Variant>> {
-        let name = [entry.name(), coding.extension()].concat();
+        let name = [entry.name(), extension(coding)].concat();
         let mut look = self.look(&name);
         let file = self.open(&mut look, &name).await?;
         let metadata = file.metadata()?;

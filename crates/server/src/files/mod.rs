@@ -285,14 +285,20 @@ impl Root {
             Choice::Nothing => return self.not_acceptable(frame, Moment::present(clock)),
             Choice::Coded(candidate, or_identity) => {
                 let coded = match candidate.readiness() {
-                    Readiness::Ready(variant) => Some(variant),
-                    Readiness::Identity if or_identity => None,
+                    Readiness::Ready(variant) => Ok(Some(variant)),
+                    Readiness::Identity if or_identity => Ok(None),
                     _ => self.bring_in(entry, candidate, path).await,
                 };
-                if coded.is_none() && !or_identity {
-                    return self.not_acceptable(frame, Moment::present(clock));
+                match coded {
+                    Ok(None) if !or_identity => {
+                        return self.not_acceptable(frame, Moment::present(clock));
+                    }
+                    Err(_) if !or_identity => {
+                        let status = StatusCode::SERVICE_UNAVAILABLE;
+                        return self.brief(status, frame, Moment::present(clock));
+                    }
+                    coded => coded.unwrap_or_default(),
                 }
-                coded
             }
         };
         let variant = coded.as_deref().unwrap_or(entry.identity());

@@ -6,11 +6,11 @@ use super::entry::{Content, Variant, Whole};
 use super::headers::FileHeaders;
 use crate::answer::{Answer, FilePart, Frame, SERVER, begin};
 use crate::clock::Clock;
-use crate::config::Coding;
 use ringway_http::StatusCode;
 use ringway_http::condition::{EntityTag, Validators, Verdict, range_applies};
 use ringway_http::date::HttpDate;
 use ringway_http::head::{RequestHead, Version};
+use ringway_http::negotiate::Coding;
 use ringway_http::range::{ByteRange, RangeAnswer, resolve};
 use ringway_http::response::{ResponseHead, name};
 use ringway_runtime::{Chunk, Metadata, Outgoing};
@@ -55,7 +55,7 @@ impl Representation {
         Representation {
             content_type: self.content_type.clone(),
             coding: Some(coding),
-            etag: format!("{}-{}\"", tag.trim_end_matches('"'), coding.token()),
+            etag: format!("{}{}\"", tag.trim_end_matches('"'), coding.tag_suffix()),
             last_modified: self.last_modified,
             bytes: sibling.bytes,
             headers: self.headers.clone(),
@@ -69,7 +69,7 @@ impl Representation {
         Representation {
             content_type: self.content_type.clone(),
             coding: Some(coding),
-            etag: format!("{tag}-{}.{:x}\"", coding.token(), made.hash),
+            etag: format!("{tag}-{:x}{}\"", made.hash, coding.tag_suffix()),
             last_modified: self.last_modified,
             bytes: made.body.len() as u64,
             headers: self.headers.clone(),
