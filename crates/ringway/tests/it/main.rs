@@ -20,6 +20,7 @@ mod host;
 mod lifecycle;
 mod log_formats;
 mod malformed;
+mod paths;
 mod requests;
 mod site;
 mod slowness;

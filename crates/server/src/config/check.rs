@@ -14,6 +14,8 @@ use super::value::{self, Address};
 use super::{AccessLog, Config, Listener, Log};
 use crate::files::freshness::Rule;
 use crate::files::headers::{FieldRule, is_origin, is_token};
+use crate::files::pages::PageRule;
+use crate::files::paths::{Candidate, TRIED_COUNT};
 use crate::limits::Limits;
 use crate::log::Format;
 
@@ -215,6 +217,7 @@ fn read_roots(document: &mut Document<'_>, base: &Path, complete: bool) -> Vec<R
             let problem = Problem::new(place, format!("{:?} isn't a charset", root.charset));
             section.report(problem.hint("such as \"utf-8\", or \"\" for none"));
         }
+        check_paths(&mut section, &root);
         check_headers(&mut section, &root);
         roots.push(root);
     }
@@ -224,6 +227,38 @@ fn read_roots(document: &mut Document<'_>, base: &Path, complete: bool) -> Vec<R
         document.problems.push(problem.hint(hint));
     }
     roots
+}
+
+fn check_paths(section: &mut Section<'_>, root: &Root) {
+    check_lines(section, "try_files", &root.try_files, |text| {
+        Candidate::parse(text).map(drop)
+    });
+    check_lines(section, "error_pages", &root.error_pages, |line| {
+        PageRule::parse(line).map(drop)
+    });
+    let is_end = |text: &String| text.starts_with('=');
+    if let Some((_, others)) = root.try_files.split_last()
+        && others.iter().any(is_end)
+    {
+        let message = "a status ends the list, but something follows";
+        report_written(section, "try_files", message, "put it last");
+    }
+    for (name, count) in [
+        ("try_files", root.try_files.len()),
+        ("index", root.index.len()),
+    ] {
+        if count > TRIED_COUNT {
+            let message = format!("{count} names would be tried for one request");
+            let hint = format!("at most {TRIED_COUNT}");
+            report_written(section, name, &message, &hint);
+        }
+    }
+    for (name, is_on) in [("clean_urls", root.clean_urls), ("spa", root.spa)] {
+        if is_on && !root.try_files.is_empty() {
+            let message = format!("{name} and try_files both say what is tried");
+            report_written(section, name, &message, "leave one of them out");
+        }
+    }
 }
 
 fn check_headers(section: &mut Section<'_>, root: &Root) {

@@ -226,6 +226,33 @@ settings! {
         show_dotfiles: bool = Switch, Is("false"), Shown("show-dotfiles");
         /// The charset that text types are sent with; empty for none.
         charset: String = Text { min_length: 0, example: "utf-8" }, Is("utf-8"), None;
+        /// What is tried for a request, in order, until something is there: `"{path}"` is what it
+        /// asks for (a file, or a directory with its index), `"{path}.html"` the same with an
+        /// ending, `"/index.html"` that file for every request. `"=404"` ends the list with that
+        /// status, which is also what holds without it.
+        try_files: Vec<String> =
+            List { of: &Text { min_length: 1, example: "{path}" }, min_count: 0 },
+            Means("`[\"{path}\"]`"), Shown("try-file");
+        /// Whether pages are known without their `.html`: `/about` is the file `about.html`, and
+        /// whoever asks for `/about.html` or `/about/` is sent there. So is `/docs/index.html` to
+        /// `/docs/`.
+        ///
+        /// A file that is called `about` goes before, and a directory of that name comes after.
+        clean_urls: bool = Switch, Is("false"), Shown("clean-urls");
+        /// Whether the site is one page that makes the others itself: a path that isn't there is
+        /// answered with the index file of the root and status 200.
+        ///
+        /// Only to who takes HTML, and for names without an extension. A script or a picture
+        /// that isn't there stays missing: a page in its place would hide the mistake.
+        spa: bool = Switch, Is("false"), Shown("spa");
+        /// Pages for errors, as `"STATUS PATH"`: `"404 /404.html"`, `"5xx /error.html"`. The first
+        /// for a status counts, and what isn't there is left out. They are sent with the status
+        /// of the error and kept by nobody. `[]` for none.
+        ///
+        /// What can't be understood as a request is answered before any page is looked for.
+        error_pages: Vec<String> =
+            List { of: &Text { min_length: 1, example: "404 /404.html" }, min_count: 0 },
+            Is("404 /404.html"), None;
         /// Headers of every answer: `"X-Robots-Tag: noindex"`. With a pattern before it, one of
         /// the answers with files that match: `"/downloads/** Content-Disposition: attachment"`.
         ///

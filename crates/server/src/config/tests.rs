@@ -192,7 +192,9 @@ fn extreme(key: &Key, end: fn(u64, u64) -> u64) -> String {
             format!("\"{millis}ms\"")
         }
         Kind::Choice(choices) => format!("{:?}", choices.last().unwrap().0),
-        Kind::Switch if key.name == "ipv6_only" => "false".to_owned(),
+        Kind::Switch if ["ipv6_only", "clean_urls", "spa"].contains(&key.name) => {
+            "false".to_owned()
+        }
         Kind::Switch => "true".to_owned(),
         Kind::Address => panic!("only lists of addresses"),
         Kind::Text { .. } | Kind::Line { .. } | Kind::Format | Kind::List { .. } => {
@@ -1247,6 +1249,47 @@ fn headers_that_cannot_be_sent() {
             = "*" alone allows all of them
     "#]],
     );
+}
+
+#[test]
+fn paths_that_cannot_be_tried() {
+    check_added(
+        "try_files = [\"{path}\", \"=404\", \"../x\"]\nerror_pages = [\"404 404.html\"]\n",
+        expect![[r#"
+            site.toml:3:13: a status ends the list, but something follows
+              3 | try_files = ["{path}", "=404", "../x"]
+                |             ^^^^^^^^^^^^^^^^^^^^^^^^^^
+                = put it last
+            site.toml:3:32: "../x" is nothing that can be tried
+              3 | try_files = ["{path}", "=404", "../x"]
+                |                                ^^^^^^
+                = such as "{path}", "{path}.html", "/index.html" or "=404"
+            site.toml:4:16: "404.html" isn't the path of a file
+              4 | error_pages = ["404 404.html"]
+                |                ^^^^^^^^^^^^^^
+                = such as "404 /404.html" or "5xx /error.html"
+        "#]],
+    );
+    check_added(
+        "spa = true\nclean_urls = true\ntry_files = \"{path}\"\n",
+        expect![[r#"
+            site.toml:3:7: spa and try_files both say what is tried
+              3 | spa = true
+                |       ^^^^
+                = leave one of them out
+            site.toml:4:14: clean_urls and try_files both say what is tried
+              4 | clean_urls = true
+                |              ^^^^
+                = leave one of them out
+        "#]],
+    );
+    let index: Vec<String> = (0..9).map(|number| format!("\"{number}.html\"")).collect();
+    check_added(&format!("index = [{}]\n", index.join(", ")), expect![[r#"
+        site.toml:3:9: 9 names would be tried for one request
+          3 | index = ["0.html", "1.html", "2.html", "3.html", "4.html", "5.html", "6.html", "7.html", "8.html
+            |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+            = at most 8
+    "#]]);
 }
 
 /// The second value of one flag is checked as the first is; a line has commas of its own.

@@ -37,9 +37,9 @@ struct Look {
 }
 
 impl Root {
-    /// Looks at what is behind `path`, which begins with a slash.
-    pub(super) async fn find(&self, path: &[u8]) -> io::Result<Found> {
-        let found = self.find_once(path).await;
+    /// Looks at what is behind `path`, which begins with a slash, and keeps it as `key`.
+    pub(super) async fn find_as(&self, key: &[u8], path: &[u8]) -> io::Result<Found> {
+        let found = self.find_once(key, path).await;
         let has_run_short = |error: &io::Error| {
             matches!(
                 Errno::from_io_error(error),
@@ -49,16 +49,16 @@ impl Root {
         match found {
             Err(error) if has_run_short(&error) => {
                 self.release_descriptors();
-                self.find_once(path).await
+                self.find_once(key, path).await
             }
             found => found,
         }
     }
 
-    async fn find_once(&self, path: &[u8]) -> io::Result<Found> {
+    async fn find_once(&self, key: &[u8], path: &[u8]) -> io::Result<Found> {
         let relative = path.strip_prefix(b"/").unwrap_or(path);
         let mut look = self.look(relative);
-        let found = self.find_with(&mut look, path, relative).await;
+        let found = self.find_with(&mut look, key, relative).await;
         if let Err(error) = &found
             && status_of(error) == StatusCode::NOT_FOUND
             && let Some(kept) = self.kept_since(&look)
@@ -72,16 +72,16 @@ impl Root {
         found
     }
 
-    async fn find_with(&self, look: &mut Look, path: &[u8], relative: &[u8]) -> io::Result<Found> {
-        if !path.ends_with(b"/") {
+    async fn find_with(&self, look: &mut Look, key: &[u8], relative: &[u8]) -> io::Result<Found> {
+        if !relative.is_empty() && !relative.ends_with(b"/") {
             let file = self.open(look, relative).await?;
-            return self.take(look, path, relative, file).await;
+            return self.take(look, key, relative, file).await;
         }
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for index in &self.config.index {
             let name = [relative, index.as_bytes()].concat();
             match self.open(look, &name).await {
-                Ok(file) => match self.take(look, path, &name, file).await? {
+                Ok(file) => match self.take(look, key, &name, file).await? {
                     Found::Directory => {}
                     found => return Ok(found),
                 },
@@ -127,7 +127,7 @@ impl Root {
     async fn take(
         &self,
         look: &mut Look,
-        path: &[u8],
+        key: &[u8],
         name: &[u8],
         file: File,
     ) -> io::Result<Found> {
@@ -141,12 +141,12 @@ impl Root {
         let fresh_until = self.fresh_until(look);
         if let Some(kept) = self.kept_since(look) {
             let mut files = kept.files.borrow_mut();
-            if let Some(entry) = files.get(path)
+            if let Some(entry) = files.get(key)
                 && entry.revalidate(&metadata, &siblings, fresh_until, look.sight.clone())
             {
                 return Ok(Found::File(Rc::clone(entry)));
             }
-            files.remove(path);
+            files.remove(key);
         }
         let content_type = media::content_type(name, &self.config.charset);
         let candidates = self.candidates(siblings, &metadata, &content_type);
@@ -160,7 +160,7 @@ impl Root {
         let entry = Entry::new(identity, name, metadata, candidates, fresh_until, sight);
         let entry = Rc::new(entry);
         if let Some(kept) = self.kept_since(look).filter(|_| is_kept) {
-            kept.files.borrow_mut().insert(path, Rc::clone(&entry));
+            kept.files.borrow_mut().insert(key, Rc::clone(&entry));
         }
         Ok(Found::File(entry))
     }

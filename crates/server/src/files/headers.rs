@@ -316,6 +316,18 @@ impl FileHeaders {
         self.root.add(head, frame, &self.own)
     }
 
+    /// Adds what the file says where it stands for an error, which nobody is to keep.
+    pub(super) fn add_uncached<'o>(
+        &self,
+        head: ResponseHead<'o>,
+        frame: Frame,
+    ) -> ResponseHead<'o> {
+        let head = self
+            .add(head, frame)
+            .header(name::CACHE_CONTROL, b"no-store");
+        add_vary(head, &self.root.vary(""))
+    }
+
     /// Adds what tells caches how to keep the file.
     pub(super) fn add_caching<'o>(&self, head: ResponseHead<'o>) -> ResponseHead<'o> {
         let head = match &self.cache_control {

@@ -7,6 +7,7 @@
 //! [`codings`] chooses between a file's representations, [`watched`] says how long what is known
 //! holds.
 
+mod accept;
 mod cache;
 mod codings;
 mod entry;
@@ -15,21 +16,24 @@ pub(crate) mod freshness;
 mod glob;
 pub(crate) mod headers;
 mod media;
+pub(crate) mod pages;
+pub(crate) mod paths;
 mod respond;
 mod watched;
 
-use crate::answer::{self, Answer, Frame};
+use crate::answer::{Answer, Frame};
 use crate::clock::Clock;
 use crate::config;
 pub(crate) use cache::CacheLimits;
 use cache::{Absent, Cache};
 use codings::{Choice, Jobs};
 use entry::{Entry, Readiness, Variant};
-use find::{Found, status_of};
+use find::status_of;
 use headers::Headers;
+use pages::PageRule;
+use paths::{Outcome, Paths};
 use ringway_http::StatusCode;
 use ringway_http::head::{HeadLimits, HeadScan, Method, RequestHead, parse_head};
-use ringway_http::response::name;
 use ringway_http::target::{Path, Target, encode_path};
 use ringway_runtime::{Directory, Symlinks};
 use std::cell::{Cell, RefCell};
@@ -50,6 +54,8 @@ pub(crate) struct Root {
     kept: Option<Kept>,
     outlook: Option<Rc<Outlook>>,
     headers: Rc<Headers>,
+    paths: Paths,
+    pages: Vec<PageRule>,
     limits: FileLimits,
     shared: Arc<Shared>,
 }
@@ -124,6 +130,8 @@ pub(crate) struct Lookup {
     head: Box<[u8]>,
     /// Decoded and normalised, with a leading slash.
     path: Box<[u8]>,
+    /// Nothing is to be looked up but the page that says this.
+    refused: Option<StatusCode>,
     pub(crate) frame: Frame,
 }
 
@@ -152,6 +160,8 @@ impl Root {
             }),
             outlook: watches.map(|watches| Rc::new(Outlook::new(Arc::clone(watches), index))),
             headers: Rc::new(Headers::new(&config)),
+            paths: Paths::new(&config),
+            pages: pages::read(&config),
             config,
             directory: RefCell::new(directory),
             replaced: Cell::new(0),
@@ -190,7 +200,7 @@ impl Root {
             origin: self.headers.origin_of(head),
             ..Frame::of(head, keep_alive)
         };
-        let refused = |status| First::Answer(self.brief(status, frame, moment));
+        let refused = |status| self.refuse_now(status, raw, frame, moment);
         match head.method {
             Method::Get | Method::Head => {}
             Method::Options => return First::Answer(self.options(head, frame, moment)),
@@ -219,13 +229,14 @@ impl Root {
             {
                 return first;
             }
-            if kept.absent.borrow().contains(path, moment.now) {
+            if self.paths.is_plain() && kept.absent.borrow().contains(path, moment.now) {
                 return refused(StatusCode::NOT_FOUND);
             }
         }
         First::Lookup(Box::new(Lookup {
             head: raw.into(),
             path: path.into(),
+            refused: None,
             frame,
         }))
     }
@@ -238,34 +249,36 @@ impl Root {
 
     /// Answers a request whose file has to be looked at.
     pub(crate) async fn look_up(&self, lookup: &Lookup, clock: &Clock) -> Answer {
-        let found = self.find(&lookup.path).await;
         let frame = lookup.frame;
+        if let Some(status) = lookup.refused {
+            return self.refuse(status, frame, clock).await;
+        }
         let mut scan = HeadScan::default();
         let Ok(Some((head, _))) = parse_head(&lookup.head, &mut scan, &self.limits.head) else {
             // The same bytes were accepted before.
             let status = StatusCode::INTERNAL_SERVER_ERROR;
             return self.brief(status, frame, Moment::present(clock));
         };
-        match found {
-            Ok(Found::File(entry)) => {
-                self.answer_file(&entry, &lookup.path, &head, frame, clock)
-                    .await
+        match self.resolve(&lookup.path, &head).await {
+            Ok(Outcome::File(entry, key)) => {
+                self.answer_file(&entry, &key, &head, frame, clock).await
             }
-            Ok(Found::Directory) => {
-                let location = self.with_slash(&head, &lookup.path);
+            Ok(Outcome::Moved(path)) => {
+                let location = location(&head, &path);
                 self.redirect(&location, frame, Moment::present(clock))
             }
+            Ok(Outcome::Refused(status)) => self.refuse(status, frame, clock).await,
             Err(error) => {
-                let moment = Moment::present(clock);
                 let status = status_of(&error);
                 // Short of descriptors or threads: what was right a moment ago is better than
                 // nothing.
                 if status == StatusCode::SERVICE_UNAVAILABLE
                     && let Some(entry) = self.cached(&lookup.path)
                 {
+                    let moment = Moment::present(clock);
                     return respond::answer(entry.identity(), &head, frame, moment);
                 }
-                self.brief(status, frame, moment)
+                self.refuse(status, frame, clock).await
             }
         }
     }
@@ -310,20 +323,6 @@ impl Root {
         files.get(path).map(Rc::clone)
     }
 
-    /// The same path with a slash at its end, and the query as it was.
-    fn with_slash(&self, head: &RequestHead<'_>, path: &[u8]) -> Vec<u8> {
-        let mut location = Vec::with_capacity(head.target.len() + 1);
-        encode_path(path, &mut location);
-        location.push(b'/');
-        if let Ok(Target::Resource(resource)) = Target::parse(head.method, head.target)
-            && let Some(query) = resource.query
-        {
-            location.push(b'?');
-            location.extend_from_slice(query);
-        }
-        location
-    }
-
     /// Answers from what is kept; nothing when something has to be looked at first.
     #[inline]
     fn answer_from(
@@ -349,31 +348,18 @@ impl Root {
         }
     }
 
-    /// An answer of a few words.
-    fn brief(&self, status: StatusCode, frame: Frame, moment: Moment<'_>) -> Answer {
-        answer::brief_with(status, frame, moment.clock, moment.now, |head| {
-            self.headers.add_brief(head, frame)
-        })
-    }
-
-    fn redirect(&self, location: &[u8], frame: Frame, moment: Moment<'_>) -> Answer {
-        let status = StatusCode::MOVED_PERMANENTLY;
-        answer::brief_with(status, frame, moment.clock, moment.now, |head| {
-            let head = self.headers.add_brief(head, frame);
-            head.header(name::LOCATION, location)
-        })
-    }
-
-    fn options(&self, head: &RequestHead<'_>, frame: Frame, moment: Moment<'_>) -> Answer {
-        answer::options(frame, moment.clock, moment.now, |answer| {
-            let answer = self.headers.add_brief(answer, frame);
-            self.headers.add_preflight(answer, frame, head)
-        })
-    }
-
     /// RFC 9110 §15.5.7.
     fn not_acceptable(&self, frame: Frame, moment: Moment<'_>) -> Answer {
         self.brief(StatusCode::NOT_ACCEPTABLE, frame, moment)
+    }
+}
+
+impl First {
+    fn of(answer: Answer) -> First {
+        match answer.file {
+            None => First::Answer(answer),
+            Some(_) => First::Open(answer),
+        }
     }
 }
 
@@ -396,8 +382,18 @@ fn answer_with(
         return None;
     }
     let answer = respond::answer(variant, head, frame, moment);
-    Some(match answer.file {
-        None => First::Answer(answer),
-        Some(_) => First::Open(answer),
-    })
+    Some(First::of(answer))
+}
+
+/// What leads to a path, with the query as it was.
+fn location(head: &RequestHead<'_>, path: &[u8]) -> Vec<u8> {
+    let mut location = Vec::with_capacity(head.target.len() + 1);
+    encode_path(path, &mut location);
+    if let Ok(Target::Resource(resource)) = Target::parse(head.method, head.target)
+        && let Some(query) = resource.query
+    {
+        location.push(b'?');
+        location.extend_from_slice(query);
+    }
+    location
 }

@@ -4,7 +4,7 @@ use super::Moment;
 use super::codings::Compressed;
 use super::entry::{Content, Variant, Whole};
 use super::headers::FileHeaders;
-use crate::answer::{Answer, FilePart, Frame, SERVER, begin};
+use crate::answer::{Answer, FilePart, Frame, SERVER, begin, explain};
 use crate::clock::Clock;
 use ringway_http::StatusCode;
 use ringway_http::condition::{EntityTag, Validators, Verdict, range_applies};
@@ -14,6 +14,7 @@ use ringway_http::negotiate::Coding;
 use ringway_http::range::{ByteRange, RangeAnswer, resolve};
 use ringway_http::response::{ResponseHead, name};
 use ringway_runtime::{Chunk, Metadata, Outgoing};
+use std::ops::Range;
 use std::time::Instant;
 
 /// Room for any head of a file response.
@@ -242,22 +243,68 @@ fn special(variant: &Variant, head: &RequestHead<'_>, frame: Frame, moment: Mome
     let mut out = Vec::with_capacity(HEAD_BYTES);
     representation.emit(&mut out, status, range, frame, moment.clock, moment.now);
     let (offset, body_bytes) = extent(status, range, representation.bytes, frame);
+    with_body(
+        variant,
+        status,
+        out,
+        offset..offset + body_bytes,
+        frame,
+        moment,
+    )
+}
+
+/// A file in the place of what was asked for: its bytes and its type, with the status of the error
+/// and nothing that would make it a file that one could have.
+pub(super) fn page(
+    variant: &Variant,
+    status: StatusCode,
+    frame: Frame,
+    moment: Moment<'_>,
+) -> Answer {
+    let representation = &variant.representation;
+    let mut out = Vec::with_capacity(HEAD_BYTES);
+    let head = begin(&mut out, status, frame, moment.clock, moment.now);
+    representation
+        .headers
+        .add_uncached(explain(head, status), frame)
+        .header(name::CONTENT_TYPE, representation.content_type.as_bytes())
+        .content_length(representation.bytes)
+        .finish()
+        .expect("the values are media types, and checked when they were read");
+    let bytes = if frame.is_head {
+        0
+    } else {
+        representation.bytes
+    };
+    with_body(variant, status, out, 0..bytes, frame, moment)
+}
+
+/// An answer with those bytes of a representation behind its head.
+fn with_body(
+    variant: &Variant,
+    status: StatusCode,
+    head: Vec<u8>,
+    bytes: Range<u64>,
+    frame: Frame,
+    moment: Moment<'_>,
+) -> Answer {
+    let body_bytes = bytes.end - bytes.start;
     let mut file = None;
     let message = match &variant.content {
-        _ if body_bytes == 0 => out.into(),
+        _ if body_bytes == 0 => head.into(),
         Content::Memory(whole) => {
-            let first = whole.head_bytes + offset as u32;
+            let first = whole.head_bytes + bytes.start as u32;
             let part = first..first + body_bytes as u32;
-            Outgoing::gathered(out, Chunk::part(whole.response(moment), part))
+            Outgoing::gathered(head, Chunk::part(whole.response(moment), part))
         }
         Content::Open(open, metadata) => {
             file = Some(Box::new(FilePart {
                 file: open.clone(),
-                offset,
+                offset: bytes.start,
                 bytes: body_bytes,
                 metadata: *metadata,
             }));
-            out.into()
+            head.into()
         }
     };
     Answer {
