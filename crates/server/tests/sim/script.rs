@@ -114,6 +114,7 @@ pub(crate) fn write(site: &Site, conditions: Conditions, random: &mut Random) ->
             asks_to_continue: last.asks_to_continue && part == Part::Body,
             is_head: last.is_head && part == Part::Body,
             is_cut: matches!(ending, Ending::ClosedIn(_)),
+            may_fail: last.asks_to_continue && part == Part::Body,
             ..Expected::last(408)
         };
         *last = refused;
