@@ -256,10 +256,10 @@ settings! {
         /// Headers of every answer: `"X-Robots-Tag: noindex"`. With a pattern before it, one of
         /// the answers with files that match: `"/downloads/** Content-Disposition: attachment"`.
         ///
-        /// In a pattern `*` and `?` stand for anything within a name and `**` for anything at
-        /// all; one without a slash is for the file's name wherever it is, and one with a slash
-        /// for the path from the root. What the server says itself (framing, validators, media
-        /// types) can't be set.
+        /// In a pattern `*` and `?` stand for anything within a name, and `**` between slashes for
+        /// any number of folders; one without a slash is for the file's name wherever it is, and
+        /// one with a slash for the path from the root. What the server says itself (framing,
+        /// validators, media types) can't be set.
         headers: Vec<String> = List { of: &Line { example: "X-Robots-Tag: noindex" }, min_count: 0 },
             Means("none"), Shown("header");
         /// What caches may do with files, as `"PATTERN DIRECTIVES"`: `"/images/** max-age=86400"`.

@@ -1284,12 +1284,15 @@ fn paths_that_cannot_be_tried() {
         "#]],
     );
     let index: Vec<String> = (0..9).map(|number| format!("\"{number}.html\"")).collect();
-    check_added(&format!("index = [{}]\n", index.join(", ")), expect![[r#"
+    check_added(
+        &format!("index = [{}]\n", index.join(", ")),
+        expect![[r#"
         site.toml:3:9: 9 names would be tried for one request
           3 | index = ["0.html", "1.html", "2.html", "3.html", "4.html", "5.html", "6.html", "7.html", "8.html
             |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
             = at most 8
-    "#]]);
+    "#]],
+    );
 }
 
 /// The second value of one flag is checked as the first is; a line has commas of its own.

@@ -6,9 +6,9 @@
 //! on nothing but which of them asks: a [`Frame`] carries that as a number.
 
 use super::freshness::{Rule, cache_control};
-use super::glob::Glob;
 use crate::answer::Frame;
 use crate::config;
+use ringway_http::glob::Glob;
 use ringway_http::head::RequestHead;
 use ringway_http::header_name;
 use ringway_http::response::{HeaderName, ResponseHead, name};
@@ -57,6 +57,8 @@ const RESERVED: [&str; 20] = [
     "WWW-Authenticate",
 ];
 
+const EXAMPLE: &str = "such as \"X-Robots-Tag: noindex\"";
+
 /// The longest `Access-Control-Request-Headers` that is answered; browsers name a handful.
 const REQUESTED_BYTES: usize = 1024;
 
@@ -83,7 +85,11 @@ impl FieldRule {
         // What looks like no header's name.
         let is_pattern = |first: &str| !first.contains(':') && first.contains(['/', '*', '?', '.']);
         let (glob, line) = match line.split_once(' ') {
-            Some((first, rest)) if is_pattern(first) => (Some(Glob::new(first)), rest.trim()),
+            Some((first, rest)) if is_pattern(first) => {
+                let glob = Glob::parse(first);
+                let glob = glob.map_err(|error| (format!("{first:?}: {error}"), EXAMPLE))?;
+                (Some(glob), rest.trim())
+            }
             _ => (None, line),
         };
         Field::parse(line).map(|field| FieldRule { glob, field })
@@ -92,7 +98,6 @@ impl FieldRule {
 
 impl Field {
     fn parse(line: &str) -> Result<Field, (String, &'static str)> {
-        const EXAMPLE: &str = "such as \"X-Robots-Tag: noindex\"";
         let Some((name, value)) = line.split_once(':') else {
             return Err((format!("{line:?} isn't a header"), EXAMPLE));
         };
@@ -417,7 +422,7 @@ mod tests {
             );
         }
         let rule = parse("/a/*.b X-A: b c").unwrap();
-        assert_eq!(rule.glob, Some(Glob::new("/a/*.b")));
+        assert_eq!(rule.glob, Some(Glob::parse("/a/*.b").unwrap()));
         assert_eq!(rule.field, field("X-A", "b c"));
     }
 
@@ -436,6 +441,7 @@ mod tests {
             "X-A: \0",
             "X-A\r\nX-B: c",
             "*.js X-A",
+            "a** X-A: b",
             "Transfer-Encoding: chunked",
             "content-length: 5",
             "CONNECTION: close",

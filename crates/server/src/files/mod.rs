@@ -7,13 +7,11 @@
 //! [`codings`] chooses between a file's representations, [`watched`] says how long what is known
 //! holds.
 
-mod accept;
 mod cache;
 mod codings;
 mod entry;
 mod find;
 pub(crate) mod freshness;
-mod glob;
 pub(crate) mod headers;
 mod media;
 pub(crate) mod pages;

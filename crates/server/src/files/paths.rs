@@ -3,12 +3,13 @@
 //! These are names only: each is opened beneath the root, or isn't there. There are at most
 //! [`TRIED_COUNT`] of them, whatever is asked for.
 
+use super::Root;
 use super::entry::Entry;
 use super::find::{Found, status_of};
-use super::{Root, accept};
 use crate::config;
 use ringway_http::StatusCode;
 use ringway_http::head::RequestHead;
+use ringway_http::negotiate::media_type;
 use ringway_http::target::Path;
 use ringway_runtime::FileKind;
 use std::borrow::Cow;
@@ -251,7 +252,7 @@ impl Root {
 /// and is better told that it isn't there than given a page; and so is who asks for data.
 fn is_navigation(path: &[u8], head: &RequestHead<'_>) -> bool {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    !name.contains(&b'.') && accept::weight(head, "text", "html") > 0
+    !name.contains(&b'.') && media_type(head.header("accept"), ["text/html"]).is_some()
 }
 
 #[cfg(test)]
