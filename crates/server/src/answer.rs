@@ -44,6 +44,16 @@ pub(crate) struct FilePart {
     /// What the file was when it was looked at last, first when the head was written: another
     /// content under the same promise is never sent to its end.
     pub(crate) metadata: ringway_runtime::Metadata,
+    /// What follows, where several parts were asked for.
+    pub(crate) more: Vec<Segment>,
+}
+
+/// Bytes, and then a range of the file, which may be empty.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) before: Vec<u8>,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
 }
 
 /// How the response has to be framed: what the request and the moment decide.

@@ -393,7 +393,7 @@ impl Connection {
         let (status, planned) = (answer.status, answer.body_bytes);
         let sent = match answer.file {
             None => self.send(answer.message).await.map(|()| planned),
-            Some(part) => self.stream_file(answer.message, *part).await,
+            Some(part) => self.stream(answer.message, *part).await.map(|()| planned),
         };
         let body_bytes = sent.unwrap_or_default();
         worker.stats.count_answer(status.as_u16(), body_bytes);

@@ -161,6 +161,13 @@ settings! {
         /// (`fs.inotify.max_user_watches`). Beyond it, files are looked at each
         /// `revalidate_interval`.
         watches: usize = Integer { min: 0, max: 1_048_576 }, Is("1024"), Shown("watches");
+        /// Ranges in one request. Beyond it the whole file is sent, as RFC 9110 allows; 0 offers no
+        /// ranges, 1 no several at once.
+        ///
+        /// Readers of documents ask for a dozen at once, and downloaders of differences for some
+        /// dozens. Overlapping ones are joined, so that an answer is never more than the file and
+        /// some lines for each.
+        ranges: usize = Integer { min: 0, max: 10_000 }, Is("64"), Shown("ranges");
         /// The largest file that is compressed when it is asked for.
         ///
         /// Scripts and style sheets are below it. Whoever asks first waits for it, some tens of

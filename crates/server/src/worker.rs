@@ -329,6 +329,7 @@ impl Worker {
             },
             cache_file_bytes: limits.cache_file_bytes,
             absent_entries: share(limits.cache_absent_entries),
+            ranges: limits.ranges,
             compress_file_bytes: limits.compress_file_bytes,
             compress_jobs: limits.compress_jobs,
         };

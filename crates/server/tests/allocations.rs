@@ -132,13 +132,29 @@ fn receive_answer(stream: &mut TcpStream, request: &str, status: &str) {
             continue;
         };
         let has_content = status == "200" && request.starts_with("GET");
-        let expected = end + 4 + if has_content { 1024 } else { 0 };
+        let length = if has_content {
+            content_length(&answer[..end])
+        } else {
+            0
+        };
+        let expected = end + 4 + length;
         assert!(answer.len() <= expected, "more than one answer");
         if answer.len() == expected {
+            let is_coded = answer
+                .windows(16)
+                .any(|window| window == b"Content-Encoding");
+            assert_eq!(is_coded, request.contains("Accept-Encoding"));
             let line = format!("HTTP/1.1 {status} ");
             return assert!(answer.starts_with(line.as_bytes()), "not {status}");
         }
     }
+}
+
+fn content_length(head: &[u8]) -> usize {
+    let head = std::str::from_utf8(head).unwrap();
+    let mut lines = head.split("\r\n");
+    let length = lines.find_map(|line| line.strip_prefix("Content-Length: "));
+    length.unwrap().parse().unwrap()
 }
 
 /// Says that a test does not run here, on standard error and in the log where there is one.
@@ -174,6 +190,11 @@ const GET: (&str, &str) = (
     "200",
 );
 const HEAD: (&str, &str) = ("HEAD /file.txt HTTP/1.1\r\nHost: localhost\r\n\r\n", "200");
+/// As browsers send it: the file is compressed once, and kept.
+const CODED: (&str, &str) = (
+    "GET /file.txt HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n\r\n",
+    "200",
+);
 const NOT_MODIFIED: (&str, &str) = (
     "GET /file.txt HTTP/1.1\r\nHost: localhost\r\nIf-None-Match: *\r\n\r\n",
     "304",
@@ -205,6 +226,26 @@ fn a_cached_file_s_head_costs_nothing_on_epoll() {
         "a_cached_file_s_head_costs_nothing_on_epoll",
         Io::Epoll,
         HEAD,
+        0,
+    );
+}
+
+#[test]
+fn a_cached_file_in_a_coding_costs_nothing_on_uring() {
+    check(
+        "a_cached_file_in_a_coding_costs_nothing_on_uring",
+        Io::Uring,
+        CODED,
+        0,
+    );
+}
+
+#[test]
+fn a_cached_file_in_a_coding_costs_nothing_on_epoll() {
+    check(
+        "a_cached_file_in_a_coding_costs_nothing_on_epoll",
+        Io::Epoll,
+        CODED,
         0,
     );
 }

@@ -21,6 +21,7 @@ mod lifecycle;
 mod log_formats;
 mod malformed;
 mod paths;
+mod ranges;
 mod requests;
 mod site;
 mod slowness;

@@ -2,7 +2,7 @@
 //! for as long as the client takes them.
 
 use super::{Connection, End};
-use crate::answer::FilePart;
+use crate::answer::{FilePart, Segment};
 use ringway_runtime::{Metadata, Outgoing};
 use std::cmp::Ordering;
 use std::future::poll_fn;
@@ -98,12 +98,35 @@ impl Connection {
         }
     }
 
+    /// Sends a head and then a part of a file, or several with what stands between them.
+    pub(super) async fn stream(&mut self, head: Outgoing, mut part: FilePart) -> Result<(), End> {
+        let more = std::mem::take(&mut part.more);
+        let (file, metadata) = (part.file.clone(), part.metadata);
+        self.stream_file(head, part).await?;
+        for Segment {
+            before,
+            offset,
+            bytes,
+        } in more
+        {
+            if bytes == 0 {
+                self.submit(before.into()).await?;
+                continue;
+            }
+            let part = FilePart {
+                file: file.clone(),
+                offset,
+                bytes,
+                metadata,
+                more: Vec::new(),
+            };
+            self.stream_file(before.into(), part).await?;
+        }
+        Ok(())
+    }
+
     /// Sends a head and then a file's bytes, inside the kernel. How many of them.
-    pub(super) async fn stream_file(
-        &mut self,
-        head: Outgoing,
-        mut part: FilePart,
-    ) -> Result<u64, End> {
+    async fn stream_file(&mut self, head: Outgoing, mut part: FilePart) -> Result<u64, End> {
         self.flush_gathered().await?;
         self.submit(head.with_more_following()).await?;
         self.flush().await?;

@@ -248,7 +248,7 @@ impl Absent {
 #[cfg(test)]
 mod tests {
     use super::super::Moment;
-    use super::super::entry::{Content, Variant};
+    use super::super::entry::{Source, Variant};
     use super::super::respond::Representation;
     use super::*;
     use crate::clock::Clock;
@@ -275,8 +275,12 @@ mod tests {
 
     fn entry(bytes: usize) -> Rc<Entry> {
         let metadata = metadata(bytes);
-        let representation =
-            Representation::new(&metadata, "text/plain".to_owned(), FileHeaders::default());
+        let representation = Representation::new(
+            &metadata,
+            "text/plain".to_owned(),
+            FileHeaders::default(),
+            1,
+        );
         let now = Instant::now();
         let identity = Variant::in_memory(representation, &vec![b'x'; bytes], now);
         let candidates = Vec::new();
@@ -335,7 +339,7 @@ mod tests {
     #[test]
     fn a_response_on_its_way_is_never_written_to() {
         let entry = entry(10);
-        let Content::Memory(whole) = &entry.identity().content else {
+        let Source::Memory(whole) = &entry.identity().source else {
             panic!("it is in memory");
         };
         let clock = Clock::new();

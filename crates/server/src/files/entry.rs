@@ -216,10 +216,10 @@ impl Drop for Underway<'_> {
 /// One representation of a file, and where its bytes are.
 pub(super) struct Variant {
     pub(super) representation: Representation,
-    pub(super) content: Content,
+    pub(super) source: Source,
 }
 
-pub(super) enum Content {
+pub(super) enum Source {
     Memory(Whole),
     /// Too large for memory: kept open, with what it was when it was opened.
     Open(File, Metadata),
@@ -232,7 +232,7 @@ impl Variant {
         let (response, head_bytes, date_at) = representation.whole(body, &clock, now);
         Variant {
             representation,
-            content: Content::Memory(Whole {
+            source: Source::Memory(Whole {
                 response: RefCell::new(response.into()),
                 head_bytes: head_bytes as u32,
                 date_at,
@@ -243,23 +243,23 @@ impl Variant {
 
     /// Whether the bytes are still those that the head would promise. What is in memory is.
     pub(super) fn is_intact(&self) -> bool {
-        match &self.content {
-            Content::Memory(_) => true,
-            Content::Open(file, metadata) => file.metadata().is_ok_and(|now| now == *metadata),
+        match &self.source {
+            Source::Memory(_) => true,
+            Source::Open(file, metadata) => file.metadata().is_ok_and(|now| now == *metadata),
         }
     }
 
     fn bytes(&self) -> u64 {
-        match &self.content {
-            Content::Memory(whole) => whole.response.borrow().len() as u64,
-            Content::Open(..) => 0,
+        match &self.source {
+            Source::Memory(whole) => whole.response.borrow().len() as u64,
+            Source::Open(..) => 0,
         }
     }
 
     fn descriptors(&self) -> usize {
-        match &self.content {
-            Content::Memory(_) => 0,
-            Content::Open(..) => 1,
+        match &self.source {
+            Source::Memory(_) => 0,
+            Source::Open(..) => 1,
         }
     }
 }

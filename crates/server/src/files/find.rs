@@ -4,7 +4,7 @@
 //! [`Entry`], which the cache keeps where there is one.
 
 use super::codings::{compress, extension};
-use super::entry::{Candidate, Content, Entry, Variant};
+use super::entry::{Candidate, Entry, Source, Variant};
 use super::respond::Representation;
 use super::watched::{Outlook, Sight};
 use super::{Kept, Root, media};
@@ -153,7 +153,8 @@ impl Root {
         let varies = !candidates.is_empty();
         let at = [b"/", name].concat();
         let headers = self.headers.of_file(&at, &content_type, varies);
-        let representation = Representation::new(&metadata, content_type, headers);
+        let representation =
+            Representation::new(&metadata, content_type, headers, self.limits.ranges);
         let identity = self.load(representation, file, metadata).await?;
         let is_kept = identity.is_intact();
         let sight = look.sight.clone();
@@ -191,7 +192,7 @@ impl Root {
         }
         Ok(Variant {
             representation,
-            content: Content::Open(file, metadata),
+            source: Source::Open(file, metadata),
         })
     }
 
@@ -327,9 +328,9 @@ impl Root {
             .enter(self.limits.compress_jobs)
             .ok_or_else(busy)?;
         let identity = entry.identity();
-        let body = match &identity.content {
-            Content::Memory(whole) => whole.body(),
-            Content::Open(file, metadata) => match read_whole(file, metadata).await? {
+        let body = match &identity.source {
+            Source::Memory(whole) => whole.body(),
+            Source::Open(file, metadata) => match read_whole(file, metadata).await? {
                 Some(body) => body,
                 None => {
                     entry.expire();

@@ -73,6 +73,7 @@ pub(crate) struct FileLimits {
     pub(crate) cache_file_bytes: u64,
     /// This worker's share.
     pub(crate) absent_entries: usize,
+    pub(crate) ranges: usize,
     pub(crate) compress_file_bytes: u64,
     /// Of the whole process.
     pub(crate) compress_jobs: usize,

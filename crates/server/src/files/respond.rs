@@ -2,19 +2,28 @@
 
 use super::Moment;
 use super::codings::Compressed;
-use super::entry::{Content, Variant, Whole};
+use super::entry::{Source, Variant, Whole};
 use super::headers::FileHeaders;
+<<<<<<< HEAD
 use crate::answer::{Answer, FilePart, Frame, SERVER, begin, explain};
+=======
+use crate::answer::{Answer, FilePart, Frame, SERVER, Segment, begin};
+>>>>>>> cf76761 (wip)
 use crate::clock::Clock;
 use ringway_http::StatusCode;
 use ringway_http::condition::{EntityTag, Validators, Verdict, range_applies};
 use ringway_http::date::HttpDate;
-use ringway_http::head::{RequestHead, Version};
+use ringway_http::head::{Method, RequestHead, Version};
+use ringway_http::multipart::{Boundary, Multipart};
 use ringway_http::negotiate::Coding;
 use ringway_http::range::{ByteRange, RangeAnswer, resolve};
 use ringway_http::response::{ResponseHead, name};
 use ringway_runtime::{Chunk, Metadata, Outgoing};
+<<<<<<< HEAD
 use std::ops::Range;
+=======
+use std::hash::{BuildHasher as _, Hasher as _};
+>>>>>>> cf76761 (wip)
 use std::time::Instant;
 
 /// Room for any head of a file response.
@@ -29,6 +38,8 @@ pub(super) struct Representation {
     last_modified: u64,
     bytes: u64,
     headers: FileHeaders,
+    /// How many ranges of it one answer may have.
+    ranges: usize,
 }
 
 impl Representation {
@@ -37,6 +48,7 @@ impl Representation {
         metadata: &Metadata,
         content_type: String,
         headers: FileHeaders,
+        ranges: usize,
     ) -> Representation {
         Representation {
             content_type,
@@ -46,6 +58,7 @@ impl Representation {
             last_modified: metadata.modified_seconds.max(0).unsigned_abs(),
             bytes: metadata.bytes,
             headers,
+            ranges,
         }
     }
 
@@ -60,6 +73,8 @@ impl Representation {
             last_modified: self.last_modified,
             bytes: sibling.bytes,
             headers: self.headers.clone(),
+            // Of several, clients would decode the multipart body itself.
+            ranges: self.ranges.min(1),
         }
     }
 
@@ -74,6 +89,8 @@ impl Representation {
             last_modified: self.last_modified,
             bytes: made.body.len() as u64,
             headers: self.headers.clone(),
+            // Of several, clients would decode the multipart body itself.
+            ranges: self.ranges.min(1),
         }
     }
 
@@ -114,90 +131,148 @@ impl Representation {
             origin: None,
         };
         let date_at = b"HTTP/1.1 200 OK\r\nServer: ".len() + SERVER.len() + b"\r\nDate: ".len();
-        self.emit(&mut out, StatusCode::OK, None, frame, clock, now);
+        self.emit(&mut out, &Content::Whole, frame, clock, now);
         let head_bytes = out.len();
         out.extend_from_slice(body);
         debug_assert_eq!(&out[date_at..date_at + 29], clock.date(now).as_bytes());
         (out, head_bytes, date_at)
     }
 
+    /// Writes the head, and for several parts what goes before the first.
     fn emit(
         &self,
         out: &mut Vec<u8>,
-        status: StatusCode,
-        range: Option<ByteRange>,
+        content: &Content<'_>,
         frame: Frame,
         clock: &Clock,
         now: Instant,
     ) {
         let date = clock.seconds(now);
-        let head = begin(out, status, frame, clock, now);
+        let head = begin(out, content.status(), frame, clock, now);
         let head = self.headers.add(head, frame);
-        let head = match status {
-            StatusCode::RANGE_NOT_SATISFIABLE => {
-                head.unsatisfied_range(self.bytes).content_length(0)
-            }
-            StatusCode::PRECONDITION_FAILED => head.content_length(0),
+        let head = match content {
+            Content::Unsatisfiable => head.unsatisfied_range(self.bytes).content_length(0),
+            Content::Failed => head.content_length(0),
             // RFC 9110 §15.4.5: what a 200 would say that helps the cache; no content, no length.
-            StatusCode::NOT_MODIFIED => self.describe(head, date),
-            _ => {
-                let length = range.map_or(self.bytes, ByteRange::len);
-                let head = self
-                    .describe(head, date)
-                    .header(name::ACCEPT_RANGES, b"bytes");
-                let head = head.header(name::CONTENT_TYPE, self.content_type.as_bytes());
-                let head = match self.coding {
-                    Some(coding) => head.header(name::CONTENT_ENCODING, coding.token().as_bytes()),
-                    None => head,
-                };
-                let head = head.content_length(length);
-                match range {
-                    Some(range) => head.content_range(range, self.bytes),
-                    None => head,
-                }
-            }
+            Content::NotModified => self.describe(head, date),
+            Content::Whole => self.present(head, date).content_length(self.bytes),
+            Content::Part(part) => self
+                .present(head, date)
+                .content_length(part.len())
+                .content_range(*part, self.bytes),
+            // RFC 9110 §15.3.7.2: the ranges are told with the parts alone.
+            Content::Parts(parts) => self
+                .describe(head, date)
+                .header(name::ACCEPT_RANGES, b"bytes")
+                .header(name::CONTENT_TYPE, &parts.multipart.content_type())
+                .content_length(parts.body_bytes),
         };
         head.finish()
             .expect("the values are numbers, dates, media types, and checked when they were read");
     }
 
+    /// What a 200 and a 206 say of the content.
+    fn present<'o>(&self, head: ResponseHead<'o>, date: u64) -> ResponseHead<'o> {
+        let ranges: &[u8] = if self.ranges > 0 { b"bytes" } else { b"none" };
+        let head = self
+            .describe(head, date)
+            .header(name::ACCEPT_RANGES, ranges)
+            .header(name::CONTENT_TYPE, self.content_type.as_bytes());
+        match self.coding {
+            Some(coding) => head.header(name::CONTENT_ENCODING, coding.token().as_bytes()),
+            None => head,
+        }
+    }
+
     /// RFC 9110 §13.2.2, and ranges after it.
-    fn decide(&self, head: &RequestHead<'_>, date: u64) -> (StatusCode, Option<ByteRange>) {
+    fn decide(&self, head: &RequestHead<'_>, date: u64) -> Content<'_> {
         let validators = self.validators(date);
         match head.preconditions().evaluate(validators) {
             Verdict::Proceed => {}
-            Verdict::NotModified => return (StatusCode::NOT_MODIFIED, None),
-            Verdict::Failed => return (StatusCode::PRECONDITION_FAILED, None),
+            Verdict::NotModified => return Content::NotModified,
+            Verdict::Failed => return Content::Failed,
         }
         // RFC 9110 §14.2: ranges are defined for GET alone.
-        let range = head
-            .range
-            .filter(|_| head.method == ringway_http::head::Method::Get);
+        let range = head.range.filter(|_| head.method == Method::Get);
         let Some(range) = range.filter(|_| range_applies(head.if_range, validators, date)) else {
-            return (StatusCode::OK, None);
+            return Content::Whole;
         };
-        match resolve(range, self.bytes, 1) {
-            RangeAnswer::Whole | RangeAnswer::Parts(_) => (StatusCode::OK, None),
-            RangeAnswer::Part(part) => (StatusCode::PARTIAL_CONTENT, Some(part)),
-            RangeAnswer::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, None),
+        match resolve(range, self.bytes, self.ranges) {
+            RangeAnswer::Whole => Content::Whole,
+            RangeAnswer::Part(part) => Content::Part(part),
+            RangeAnswer::Parts(ranges) => self.parts(ranges).map_or(Content::Whole, Content::Parts),
+            RangeAnswer::Unsatisfiable => Content::Unsatisfiable,
         }
     }
+
+    fn parts(&self, ranges: Vec<ByteRange>) -> Option<Parts<'_>> {
+        let multipart =
+            Multipart::new(boundary(), self.content_type.as_bytes(), self.bytes).ok()?;
+        let body_bytes = multipart.body_bytes(&ranges)?;
+        Some(Parts {
+            multipart,
+            ranges,
+            body_bytes,
+        })
+    }
+}
+
+/// What an answer carries.
+enum Content<'r> {
+    Whole,
+    Part(ByteRange),
+    Parts(Parts<'r>),
+    NotModified,
+    Failed,
+    Unsatisfiable,
+}
+
+/// Several ranges in one answer.
+struct Parts<'r> {
+    multipart: Multipart<'r>,
+    ranges: Vec<ByteRange>,
+    body_bytes: u64,
+}
+
+impl Content<'_> {
+    fn status(&self) -> StatusCode {
+        match self {
+            Content::Whole => StatusCode::OK,
+            Content::Part(_) | Content::Parts(_) => StatusCode::PARTIAL_CONTENT,
+            Content::NotModified => StatusCode::NOT_MODIFIED,
+            Content::Failed => StatusCode::PRECONDITION_FAILED,
+            Content::Unsatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
+        }
+    }
+}
+
+impl Parts<'_> {
+    /// The body after its first part's head, which goes out with the answer's: each range with the
+    /// bytes behind it.
+    fn segments(&self) -> impl Iterator<Item = (ByteRange, Vec<u8>)> {
+        let next = self.ranges.iter().skip(1).map(Some).chain([None]);
+        std::iter::zip(&self.ranges, next).map(|(range, next)| {
+            let mut behind = Vec::new();
+            match next {
+                Some(next) => self.multipart.push_part_head(&mut behind, *next),
+                None => self.multipart.push_end(&mut behind),
+            }
+            (*range, behind)
+        })
+    }
+}
+
+/// One that nobody can have foreseen: the standard library's tables have keys of the system's
+/// randomness, and another one for each table.
+fn boundary() -> Boundary {
+    let random = || u128::from(std::hash::RandomState::new().build_hasher().finish());
+    Boundary::new(random() << 64 | random())
 }
 
 /// With its quotes: size and time of modification to the nanosecond.
 fn tag_of(metadata: &Metadata) -> String {
     let (seconds, part) = (metadata.modified_seconds, metadata.modified_nanoseconds);
     format!("\"{seconds:x}.{part:x}-{:x}\"", metadata.bytes)
-}
-
-/// Which bytes of the file an answer carries: offset and count.
-fn extent(status: StatusCode, range: Option<ByteRange>, bytes: u64, frame: Frame) -> (u64, u64) {
-    match (status, range) {
-        _ if frame.is_head => (0, 0),
-        (StatusCode::OK, _) => (0, bytes),
-        (_, Some(range)) => (range.first, range.len()),
-        _ => (0, 0),
-    }
 }
 
 /// The answer to a GET or HEAD, from a representation.
@@ -213,8 +288,8 @@ pub(super) fn answer(
         && frame.origin.is_none()
         && head.range.is_none()
         && head.preconditions().is_empty();
-    match &variant.content {
-        Content::Memory(whole) if is_plain => plain(whole, variant, frame, moment),
+    match &variant.source {
+        Source::Memory(whole) if is_plain => plain(whole, variant, frame, moment),
         _ => special(variant, head, frame, moment),
     }
 }
@@ -239,8 +314,9 @@ fn plain(whole: &Whole, variant: &Variant, frame: Frame, moment: Moment<'_>) -> 
 /// Any other: its head is written for it.
 fn special(variant: &Variant, head: &RequestHead<'_>, frame: Frame, moment: Moment<'_>) -> Answer {
     let representation = &variant.representation;
-    let (status, range) = representation.decide(head, moment.clock.seconds(moment.now));
+    let content = representation.decide(head, moment.clock.seconds(moment.now));
     let mut out = Vec::with_capacity(HEAD_BYTES);
+<<<<<<< HEAD
     representation.emit(&mut out, status, range, frame, moment.clock, moment.now);
     let (offset, body_bytes) = extent(status, range, representation.bytes, frame);
     with_body(
@@ -312,6 +388,91 @@ fn with_body(
         message,
         body_bytes,
         file,
+=======
+    representation.emit(&mut out, &content, frame, moment.clock, moment.now);
+    let mut answer = Answer {
+        status: content.status(),
+        message: Outgoing::from(Vec::new()),
+        body_bytes: 0,
+        file: None,
+>>>>>>> cf76761 (wip)
         keep_alive: frame.keep_alive,
+    };
+    let range = match &content {
+        _ if frame.is_head => None,
+        Content::Whole => representation
+            .bytes
+            .checked_sub(1)
+            .map(|last| ByteRange { first: 0, last }),
+        Content::Part(part) => Some(*part),
+        Content::Parts(parts) => {
+            add_parts(&mut answer, out, parts, &variant.source, moment);
+            return answer;
+        }
+        _ => None,
+    };
+    let Some(range) = range else {
+        answer.message = out.into();
+        return answer;
+    };
+    answer.body_bytes = range.len();
+    match &variant.source {
+        Source::Memory(whole) => {
+            let first = whole.head_bytes + range.first as u32;
+            let part = first..first + range.len() as u32;
+            answer.message = Outgoing::gathered(out, Chunk::part(whole.response(moment), part));
+        }
+        Source::Open(file, metadata) => {
+            answer.message = out.into();
+            answer.file = Some(Box::new(FilePart {
+                file: file.clone(),
+                offset: range.first,
+                bytes: range.len(),
+                metadata: *metadata,
+                more: Vec::new(),
+            }));
+        }
     }
+    answer
+}
+
+/// Gives an answer the body of several parts: copied together from memory, which can't be more than
+/// the whole file and some lines; or as segments of a file.
+fn add_parts(
+    answer: &mut Answer,
+    mut out: Vec<u8>,
+    parts: &Parts<'_>,
+    source: &Source,
+    moment: Moment<'_>,
+) {
+    answer.body_bytes = parts.body_bytes;
+    parts.multipart.push_part_head(&mut out, parts.ranges[0]);
+    match source {
+        Source::Memory(whole) => {
+            let response = whole.response(moment);
+            let body = &response[whole.head_bytes as usize..];
+            out.reserve(parts.body_bytes as usize);
+            for (range, behind) in parts.segments() {
+                out.extend_from_slice(&body[range.first as usize..=range.last as usize]);
+                out.extend_from_slice(&behind);
+            }
+        }
+        Source::Open(file, metadata) => {
+            let first = parts.ranges[0];
+            let next = parts.ranges.iter().skip(1).map(Some).chain([None]);
+            let more = std::iter::zip(parts.segments(), next).map(|((_, before), next)| Segment {
+                before,
+                offset: next.map_or(0, |range| range.first),
+                bytes: next.map_or(0, |range| range.len()),
+            });
+            answer.file = Some(Box::new(FilePart {
+                file: file.clone(),
+                offset: first.first,
+                bytes: first.len(),
+                metadata: *metadata,
+                more: more.collect(),
+            }));
+        }
+    }
+    answer.message = out.into();
 }
