@@ -144,8 +144,10 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
-            Refusal::Total => "the limit of connections is reached",
-            Refusal::Address => "the limit of connections from one address is reached",
+            Refusal::Total => "there are as many as there may be (limits.connections)",
+            Refusal::Address => {
+                "an address has as many as it may have (limits.connections_per_address)"
+            }
         })
     }
 }
@@ -162,7 +164,8 @@ pub struct Ticket {
 }
 
 impl Admission {
-    /// Nobody is connected yet. A `per_address_limit` of 0 is no limit of its own.
+    /// Nobody is connected yet. A `per_address_limit` of 0 is no limit of its own, nor is one that
+    /// the total doesn't leave room for.
     ///
     /// # Panics
     /// When `total_limit` is 0, which has no meaning of its own here.
@@ -173,7 +176,8 @@ impl Admission {
         );
         // Two cells for each possible connection, where that is less than the most.
         let sets = total_limit.div_ceil(parts::SET_CELLS as u32 / 2);
-        let addresses = (per_address_limit > 0).then(|| Addresses {
+        let has_own = (1..total_limit).contains(&per_address_limit);
+        let addresses = has_own.then(|| Addresses {
             table: Table::new(sets.min(SETS_MAX).next_power_of_two()),
             limit: per_address_limit,
             hasher: RandomState::new(),

@@ -5,7 +5,7 @@ mod faults;
 #[cfg(test)]
 mod tests;
 
-use crate::admission::{Admission, Ticket};
+use crate::admission::{Admission, Refusal, Ticket};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::connection::{Connection, End};
@@ -125,7 +125,8 @@ pub(crate) struct Worker {
 
 /// Events that a flood would repeat without end, told as counts every few seconds.
 struct Throttled {
-    refused: Throttle,
+    refused_total: Throttle,
+    refused_address: Throttle,
     accept_errors: Throttle,
     panics: Throttle,
 }
@@ -134,7 +135,8 @@ impl Default for Throttled {
     fn default() -> Throttled {
         let throttle = || Throttle::new(THROTTLE_INTERVAL);
         Throttled {
-            refused: throttle(),
+            refused_total: throttle(),
+            refused_address: throttle(),
             accept_errors: throttle(),
             panics: throttle(),
         }
@@ -144,11 +146,13 @@ impl Default for Throttled {
 impl Throttled {
     /// Tells what is due.
     fn tell(&mut self, now: Instant) {
-        if let Some(count) = self.refused.due(now) {
-            tracing::warn!(
-                count,
-                "connections refused: a limit of connections is reached"
-            );
+        for (throttle, refusal) in [
+            (&mut self.refused_total, Refusal::Total),
+            (&mut self.refused_address, Refusal::Address),
+        ] {
+            if let Some(count) = throttle.due(now) {
+                tracing::warn!(count, "connections refused: {refusal}");
+            }
         }
         if let Some(count) = self.accept_errors.due(now) {
             tracing::warn!(
@@ -395,7 +399,10 @@ impl Worker {
             Err(refusal) => {
                 self.stats.count_refusal(refusal);
                 let mut throttled = self.throttled.borrow_mut();
-                throttled.refused.add(1);
+                match refusal {
+                    Refusal::Total => throttled.refused_total.add(1),
+                    Refusal::Address => throttled.refused_address.add(1),
+                }
                 throttled.tell(stream.now());
                 drop(throttled);
                 return stream.reset();

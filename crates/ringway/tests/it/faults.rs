@@ -408,6 +408,8 @@ fn log_on_a_full_disk(io: Io) {
     ask_with_long_lines(&server, 10);
     let lines = check_lines(&written);
     let ended = server.stop();
+    let last = ended.stderr.lines().last().unwrap_or_default();
+    assert!(last.contains("ended idle="), "{}", ended.stderr);
     assert_eq!(lost(&ended.stderr) + lines, 410, "{}", ended.stderr);
 }
 

@@ -495,7 +495,8 @@ fn connection_limit(io: Io) {
             assert_eq!(client.get("/hello.txt").body, HELLO);
         }
     }
-    server.stop();
+    let errors = server.stop().stderr;
+    assert!(errors.contains("(limits.connections) count="), "{errors}");
 }
 
 fn connection_limit_for_each_address(io: Io) {
@@ -519,7 +520,11 @@ fn connection_limit_for_each_address(io: Io) {
         }
         drop((first, second));
     }
-    server.stop();
+    let errors = server.stop().stderr;
+    assert!(
+        errors.contains("(limits.connections_per_address) count="),
+        "{errors}"
+    );
 }
 
 /// What it says at start: an address to click on, the driver and why, the workers.

@@ -34,11 +34,12 @@ impl Server {
     /// Serves until it is told to end, or can't go on; then ends in good order.
     pub(super) fn supervise(mut self) -> Result<(), ServerError> {
         let served = self.serve();
-        if served.is_ok() {
-            self.drain();
-        }
+        let drained = served.is_ok().then(|| self.drain()).flatten();
         if let Some(log) = self.log.take() {
             log.finish(LOG_PATIENCE);
+        }
+        if let Some(drained) = drained {
+            tell(drained);
         }
         served
     }
@@ -186,8 +187,9 @@ impl Server {
         }
     }
 
-    /// Ends the workers: what is under way is finished, as far as patience and signals allow.
-    fn drain(&mut self) {
+    /// Ends the workers: what is under way is finished, as far as patience allows. `None` when a
+    /// signal cut that short.
+    fn drain(&mut self) -> Option<Drained> {
         let patience = self.config.shutdown_timeout;
         tracing::info!(
             connections = self.open_count(),
@@ -211,7 +213,7 @@ impl Server {
                         connections = self.open_count(),
                         "ended at once by a second signal"
                     );
-                    return;
+                    return None;
                 }
                 Some(Event::Signal(Signal::Reopen)) => self.reopen_log(),
                 Some(Event::Ready(..) | Event::Replaced(..)) => {}
@@ -230,7 +232,7 @@ impl Server {
                 }
             }
         }
-        tell(drained);
+        Some(drained)
     }
 
     fn is_any_running(&self) -> bool {
