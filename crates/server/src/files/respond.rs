@@ -4,11 +4,7 @@ use super::Moment;
 use super::codings::Compressed;
 use super::entry::{Source, Variant, Whole};
 use super::headers::FileHeaders;
-<<<<<<< HEAD
-use crate::answer::{Answer, FilePart, Frame, SERVER, begin, explain};
-=======
-use crate::answer::{Answer, FilePart, Frame, SERVER, Segment, begin};
->>>>>>> cf76761 (wip)
+use crate::answer::{Answer, FilePart, Frame, SERVER, Segment, begin, explain};
 use crate::clock::Clock;
 use ringway_http::StatusCode;
 use ringway_http::condition::{EntityTag, Validators, Verdict, range_applies};
@@ -19,11 +15,8 @@ use ringway_http::negotiate::Coding;
 use ringway_http::range::{ByteRange, RangeAnswer, resolve};
 use ringway_http::response::{ResponseHead, name};
 use ringway_runtime::{Chunk, Metadata, Outgoing};
-<<<<<<< HEAD
-use std::ops::Range;
-=======
 use std::hash::{BuildHasher as _, Hasher as _};
->>>>>>> cf76761 (wip)
+use std::ops::Range;
 use std::time::Instant;
 
 /// Room for any head of a file response.
@@ -316,17 +309,15 @@ fn special(variant: &Variant, head: &RequestHead<'_>, frame: Frame, moment: Mome
     let representation = &variant.representation;
     let content = representation.decide(head, moment.clock.seconds(moment.now));
     let mut out = Vec::with_capacity(HEAD_BYTES);
-<<<<<<< HEAD
-    representation.emit(&mut out, status, range, frame, moment.clock, moment.now);
-    let (offset, body_bytes) = extent(status, range, representation.bytes, frame);
-    with_body(
-        variant,
-        status,
-        out,
-        offset..offset + body_bytes,
-        frame,
-        moment,
-    )
+    representation.emit(&mut out, &content, frame, moment.clock, moment.now);
+    let bytes = match &content {
+        _ if frame.is_head => 0..0,
+        Content::Whole => 0..representation.bytes,
+        Content::Part(part) => part.first..part.last + 1,
+        Content::Parts(parts) => return with_parts(variant, out, parts, frame, moment),
+        Content::NotModified | Content::Failed | Content::Unsatisfiable => 0..0,
+    };
+    with_body(variant, content.status(), out, bytes, frame, moment)
 }
 
 /// A file in the place of what was asked for: its bytes and its type, with the status of the error
@@ -366,19 +357,20 @@ fn with_body(
 ) -> Answer {
     let body_bytes = bytes.end - bytes.start;
     let mut file = None;
-    let message = match &variant.content {
+    let message = match &variant.source {
         _ if body_bytes == 0 => head.into(),
-        Content::Memory(whole) => {
+        Source::Memory(whole) => {
             let first = whole.head_bytes + bytes.start as u32;
             let part = first..first + body_bytes as u32;
             Outgoing::gathered(head, Chunk::part(whole.response(moment), part))
         }
-        Content::Open(open, metadata) => {
+        Source::Open(open, metadata) => {
             file = Some(Box::new(FilePart {
                 file: open.clone(),
                 offset: bytes.start,
                 bytes: body_bytes,
                 metadata: *metadata,
+                more: Vec::new(),
             }));
             head.into()
         }
@@ -388,76 +380,32 @@ fn with_body(
         message,
         body_bytes,
         file,
-=======
-    representation.emit(&mut out, &content, frame, moment.clock, moment.now);
-    let mut answer = Answer {
-        status: content.status(),
-        message: Outgoing::from(Vec::new()),
-        body_bytes: 0,
-        file: None,
->>>>>>> cf76761 (wip)
         keep_alive: frame.keep_alive,
-    };
-    let range = match &content {
-        _ if frame.is_head => None,
-        Content::Whole => representation
-            .bytes
-            .checked_sub(1)
-            .map(|last| ByteRange { first: 0, last }),
-        Content::Part(part) => Some(*part),
-        Content::Parts(parts) => {
-            add_parts(&mut answer, out, parts, &variant.source, moment);
-            return answer;
-        }
-        _ => None,
-    };
-    let Some(range) = range else {
-        answer.message = out.into();
-        return answer;
-    };
-    answer.body_bytes = range.len();
-    match &variant.source {
-        Source::Memory(whole) => {
-            let first = whole.head_bytes + range.first as u32;
-            let part = first..first + range.len() as u32;
-            answer.message = Outgoing::gathered(out, Chunk::part(whole.response(moment), part));
-        }
-        Source::Open(file, metadata) => {
-            answer.message = out.into();
-            answer.file = Some(Box::new(FilePart {
-                file: file.clone(),
-                offset: range.first,
-                bytes: range.len(),
-                metadata: *metadata,
-                more: Vec::new(),
-            }));
-        }
     }
-    answer
 }
 
-/// Gives an answer the body of several parts: copied together from memory, which can't be more than
-/// the whole file and some lines; or as segments of a file.
-fn add_parts(
-    answer: &mut Answer,
-    mut out: Vec<u8>,
+/// An answer with several parts: copied together from memory, which can't be more than the whole
+/// file and some lines; or as segments of a file.
+fn with_parts(
+    variant: &Variant,
+    mut head: Vec<u8>,
     parts: &Parts<'_>,
-    source: &Source,
+    frame: Frame,
     moment: Moment<'_>,
-) {
-    answer.body_bytes = parts.body_bytes;
-    parts.multipart.push_part_head(&mut out, parts.ranges[0]);
-    match source {
+) -> Answer {
+    let mut file = None;
+    parts.multipart.push_part_head(&mut head, parts.ranges[0]);
+    match &variant.source {
         Source::Memory(whole) => {
             let response = whole.response(moment);
             let body = &response[whole.head_bytes as usize..];
-            out.reserve(parts.body_bytes as usize);
+            head.reserve(parts.body_bytes as usize);
             for (range, behind) in parts.segments() {
-                out.extend_from_slice(&body[range.first as usize..=range.last as usize]);
-                out.extend_from_slice(&behind);
+                head.extend_from_slice(&body[range.first as usize..=range.last as usize]);
+                head.extend_from_slice(&behind);
             }
         }
-        Source::Open(file, metadata) => {
+        Source::Open(open, metadata) => {
             let first = parts.ranges[0];
             let next = parts.ranges.iter().skip(1).map(Some).chain([None]);
             let more = std::iter::zip(parts.segments(), next).map(|((_, before), next)| Segment {
@@ -465,8 +413,8 @@ fn add_parts(
                 offset: next.map_or(0, |range| range.first),
                 bytes: next.map_or(0, |range| range.len()),
             });
-            answer.file = Some(Box::new(FilePart {
-                file: file.clone(),
+            file = Some(Box::new(FilePart {
+                file: open.clone(),
                 offset: first.first,
                 bytes: first.len(),
                 metadata: *metadata,
@@ -474,5 +422,11 @@ fn add_parts(
             }));
         }
     }
-    answer.message = out.into();
+    Answer {
+        status: StatusCode::PARTIAL_CONTENT,
+        message: head.into(),
+        body_bytes: parts.body_bytes,
+        file,
+        keep_alive: frame.keep_alive,
+    }
 }
