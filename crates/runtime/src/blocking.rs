@@ -2,7 +2,7 @@
 
 use crate::mailbox::mailbox;
 use crate::worker::Worker;
-use ringway_kernel::PoolFull;
+use ringway_kernel::{BlockingPool, PoolFull};
 use std::fmt;
 
 /// Why blocking work has no result.
@@ -41,6 +41,33 @@ where
     let Some(pool) = Worker::current().blocking.clone() else {
         return Ok(work());
     };
+    run_on(&pool, work).await
+}
+
+/// As [`spawn_blocking`], on a pool of the caller's: for work that mustn't take the place of other
+/// work. In a simulation it is done in place, too.
+///
+/// # Errors
+/// [`BlockingError`].
+///
+/// # Panics
+/// Outside of a runtime.
+pub async fn spawn_blocking_on<T, F>(pool: &BlockingPool, work: F) -> Result<T, BlockingError>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    if Worker::current().blocking.is_none() {
+        return Ok(work());
+    }
+    run_on(pool, work).await
+}
+
+async fn run_on<T, F>(pool: &BlockingPool, work: F) -> Result<T, BlockingError>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
     let (sender, mut receiver) = mailbox(1);
     pool.submit(move || {
         // Nobody else posts here, so there is room; the receiver may be gone.

@@ -43,7 +43,7 @@ mod timer;
 mod transfer;
 mod worker;
 
-pub use blocking::{BlockingError, spawn_blocking};
+pub use blocking::{BlockingError, spawn_blocking, spawn_blocking_on};
 pub use executor::{Entered, JoinError, JoinHandle, Runtime, spawn};
 pub use file::{Directory, File};
 pub use mailbox::{Receiver, Sender, mailbox};

@@ -5,6 +5,7 @@ mod back_off;
 mod supervise;
 
 use crate::admission::{Admission, Bound};
+use crate::auth::{self, Passwords};
 use crate::config::{self, Address, Config, Listener};
 use crate::files::{self, Watches};
 use crate::log::{self, LogThread};
@@ -54,6 +55,8 @@ pub enum ServerError {
     },
     /// The access log can't be opened.
     AccessLog(io::Error),
+    /// The users of a root can't be read.
+    Users(io::Error),
     /// A worker can't run.
     Worker {
         /// Its number, from 0.
@@ -97,6 +100,7 @@ impl fmt::Display for ServerError {
                 let path = path.display();
                 write!(out, "can't open the root directory {path}: {error}{hint}")
             }
+            ServerError::Users(error) => write!(out, "can't read who may come in: {error}"),
             ServerError::AccessLog(error) => write!(out, "can't open the access log: {error}"),
             ServerError::Worker { index, reason } => {
                 write!(out, "worker {index} can't run: {reason}")
@@ -199,6 +203,7 @@ struct Server {
     config: Arc<Config>,
     directories: Vec<Directory>,
     files: Arc<files::Shared>,
+    passwords: Vec<Option<Arc<Passwords>>>,
     /// Every bound address with its root.
     bound: Vec<(SocketAddr, usize)>,
     cpus: Vec<usize>,
@@ -224,12 +229,17 @@ impl Server {
             })
         };
         let directories = config.roots.iter().map(open).collect::<Result<_, _>>()?;
+        let passwords = worker::open_passwords(config).map_err(ServerError::Users)?;
+        for weakness in config.roots.iter().flat_map(auth::weaknesses) {
+            tracing::warn!("{weakness}: make a new hash with ringway hash-password");
+        }
         let log = LogThread::open(&config.log).map_err(ServerError::AccessLog)?;
         let limits = config.limits;
         let mut server = Server {
             config: Arc::clone(config),
             directories,
             files: Arc::new(files::Shared::new(watches(config))),
+            passwords,
             bound: Vec::new(),
             cpus: if config.pin {
                 cpu::allowed().unwrap_or_default()
@@ -292,6 +302,7 @@ impl Server {
             config: Arc::clone(&self.config),
             directories: self.directories.clone(),
             files: Arc::clone(&self.files),
+            passwords: self.passwords.clone(),
             listeners,
             options: self.runtime_options(),
             admission: Arc::clone(&self.admission),

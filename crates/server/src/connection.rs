@@ -5,13 +5,15 @@
 //! needs (a body to be read, a file to be opened, bytes to be streamed) happens in boxed futures,
 //! so that an idle connection's own stays small.
 //!
-//! In the order of a request: this file, [`body`], [`delivery`], [`end`].
+//! In the order of a request: this file, [`entrance`], [`body`], [`delivery`], [`end`].
 
 mod body;
 mod delivery;
 mod end;
+mod entrance;
 
 use end::Refusal;
+use entrance::Held;
 
 pub(crate) use end::End;
 
@@ -73,8 +75,16 @@ struct Special {
     framing: Framing,
     expects_continue: bool,
     is_head: bool,
-    first: First,
+    work: Work,
     log: Option<LogLine>,
+}
+
+/// What is left to be done for an answer.
+enum Work {
+    /// What the root says, which may be the answer.
+    Root(First),
+    /// First of all, a password has to be checked.
+    Password(Box<Held>),
 }
 
 /// What the access log will want of a request when its answer is known.
@@ -82,6 +92,8 @@ struct LogLine {
     /// The head as it was sent: parsed again, which is cheaper than keeping its parts.
     head: Box<[u8]>,
     begun: Option<Instant>,
+    /// Who was let in.
+    user: Option<Rc<str>>,
 }
 
 impl Connection {
@@ -171,32 +183,28 @@ impl Connection {
         let begun = worker.begin_log();
         let is_over = self.requests == worker.limits.requests_per_connection;
         let keep_alive = head.keep_alive && !is_over && !worker.is_draining();
-        let root = &worker.roots[self.root];
         let raw = &bytes[..length];
-        let mut first = root.answer_now(&head, raw, keep_alive, moment);
-        if head.expect_continue && first.spares_body() {
-            // RFC 9110 §10.1.1: it goes out before the body. Whether that follows is up to the
-            // client then, so nobody knows where the next request begins: the connection ends.
-            first = root.answer_now(&head, raw, false, moment);
-        }
-        let request = match first {
-            First::Answer(answer) if head.framing == Framing::None => {
+        let (work, user) = self.enter(&head, raw, keep_alive, moment);
+        let request = match work {
+            Work::Root(First::Answer(answer)) if head.framing == Framing::None => {
                 worker
                     .stats
                     .count_answer(answer.status.as_u16(), answer.body_bytes);
                 if worker.has_log() {
-                    self.log(Some((&head, begun)), answer.status, answer.body_bytes);
+                    let (status, bytes) = (answer.status, answer.body_bytes);
+                    self.log(Some((&head, begun)), user.as_deref(), status, bytes);
                 }
                 Request::Answer(answer)
             }
-            first => Request::Special(Box::new(Special {
+            work => Request::Special(Box::new(Special {
                 framing: head.framing,
                 expects_continue: head.expect_continue,
                 is_head: head.method == Method::Head,
-                first,
+                work,
                 log: worker.has_log().then(|| LogLine {
                     head: raw.into(),
                     begun,
+                    user,
                 }),
             })),
         };
@@ -209,7 +217,7 @@ impl Connection {
         let answer = self.refusal(refusal, false);
         let (status, stats) = (answer.status, &self.worker.stats);
         stats.count_answer(status.as_u16(), answer.body_bytes);
-        self.log(None, status, 0);
+        self.log(None, None, status, 0);
         self.send(answer.message).await?;
         Ok(Flow::Last(refusal.end))
     }
@@ -236,6 +244,7 @@ impl Connection {
     fn log(
         &self,
         request: Option<(&RequestHead<'_>, Option<Instant>)>,
+        user: Option<&str>,
         status: StatusCode,
         body_bytes: u64,
     ) {
@@ -243,7 +252,7 @@ impl Connection {
             peer: self.peer,
             time: self.worker.clock.wall(self.stream.now()),
             request: request.map(|(head, _)| head),
-            user: None,
+            user,
             status: status.as_u16(),
             body_bytes,
             duration: request.and_then(|(_, begun)| Some(begun?.elapsed())),
@@ -339,9 +348,17 @@ impl Connection {
             framing,
             expects_continue,
             is_head,
-            mut first,
-            log,
+            work,
+            mut log,
         } = special;
+        let mut first = match work {
+            Work::Root(first) => first,
+            Work::Password(held) => {
+                let (first, user) = self.admit(&held).await;
+                log.iter_mut().for_each(|line| line.user.clone_from(&user));
+                first
+            }
+        };
         if expects_continue {
             first = match self.foresee(first).await {
                 Ok(refusal) => return self.conclude(refusal, log).await,
@@ -397,11 +414,11 @@ impl Connection {
         };
         let body_bytes = sent.unwrap_or_default();
         worker.stats.count_answer(status.as_u16(), body_bytes);
-        if let Some(LogLine { head, begun }) = log {
+        if let Some(LogLine { head, begun, user }) = log {
             let mut scan = HeadScan::default();
             // The same bytes were accepted before.
             if let Ok(Some((head, _))) = parse_head(&head, &mut scan, &worker.head_limits) {
-                self.log(Some((&head, begun)), status, body_bytes);
+                self.log(Some((&head, begun)), user.as_deref(), status, body_bytes);
             }
         }
         sent?;

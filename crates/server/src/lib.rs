@@ -3,12 +3,13 @@
 //! The life of a request, and of this crate, in reading order: [`config`] is read and checked
 //! against [`limits`]; `boot` binds, opens and starts the workers; in each, `worker` accepts what
 //! [`admission`] lets in, `connection` parses requests out of its `input` and sends what `files` (or
-//! `answer`, for errors) replies; `log` and [`stats`] tell of it.
+//! `answer`, for errors) replies, where [`auth`] lets somebody have it; `log` and [`stats`] tell of it.
 
 #![forbid(unsafe_code)]
 
 pub mod admission;
 mod answer;
+pub mod auth;
 mod boot;
 mod clock;
 pub mod config;

@@ -123,6 +123,22 @@ settings! {
         blocking_queue: usize = Integer { min: 1, max: 1_048_576 }, Is("1024"),
             Shown("blocking-queue");
 
+        /// Threads that check passwords, beside the blocking ones, for the whole process.
+        ///
+        /// Each takes a CPU and the memory of a hash (19 MiB by default) while it checks: this is
+        /// what a flood of wrong passwords can cost. A check takes tens of milliseconds.
+        password_threads: usize = Integer { min: 1, max: 512 }, Is("2"), Shown("password-threads");
+        /// Passwords that wait to be checked; beyond it a request is answered 503.
+        ///
+        /// A second or two of work for the default threads. Requests with the same password wait
+        /// together, and those whose password was right lately don't wait at all.
+        password_queue: usize = Integer { min: 1, max: 1_048_576 }, Is("64"),
+            Shown("password-queue");
+        /// Users with their passwords that each worker remembers as right, for each root; see
+        /// `password_cache` in `[files.NAME]`.
+        password_cache_entries: usize = Integer { min: 1, max: 1_048_576 }, Is("1024"),
+            Shown("password-cache-entries");
+
         /// Memory for files kept in the cache, for the whole process; each worker has an equal
         /// share of its own. 0 turns the cache off.
         ///

@@ -6,6 +6,7 @@ mod faults;
 mod tests;
 
 use crate::admission::{Admission, Refusal, Ticket};
+use crate::auth::{Gate, Passwords};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::connection::{Connection, End};
@@ -16,8 +17,8 @@ use crate::stats::{Counter, WorkerStats};
 use ringway_http::body::BodyLimits;
 use ringway_http::head::HeadLimits;
 use ringway_runtime::{
-    Directory, DriverChoice, ListenSocket, Receiver, Runtime, RuntimeOptions, TcpListener,
-    TcpStream, cpu, sleep, spawn,
+    BlockingPool, Directory, DriverChoice, ListenSocket, Receiver, Runtime, RuntimeOptions,
+    TcpListener, TcpStream, cpu, sleep, spawn,
 };
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -47,6 +48,8 @@ pub(crate) struct Spec {
     /// An open directory for each root of the configuration.
     pub(crate) directories: Vec<Directory>,
     pub(crate) files: Arc<files::Shared>,
+    /// The users of each root, if it has some.
+    pub(crate) passwords: Vec<Option<Arc<Passwords>>>,
     /// Its own socket of each address, and the root that is served there.
     pub(crate) listeners: Vec<(ListenSocket, usize)>,
     pub(crate) options: RuntimeOptions,
@@ -110,6 +113,8 @@ pub(crate) struct Worker {
     faults: faults::Faults,
     pub(crate) limits: Limits,
     pub(crate) roots: Vec<Root>,
+    /// What is before each root.
+    pub(crate) gates: Vec<Option<Gate>>,
     pub(crate) clock: Clock,
     pub(crate) head_limits: HeadLimits,
     pub(crate) body_limits: BodyLimits,
@@ -258,6 +263,7 @@ pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<Served> {
         cpu: None,
         directories: config.roots.iter().map(open).collect::<io::Result<_>>()?,
         files: Arc::default(),
+        passwords: open_passwords(&config)?,
         listeners: Vec::new(),
         options: RuntimeOptions::default(),
         admission: Admission::new(connections, config.limits.connections_per_address),
@@ -272,6 +278,17 @@ pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<Served> {
     let stats = Arc::clone(&worker.stats);
     drop(spawn(worker.accept_all(listener, root)));
     Ok(Served { address, stats })
+}
+
+/// The users of each root.
+///
+/// # Errors
+/// A password file can't be read or isn't one.
+pub(crate) fn open_passwords(config: &Config) -> io::Result<Vec<Option<Arc<Passwords>>>> {
+    let limits = config.limits;
+    let pool = BlockingPool::new(limits.password_threads, limits.password_queue);
+    let open = |root| Passwords::open(root, limits.password_cache_entries, &pool);
+    config.roots.iter().map(open).collect()
 }
 
 async fn serve(spec: Spec, mut orders: Receiver<Order>) -> io::Result<Drained> {
@@ -347,6 +364,11 @@ impl Worker {
         let worker = Worker {
             limits,
             roots,
+            gates: spec
+                .passwords
+                .into_iter()
+                .map(|passwords| passwords.map(Gate::new))
+                .collect(),
             clock: Clock::new(),
             head_limits,
             body_limits: BodyLimits {

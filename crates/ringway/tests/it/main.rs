@@ -9,6 +9,7 @@ mod server;
 mod tree;
 
 // The tests.
+mod auth;
 mod changes;
 mod cli;
 mod codings;

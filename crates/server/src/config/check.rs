@@ -10,6 +10,7 @@ use super::keys::{Root, SocketOptions};
 use super::node::{Node, Place};
 use super::problem::Problem;
 use super::read::{Document, Section};
+use super::users::{check_users, check_users_files_apart};
 use super::value::{self, Address};
 use super::{AccessLog, Config, Listener, Log};
 use crate::files::freshness::Rule;
@@ -186,7 +187,7 @@ fn read_format(section: &mut Section<'_>, text: &str) -> Format {
 }
 
 /// A path of a file is relative to that file's directory, one of a flag to the current one.
-fn resolve(path: &Path, place: &Place, base: &Path) -> PathBuf {
+pub(super) fn resolve(path: &Path, place: &Place, base: &Path) -> PathBuf {
     match place {
         Place::Text(_) => base.join(path),
         Place::Flag(_) => path.to_owned(),
@@ -219,8 +220,10 @@ fn read_roots(document: &mut Document<'_>, base: &Path, complete: bool) -> Vec<R
         }
         check_paths(&mut section, &root);
         check_headers(&mut section, &root);
+        check_users(&mut section, &mut root, base);
         roots.push(root);
     }
+    check_users_files_apart(document, &roots);
     if roots.is_empty() && complete && document.problems.is_empty() {
         let problem = Problem::new(Place::Text(0..0), "nothing to serve");
         let hint = "add a directory: [files.site] with root = \"/var/www\"";

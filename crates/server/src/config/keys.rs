@@ -343,6 +343,29 @@ settings! {
         ///
         /// Below it the answer fits into the packet that carries its head.
         compress_min_bytes: u64 = Size { min: 0, max: 1 << 30 }, Is("1KiB"), None;
+        /// Who may have the files, by name and password (HTTP Basic authentication): `user:hash`,
+        /// as `ringway hash-password --user alice` writes it.
+        ///
+        /// Hashes are argon2id or bcrypt. A password can be read on its way by whoever is on it:
+        /// outside of one machine, put TLS before this listener. OPTIONS is answered to everybody.
+        users: Option<Vec<String>> =
+            List { of: &Text { min_length: 1, example: "alice:$argon2id$..." }, min_count: 1 },
+            Means("nobody is asked, unless there is a `users_file`"), None;
+        /// A file with more users, one `user:hash` a line, as `htpasswd -B` writes it.
+        ///
+        /// It is looked at again whenever a password has to be checked; nobody has to be told of
+        /// a change. A new version with a mistake in it leaves the users as they were, and the
+        /// event log says so.
+        users_file: Option<PathBuf> = Text { min_length: 1, example: "/etc/ringway/users" },
+            Means("none"), None;
+        /// What a browser calls the place that it asks the password for.
+        realm: Option<String> = Text { min_length: 1, example: "Members only" },
+            Means("the NAME of the table"), None;
+        /// For how long a password that was right is let in without being checked again.
+        ///
+        /// A check takes tens of milliseconds, on purpose. Somebody whose password was changed is
+        /// locked out after this time at the latest; `"0s"` checks at every request.
+        password_cache: Duration = Duration { min: NO_TIME, max: HOUR }, Is("1m"), None;
     }
 }
 
@@ -361,6 +384,13 @@ settings! {
         access_format: String = Format, Is("combined"), Shown("access-format");
         /// The shape of the event log's lines.
         format: EventFormat = Choice(EventFormat::WORDS), Is("text"), Shown("log-format");
+    }
+}
+
+impl Root {
+    /// Whether somebody has to be a user to have these files.
+    pub fn has_users(&self) -> bool {
+        self.users.is_some() || self.users_file.is_some()
     }
 }
 

@@ -7,7 +7,8 @@
 //! reported at once (`problem.rs`). `reference.rs` writes the reference page and the JSON Schema
 //! from the same tables.
 //!
-//! It reads the file and looks at the directories that it names; it opens nothing else.
+//! It reads the file and the password files that it names, and looks at the directories; it opens
+//! nothing else.
 
 mod check;
 pub(crate) mod key;
@@ -19,6 +20,7 @@ pub(crate) mod read;
 mod reference;
 #[cfg(test)]
 mod tests;
+mod users;
 pub(crate) mod value;
 
 use std::path::PathBuf;

@@ -22,6 +22,8 @@ pub(crate) struct Problem {
     pub(crate) place: Place,
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
+    /// What is written there may be a password, and isn't shown.
+    is_secret: bool,
 }
 
 impl Problem {
@@ -30,6 +32,15 @@ impl Problem {
             place,
             message: message.into(),
             hint: None,
+            is_secret: false,
+        }
+    }
+
+    /// Doesn't show the line in the file: reports are kept in logs and sent around.
+    pub(crate) fn secret(self) -> Problem {
+        Problem {
+            is_secret: true,
+            ..self
         }
     }
 
@@ -145,6 +156,12 @@ fn write_file_problem(
     writeln!(out, "{name}:{line}:{column}: {}", problem.message)?;
     let number = line.to_string();
     let margin = " ".repeat(number.len());
+    if problem.is_secret {
+        return match &problem.hint {
+            Some(hint) => write!(out, "  {margin} = {hint}"),
+            None => Ok(()),
+        };
+    }
     writeln!(
         out,
         "{}",

@@ -9,6 +9,11 @@ use proptest::prelude::*;
 use super::key::{Absent, Kind};
 use super::*;
 
+/// Of the password "secret", by crypt(3).
+const HASH: &str = "$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW";
+/// A password file with the user carol.
+const USERS_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/users.txt");
+
 /// The report on `text`; the paths in it start at the file system's root.
 fn report(name: &str, text: &str, format: Format, flags: &Flags) -> String {
     match Config::parse(name, text, format, Path::new("/"), flags) {
@@ -199,7 +204,9 @@ fn extreme(key: &Key, end: fn(u64, u64) -> u64) -> String {
         Kind::Address => panic!("only lists of addresses"),
         Kind::Text { .. } | Kind::Line { .. } | Kind::Format | Kind::List { .. } => {
             match key.name {
-                "root" => "\"/\"".to_owned(),
+                "root" => "\"/usr\"".to_owned(),
+                "users" => format!("\"alice:{HASH}\""),
+                "users_file" => format!("{USERS_FILE:?}"),
                 "files" => "\"name\"".to_owned(),
                 "access" => "\"-\"".to_owned(),
                 _ => key.kind.example(),
@@ -783,6 +790,123 @@ fn options_of_a_root() {
             = such as "utf-8", or "" for none
     "#]],
     );
+}
+
+#[test]
+fn users() {
+    let config = parse(&format!(
+        "[files.a]\nroot = \"/usr\"\nusers = [\"alice:{HASH}\"]\nusers_file = {USERS_FILE:?}\n\
+         [files.b]\nroot = \"/usr\"\n[listen.a]\naddress = \":0\"\nfiles = \"a\"\n"
+    ));
+    assert!(config.roots[0].has_users() && !config.roots[1].has_users());
+    assert_eq!(config.roots[0].password_cache, Duration::from_secs(60));
+    let lines = format!(
+        "users = [\"alice:{HASH}\", \"alice:{HASH}\", \"bob:hunter2\", \"hunter2\", \"carol:$apr1$8ckXc2eO$\"]\n"
+    );
+    check_added(
+        &lines,
+        expect![[r#"
+        site.toml:3:80: user "alice" is there twice
+            = leave one of them out
+        site.toml:3:150: user "bob": no hash: a password as it is is never kept
+            = make a new one: ringway hash-password --user bob
+        site.toml:3:165: no user and hash: there is no colon
+            = write "user:hash"; ringway hash-password --user NAME makes it
+        site.toml:3:176: user "carol": an MD5 hash ($apr1$), which is too weak
+            = make a new one: ringway hash-password --user carol
+    "#]],
+    );
+    check_added(
+        "users = []\nrealm = \"G\u{e4}ste\"\n",
+        expect![[r#"
+        site.toml:3:9: the list is empty
+          3 | users = []
+            |         ^^
+            = at least 1, such as "alice:$argon2id$..."
+        site.toml:4:9: a realm has printable ASCII characters only
+          4 | realm = "Gäste"
+            |         ^^^^^^^
+            = HTTP has no way to say in which characters the others are
+        site.toml:4:9: realm has no effect where nobody is asked for a password
+          4 | realm = "Gäste"
+            |         ^^^^^^^
+            = add users or users_file
+    "#]],
+    );
+    check_added(
+        "realm = \"Members\"\n",
+        expect![[r#"
+        site.toml:3:9: realm has no effect where nobody is asked for a password
+          3 | realm = "Members"
+            |         ^^^^^^^^^
+            = add users or users_file
+    "#]],
+    );
+    check_added(
+        "users_file = \"no/such/file\"\n",
+        expect![[r#"
+        site.toml:3:14: /no/such/file can't be read: No such file or directory (os error 2)
+          3 | users_file = "no/such/file"
+            |              ^^^^^^^^^^^^^^
+            = make it with ringway hash-password --user alice >> FILE
+    "#]],
+    );
+}
+
+/// A file's faults are told with their lines; what may be passwords isn't.
+#[test]
+fn users_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |text: &str| {
+        std::fs::write(folder.path().join("users"), text).unwrap();
+        std::fs::create_dir_all(folder.path().join("site")).unwrap();
+    };
+    let report = |root: &str| {
+        let text = format!("[files.site]\nroot = \"{root}\"\nusers_file = \"users\"\n");
+        let parsed = Config::parse(
+            "site.toml",
+            &text,
+            Format::Toml,
+            folder.path(),
+            &Flags::new(),
+        );
+        let report = parsed.unwrap_err().to_string();
+        report.replace(folder.path().to_str().unwrap(), "HERE")
+    };
+    write(&format!(
+        "alice:{HASH}\n\nbob:hunter2\nalice:{HASH}\nhunter2\ndave:{{SHA}}x\n"
+    ));
+    expect![[r#"
+        site.toml:3:14: HERE/users:3: user "bob": no hash: a password as it is is never kept
+          3 | users_file = "users"
+            |              ^^^^^^^
+            = make a new one: ringway hash-password --user bob
+        site.toml:3:14: HERE/users:4: user "alice" is there twice
+          3 | users_file = "users"
+            |              ^^^^^^^
+            = leave one of them out
+        site.toml:3:14: HERE/users:5: no user and hash: there is no colon
+          3 | users_file = "users"
+            |              ^^^^^^^
+            = write "user:hash"; ringway hash-password --user NAME makes it
+        site.toml:3:14: HERE/users:6: user "dave": a SHA-1 hash without salt ({SHA}), which is too weak
+          3 | users_file = "users"
+            |              ^^^^^^^
+            = make a new one: ringway hash-password --user dave"#]].assert_eq(&report("site"));
+    write("# nobody yet\n");
+    expect![[r#"
+        site.toml:3:14: HERE/users has no user in it
+          3 | users_file = "users"
+            |              ^^^^^^^
+            = add one with ringway hash-password --user alice >> FILE"#]]
+    .assert_eq(&report("site"));
+    write(&format!("alice:{HASH}\n"));
+    expect![[r#"
+        site.toml:3:14: the password file lies in what [files.site] serves
+          3 | users_file = "users"
+            |              ^^^^^^^
+            = keep it outside of every root"#]]
+    .assert_eq(&report("."));
 }
 
 #[test]

@@ -58,6 +58,23 @@ pub(super) fn cache_control<'r>(rules: &'r [Rule], path: &[u8], is_page: bool) -
     }
 }
 
+/// The same for a file that only users may have: no cache that others share may keep it, whatever
+/// a rule says. RFC 9111 §3.5 has such caches leave alone what was asked for with a password, but
+/// not when it is said to be public or theirs to keep.
+pub(super) fn private(value: &str) -> String {
+    let is_kept = |directive: &&str| {
+        let name = directive.split('=').next().unwrap_or_default().trim_end();
+        let others = ["", "public", "private", "s-maxage"];
+        !others.iter().any(|other| name.eq_ignore_ascii_case(other))
+    };
+    let directives = value.split(',').map(str::trim).filter(is_kept);
+    ["private"]
+        .into_iter()
+        .chain(directives)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +100,25 @@ mod tests {
         );
         assert_eq!(said("/app.3f9a1c20.html", true), Some("no-cache"));
         assert_eq!(said("/style.css", false), Some("no-cache"));
+    }
+
+    #[test]
+    fn what_is_private_is_never_kept_by_others() {
+        for (said, expect) in [
+            ("", "private"),
+            ("no-cache", "private, no-cache"),
+            (
+                "max-age=31536000, immutable",
+                "private, max-age=31536000, immutable",
+            ),
+            ("public, max-age=60", "private, max-age=60"),
+            (
+                "PUBLIC,s-maxage = 9 ,, Private, must-revalidate",
+                "private, must-revalidate",
+            ),
+        ] {
+            assert_eq!(private(said), expect, "{said}");
+        }
     }
 
     #[test]

@@ -5,9 +5,11 @@
 //! ready. Only where a list of origins is allowed does an answer depend on the request, and then
 //! on nothing but which of them asks: a [`Frame`] carries that as a number.
 
-use super::freshness::{Rule, cache_control};
+use super::freshness::{Rule, cache_control, private};
 use crate::answer::Frame;
+use crate::auth::challenge;
 use crate::config;
+use ringway_http::StatusCode;
 use ringway_http::glob::Glob;
 use ringway_http::head::RequestHead;
 use ringway_http::header_name;
@@ -169,6 +171,10 @@ pub(super) struct Headers {
     always: Vec<Field>,
     by_path: Vec<(Glob, Field)>,
     cache_rules: Vec<Rule>,
+    /// Only users may have the files, so no cache that others share may keep them.
+    is_private: bool,
+    /// `WWW-Authenticate`, for 401.
+    challenge: Option<Box<[u8]>>,
     cors: Option<Cors>,
 }
 
@@ -229,6 +235,8 @@ impl Headers {
             cache_rules: cache_rules
                 .filter_map(|line| Rule::parse(line).ok())
                 .collect(),
+            is_private: root.has_users(),
+            challenge: root.has_users().then(|| challenge(root)),
             cors,
         }
     }
@@ -245,7 +253,10 @@ impl Headers {
         let is_page = content_type.starts_with("text/html");
         FileHeaders {
             own: matching.map(|(_, field)| field.clone()).collect(),
-            cache_control: cache_control(&self.cache_rules, path, is_page).map(Into::into),
+            cache_control: match cache_control(&self.cache_rules, path, is_page) {
+                said if self.is_private => Some(private(said.unwrap_or_default()).into()),
+                said => said.map(Into::into),
+            },
             vary: self.vary(if varies { "Accept-Encoding" } else { "" }),
             root: Rc::clone(self),
         }
@@ -290,9 +301,30 @@ impl Headers {
         }
     }
 
+    /// Adds what belongs to 401: how to say who one is (RFC 9110 §11.6.1).
+    pub(super) fn explain<'o>(
+        &self,
+        head: ResponseHead<'o>,
+        status: StatusCode,
+    ) -> ResponseHead<'o> {
+        match &self.challenge {
+            Some(challenge) if status == StatusCode::UNAUTHORIZED => {
+                head.header(name::WWW_AUTHENTICATE, challenge)
+            }
+            _ => head,
+        }
+    }
+
     /// Adds what belongs on an answer that isn't a file's.
     pub(super) fn add_brief<'o>(&self, head: ResponseHead<'o>, frame: Frame) -> ResponseHead<'o> {
-        add_vary(self.add(head, frame, &[]), &self.vary(""))
+        self.add_private(add_vary(self.add(head, frame, &[]), &self.vary("")))
+    }
+
+    fn add_private<'o>(&self, head: ResponseHead<'o>) -> ResponseHead<'o> {
+        match self.is_private {
+            true => head.header(name::CACHE_CONTROL, b"private"),
+            false => head,
+        }
     }
 
     /// Adds what a preflight asks for: whether the request that it announces may be sent
@@ -316,6 +348,15 @@ impl Headers {
 }
 
 impl FileHeaders {
+    /// As [`Headers::explain`].
+    pub(super) fn explain<'o>(
+        &self,
+        head: ResponseHead<'o>,
+        status: StatusCode,
+    ) -> ResponseHead<'o> {
+        self.root.explain(head, status)
+    }
+
     /// Adds what belongs on every answer that is about the file.
     pub(super) fn add<'o>(&self, head: ResponseHead<'o>, frame: Frame) -> ResponseHead<'o> {
         self.root.add(head, frame, &self.own)

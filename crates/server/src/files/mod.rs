@@ -195,10 +195,7 @@ impl Root {
         keep_alive: bool,
         moment: Moment<'_>,
     ) -> First {
-        let frame = Frame {
-            origin: self.headers.origin_of(head),
-            ..Frame::of(head, keep_alive)
-        };
+        let frame = self.frame(head, keep_alive);
         let refused = |status| self.refuse_now(status, raw, frame, moment);
         match head.method {
             Method::Get | Method::Head => {}
@@ -238,6 +235,13 @@ impl Root {
             refused: None,
             frame,
         }))
+    }
+
+    fn frame(&self, head: &RequestHead<'_>, keep_alive: bool) -> Frame {
+        Frame {
+            origin: self.headers.origin_of(head),
+            ..Frame::of(head, keep_alive)
+        }
     }
 
     /// Names that begin with a dot, but for the well-known one (RFC 8615), aren't there.

@@ -73,6 +73,18 @@ fn key_of(rules: &[PageRule], status: StatusCode) -> Option<&[u8]> {
 }
 
 impl Root {
+    /// Answers a request that isn't let in.
+    pub(crate) fn turn_away(
+        &self,
+        status: StatusCode,
+        head: &RequestHead<'_>,
+        raw: &[u8],
+        keep_alive: bool,
+        moment: Moment<'_>,
+    ) -> First {
+        self.refuse_now(status, raw, self.frame(head, keep_alive), moment)
+    }
+
     /// Refuses at first sight: from memory, or the page is to be looked up.
     pub(super) fn refuse_now(
         &self,
@@ -124,6 +136,7 @@ impl Root {
     /// An answer of a few words.
     pub(super) fn brief(&self, status: StatusCode, frame: Frame, moment: Moment<'_>) -> Answer {
         answer::brief_with(status, frame, moment.clock, moment.now, |head| {
+            let head = self.headers.explain(head, status);
             self.headers.add_brief(head, frame)
         })
     }

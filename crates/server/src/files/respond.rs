@@ -331,9 +331,10 @@ pub(super) fn page(
     let representation = &variant.representation;
     let mut out = Vec::with_capacity(HEAD_BYTES);
     let head = begin(&mut out, status, frame, moment.clock, moment.now);
-    representation
-        .headers
-        .add_uncached(explain(head, status), frame)
+    let headers = &representation.headers;
+    let head = headers.explain(explain(head, status), status);
+    headers
+        .add_uncached(head, frame)
         .header(name::CONTENT_TYPE, representation.content_type.as_bytes())
         .content_length(representation.bytes)
         .finish()

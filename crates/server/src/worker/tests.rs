@@ -31,6 +31,7 @@ fn start() -> Running {
         cpu: None,
         directories: vec![Directory::open("/".as_ref()).unwrap()],
         files: Arc::default(),
+        passwords: vec![None],
         listeners: vec![(sockets.remove(0), 0)],
         options: RuntimeOptions {
             io: ringway_runtime::Io::Epoll,
