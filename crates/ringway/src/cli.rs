@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
+use ringway_server::auth;
 
 use crate::flags::{ServeKeys, SharedKeys};
 
@@ -65,6 +66,22 @@ Examples:
   ringway check --print-schema > ringway.schema.json
       What an editor needs to complete keys and mark mistakes.";
 
+const HASH_PASSWORD_EXAMPLES: &str = "\
+Examples:
+  ringway hash-password --user alice
+      Ask for alice's password and print a line for the configuration:
+          [files.members]
+          root = \"members\"
+          users = [\"alice:$argon2id$...\"]
+  ringway hash-password --user alice >> /etc/ringway/users
+      Add her to a password file, which the configuration names as
+          users_file = \"/etc/ringway/users\"
+      A running server sees the change by itself.
+  pass show alice | ringway hash-password --algorithm bcrypt
+      Take the password from another program, and print the hash alone.
+
+The password is never taken as an argument: every process could read it there.";
+
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   ringway completions bash > ~/.local/share/bash-completion/completions/ringway
@@ -115,6 +132,9 @@ pub(crate) enum Command {
     /// Prepare this machine for a network service, and put it back exactly
     #[command(after_long_help = crate::host::TUNE_EXAMPLES)]
     Tune(Box<crate::host::Tune>),
+    /// Turn a password into a hash for the configuration or a password file
+    #[command(after_long_help = HASH_PASSWORD_EXAMPLES)]
+    HashPassword(HashPassword),
     /// Print the completions of a shell
     #[command(after_long_help = COMPLETIONS_EXAMPLES)]
     Completions(Completions),
@@ -176,6 +196,33 @@ pub(crate) struct Check {
     pub(crate) print_schema: bool,
 }
 
+/// Flags of `hash-password`.
+#[derive(Debug, Args)]
+pub(crate) struct HashPassword {
+    /// Print a whole line, `NAME:hash`
+    #[arg(short, long, value_name = "NAME", value_parser = user_name)]
+    pub(crate) user: Option<String>,
+    /// How to hash it
+    #[arg(short, long, value_enum, default_value = "argon2id")]
+    pub(crate) algorithm: Algorithm,
+}
+
+/// How a password is hashed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Algorithm {
+    /// The first choice: 19 MiB and two passes, as OWASP recommends
+    Argon2id,
+    /// What other servers' password files have as well: cost 12, at most 71 bytes
+    Bcrypt,
+}
+
+fn user_name(name: &str) -> Result<String, String> {
+    match auth::is_user_name(name) {
+        true => Ok(name.to_owned()),
+        false => Err("1 to 255 bytes without colons and control characters".to_owned()),
+    }
+}
+
 /// Flags of `completions`.
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
@@ -189,7 +236,8 @@ pub(crate) struct Completions {
 pub(crate) struct Man {
     /// The command whose page it is; without one, the page of the program
     #[arg(value_parser = [
-        "serve", "run", "check", "bench", "doctor", "tune", "completions", "man", "version",
+        "serve", "run", "check", "bench", "doctor", "tune", "hash-password", "completions", "man",
+        "version",
     ])]
     pub(crate) command: Option<String>,
 }

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::CommandFactory as _;
+use ringway_server::auth;
 use ringway_server::config::{self, Config, ConfigError, Flags};
 
-use crate::cli;
+use crate::{cli, password};
 
 /// `ringway serve [DIR]`: the flags are the configuration.
 pub(crate) fn serve(flags: &cli::Serve) -> Result<()> {
@@ -47,8 +48,28 @@ pub(crate) fn check(flags: &cli::Check) -> Result<()> {
     }
     for root in &config.roots {
         writeln!(out, "  files.{}: {}", root.name, root.root.display())?;
+        for weakness in auth::weaknesses(root) {
+            writeln!(
+                out,
+                "  note: {weakness}; ringway hash-password makes better ones"
+            )?;
+        }
     }
     Ok(())
+}
+
+/// `ringway hash-password`
+pub(crate) fn hash_password(flags: &cli::HashPassword) -> Result<()> {
+    let algorithm = match flags.algorithm {
+        cli::Algorithm::Argon2id => auth::Algorithm::Argon2id,
+        cli::Algorithm::Bcrypt => auth::Algorithm::Bcrypt,
+    };
+    let hash = auth::hash_password(algorithm, &password::read()?)?;
+    let mut out = io::stdout().lock();
+    if let Some(user) = &flags.user {
+        write!(out, "{user}:")?;
+    }
+    Ok(writeln!(out, "{hash}")?)
 }
 
 /// `ringway completions SHELL`

@@ -10,6 +10,7 @@ mod cli;
 mod commands;
 mod flags;
 mod host;
+mod password;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Bench(flags) => bench::bench(&flags),
         Command::Doctor(flags) => return host::doctor(&flags),
         Command::Tune(flags) => return host::tune(&flags),
+        Command::HashPassword(flags) => commands::hash_password(&flags),
         Command::Completions(flags) => commands::completions(&flags),
         Command::Man(flags) => commands::man(&flags),
         Command::Version(flags) => commands::version(&flags),

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-const COMMANDS: [&str; 8] = [
+const COMMANDS: [&str; 9] = [
     "serve",
     "run",
     "check",
     "doctor",
     "tune",
+    "hash-password",
     "completions",
     "man",
     "version",

@@ -16,6 +16,7 @@ mod codings;
 mod deploy;
 mod faults;
 mod files;
+mod hash_password;
 mod headers;
 mod host;
 mod lifecycle;
