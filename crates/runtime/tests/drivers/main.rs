@@ -11,6 +11,7 @@
 mod harness;
 
 mod closing;
+mod examples;
 mod files;
 mod listeners;
 mod overflow;
