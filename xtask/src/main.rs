@@ -14,6 +14,7 @@ mod sim;
 mod skip;
 mod test;
 mod tidy;
+mod transfer;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ enum Command {
     Icount(icount::Options),
     BenchServe(bench_serve::Options),
     Sim(sim::Options),
+    Transfer(transfer::Options),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Icount(options) => icount::run(&options),
         Command::BenchServe(options) => bench_serve::run(&options),
         Command::Sim(options) => sim::run(&options),
+        Command::Transfer(options) => transfer::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

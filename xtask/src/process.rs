@@ -119,6 +119,19 @@ impl Server {
         Duration::from_nanos(tasks.filter_map(|task| nanoseconds(&task)).sum())
     }
 
+    /// How often the server's threads gave their CPU away, willing or not.
+    pub(crate) fn context_switches(&self) -> u64 {
+        let count = |task: &Path| -> u64 {
+            let text = std::fs::read_to_string(task.join("status")).unwrap_or_default();
+            text.lines()
+                .filter(|line| line.contains("voluntary_ctxt_switches:"))
+                .filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok())
+                .sum()
+        };
+        let tasks = self.members().into_iter().flat_map(tasks);
+        tasks.map(|task| count(&task)).sum()
+    }
+
     /// The server's own memory in bytes: anonymous pages, its share of them where shared.
     pub(crate) fn anonymous_bytes(&self) -> Result<u64> {
         self.sum_kib(|member| format!("/proc/{member}/smaps_rollup"), "Pss_Anon:")

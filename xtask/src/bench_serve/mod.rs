@@ -63,7 +63,7 @@ pub(crate) struct Options {
 }
 
 /// Set for the run inside the network namespace.
-const INSIDE: &str = "RINGWAY_BENCH_INSIDE";
+pub(crate) const INSIDE: &str = "RINGWAY_BENCH_INSIDE";
 
 /// Builds, enters the namespace and measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -116,7 +116,7 @@ fn missing(options: &Options) -> Result<Option<String>> {
 /// Leaves a host's BBR behind, which paces even on loopback and so measures its own timers.
 ///
 /// A network namespace may only choose what the host's `tcp_allowed_congestion_control` lists.
-fn choose_congestion_control() {
+pub(crate) fn choose_congestion_control() {
     let control = "/proc/sys/net/ipv4/tcp_congestion_control";
     let chosen = ["cubic", "reno"]
         .into_iter()
@@ -128,7 +128,7 @@ fn choose_congestion_control() {
 }
 
 /// Starts this program again in a network namespace of its own; without the right to, goes on.
-fn enter_network_namespace() -> Result<()> {
+pub(crate) fn enter_network_namespace() -> Result<()> {
     let tools = ["unshare", "ip"].iter().all(|tool| find(tool).is_some());
     if !rustix::process::geteuid().is_root() || !tools {
         println!("needs root, unshare and ip for a network of its own: measuring on the host's");
