@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 use ringway_server::auth;
 
 use crate::flags::{ServeKeys, SharedKeys};
+use ringway_server::config::TransferMethod;
 
 /// The exit code for wrong usage, as in `sysexits.h`; 1 is for everything that failed.
 const WRONG_USAGE: u8 = 64;
@@ -160,6 +161,8 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) shared: SharedKeys,
     #[command(flatten)]
+    pub(crate) forced: Forced,
+    #[command(flatten)]
     pub(crate) faults: Faults,
 }
 
@@ -172,7 +175,24 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) shared: SharedKeys,
     #[command(flatten)]
+    pub(crate) forced: Forced,
+    #[command(flatten)]
     pub(crate) faults: Faults,
+}
+
+/// For comparisons and tests, not for operators.
+#[derive(Debug, Args)]
+pub(crate) struct Forced {
+    /// The way that files are sent from disk
+    #[arg(long, value_name = "METHOD", hide = true, value_parser = method, default_value = "auto")]
+    pub(crate) transfer: TransferMethod,
+}
+
+fn method(name: &str) -> Result<TransferMethod, String> {
+    TransferMethod::from_name(name).ok_or_else(|| {
+        let names = TransferMethod::ALL.map(TransferMethod::name);
+        format!("one of {}", names.join(", "))
+    })
 }
 
 /// Faults on request; release builds have no such flag.

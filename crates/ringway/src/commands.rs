@@ -13,13 +13,15 @@ use crate::{cli, password};
 /// `ringway serve [DIR]`: the flags are the configuration.
 pub(crate) fn serve(flags: &cli::Serve) -> Result<()> {
     let keys = flags.keys.apply(Flags::new(), &flags.directory, flags.port);
-    let keys = inject_faults(flags.shared.apply(keys), &flags.faults);
+    let keys = flags.shared.apply(keys).transfer(flags.forced.transfer);
+    let keys = inject_faults(keys, &flags.faults);
     start(Config::from_flags(&keys)?)
 }
 
 /// `ringway run --config FILE`
 pub(crate) fn run(flags: &cli::Run) -> Result<()> {
-    let keys = inject_faults(flags.shared.apply(Flags::new()), &flags.faults);
+    let keys = flags.shared.apply(Flags::new());
+    let keys = inject_faults(keys.transfer(flags.forced.transfer), &flags.faults);
     start(load(&flags.config, &keys)?)
 }
 

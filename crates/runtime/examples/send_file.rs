@@ -121,7 +121,7 @@ async fn send(
     let mut transfer = FileTransfer::new(file, 0..bytes, method);
     loop {
         match transfer.step(stream).await? {
-            Step::Sent(_) => {}
+            Step::Sent(_) | Step::Waited => {}
             Step::Full => {
                 stream.set_deadline(Some(now() + PATIENCE));
                 transfer.wait(stream).await?;

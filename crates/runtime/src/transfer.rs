@@ -228,6 +228,8 @@ enum Sent {
     Bytes(usize),
     /// There is no room in the socket.
     Full,
+    /// None, but the next ones have come from the disk.
+    Waited,
     /// Nothing yet: another way, or another try.
     Again,
 }

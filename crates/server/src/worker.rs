@@ -8,7 +8,7 @@ mod tests;
 use crate::admission::{Admission, Refusal, Ticket};
 use crate::auth::{Gate, Passwords};
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, TransferOptions};
 use crate::connection::{Connection, End};
 use crate::files::{self, CacheLimits, FileLimits, Moment, Root};
 use crate::limits::Limits;
@@ -110,6 +110,8 @@ impl AddAssign for Drained {
 /// What the connections of a worker share.
 pub(crate) struct Worker {
     #[cfg(any(debug_assertions, feature = "fault-injection"))]
+    /// How files that are sent from disk go.
+    pub(crate) transfer: TransferOptions,
     faults: faults::Faults,
     pub(crate) limits: Limits,
     pub(crate) roots: Vec<Root>,
@@ -382,6 +384,7 @@ impl Worker {
             open_count: Cell::new(0),
             emptied: RefCell::new(None),
             #[cfg(any(debug_assertions, feature = "fault-injection"))]
+            transfer: spec.config.transfer,
             faults: faults::Faults::at(spec.config.panic_path.clone()),
             throttled: RefCell::default(),
         };
@@ -534,7 +537,7 @@ impl Worker {
             End::SlowHead => (Counter::ClosedDeadline, Some(Counter::TimeoutHead)),
             End::SlowBody => (Counter::ClosedDeadline, Some(Counter::TimeoutBodyStall)),
             End::WriteStall => (Counter::ClosedDeadline, Some(Counter::TimeoutWriteStall)),
-            End::FileChanged => (Counter::ClosedUs, None),
+            End::FileChanged | End::FileFailed => (Counter::ClosedUs, None),
             End::Shutdown => (Counter::ClosedShutdown, None),
         };
         self.stats.count(fault);

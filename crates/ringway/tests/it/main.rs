@@ -6,6 +6,7 @@
 mod client;
 mod peers;
 mod server;
+mod transfer;
 mod tree;
 
 // The tests.

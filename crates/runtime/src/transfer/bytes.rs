@@ -47,7 +47,7 @@ impl TcpStream {
                     report.bytes += count as u64;
                 }
                 Sent::Full => zero_copy.wait(self, in_flight, &mut report).await?,
-                Sent::Again => {}
+                Sent::Waited | Sent::Again => {}
             }
         }
         zero_copy.settle(self, &mut report).await?;

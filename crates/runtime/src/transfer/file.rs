@@ -41,6 +41,9 @@ pub enum Step {
     Sent(u64),
     /// The client has to take some first: [`FileTransfer::wait`].
     Full,
+    /// The next bytes had to be read from a disk, and are there now. In the meantime anything may
+    /// have been done to the file.
+    Waited,
     /// All bytes were taken before.
     Done,
 }
@@ -67,6 +70,8 @@ pub struct FileTransfer {
     pipe: Option<PipeLease>,
     mapping: Option<Mapping>,
     zero_copy: ZeroCopySends,
+    /// Read with a wait, to be copied from by the next step.
+    fetched: Option<(Block, usize)>,
     /// Read for zero-copy sends, and not sent yet: from this place to the end of the range.
     waiting: Option<(Rc<Block>, Range<usize>)>,
     report: TransferReport,
@@ -88,6 +93,7 @@ impl FileTransfer {
             pipe: None,
             mapping: None,
             zero_copy: ZeroCopySends::default(),
+            fetched: None,
             waiting: None,
             report: TransferReport {
                 method: options.method,
@@ -134,6 +140,7 @@ impl FileTransfer {
                     return Ok(Step::Sent(count as u64));
                 }
                 Sent::Full => self.is_full = true,
+                Sent::Waited => return Ok(Step::Waited),
                 Sent::Again => {}
             }
         }
@@ -148,6 +155,7 @@ impl FileTransfer {
         self.report.bytes += count;
         if self.left == 0 {
             (self.pipe, self.mapping, self.waiting) = (None, None, None);
+            self.fetched = None;
         }
     }
 
@@ -184,7 +192,7 @@ impl FileTransfer {
     ) -> Result<TransferReport, TransferError> {
         loop {
             match self.step(stream).await? {
-                Step::Sent(_) => {}
+                Step::Sent(_) | Step::Waited => {}
                 Step::Full => self.wait(stream).await?,
                 Step::Done => break,
             }
@@ -244,8 +252,9 @@ impl FileTransfer {
     }
 
     async fn send_inside(&mut self, stream: &mut TcpStream) -> Result<Sent, TransferError> {
-        let Some(count) = self.look_ahead(stream).await? else {
-            return Ok(Sent::Again);
+        let count = match self.look_ahead(stream).await? {
+            Ahead::Resident(count) => count,
+            Ahead::Other(sent) => return Ok(sent),
         };
         let most = count.min(self.options.thresholds.step_bytes) as usize;
         let sent = stream.send_file_now(&self.file, self.offset, most);
@@ -259,8 +268,9 @@ impl FileTransfer {
         let worker = Rc::clone(&stream.worker);
         let (held, capacity) = worker.reactor.enter(|reactor| reactor.pipe_bytes(pipe));
         if held == 0 {
-            let Some(count) = self.look_ahead(stream).await? else {
-                return Ok(Sent::Again);
+            let count = match self.look_ahead(stream).await? {
+                Ahead::Resident(count) => count,
+                Ahead::Other(sent) => return Ok(sent),
             };
             let count = count.min(capacity as u64) as usize;
             let moved = worker
@@ -305,11 +315,11 @@ impl FileTransfer {
         Err(by_fault(error))
     }
 
-    /// How many of the next bytes are in memory, at least one, after reading them ahead if need be.
-    /// `None` when they have to be copied instead, which is noted.
-    async fn look_ahead(&mut self, stream: &TcpStream) -> Result<Option<u64>, TransferError> {
+    /// How many of the next bytes are in memory, at least one; reads them ahead if need be.
+    async fn look_ahead(&mut self, stream: &TcpStream) -> Result<Ahead, TransferError> {
         if self.offset < self.resident_until {
-            return Ok(Some(self.left.min(self.resident_until - self.offset)));
+            let count = self.left.min(self.resident_until - self.offset);
+            return Ok(Ahead::Resident(count));
         }
         let (whole, part) = (
             self.left.min(self.options.thresholds.look_ahead_bytes),
@@ -320,6 +330,7 @@ impl FileTransfer {
         if seen == Residency::Cold && part < whole {
             (seen, count) = (self.residency(stream, part), part);
         }
+        let mut has_waited = false;
         for _ in 0..WARM_TRIES {
             match seen {
                 Residency::Resident => break,
@@ -327,6 +338,7 @@ impl FileTransfer {
                 Residency::Cold | Residency::Unknown => {}
             }
             count = self.warm(&stream.worker, part as usize).await? as u64;
+            has_waited = true;
             if count == 0 {
                 return Err(TransferError::Truncated);
             }
@@ -338,10 +350,14 @@ impl FileTransfer {
         }
         if seen != Residency::Resident {
             self.copies = true;
-            return Ok(None);
+            return Ok(Ahead::Other(Sent::Again));
         }
         self.resident_until = self.offset + count;
-        Ok(Some(count))
+        Ok(if has_waited {
+            Ahead::Other(Sent::Waited)
+        } else {
+            Ahead::Resident(count)
+        })
     }
 
     fn residency(&self, stream: &TcpStream, count: u64) -> Residency {
@@ -408,7 +424,16 @@ impl FileTransfer {
             _ => self.copy_bytes,
         };
         let count = self.left.min(most as u64) as usize;
-        let (block, count) = self.read(&stream.worker, method, count).await?;
+        let (block, count) = match self.fetched.take() {
+            Some(fetched) => fetched,
+            None => match self.read(&stream.worker, method, count).await? {
+                (block, count, false) => (block, count),
+                (block, count, true) => {
+                    self.fetched = Some((block, count));
+                    return Ok(Sent::Waited);
+                }
+            },
+        };
         let sent = stream.send_now(&block[..count], false);
         drop(block);
         if let Ok(taken) = sent {
@@ -435,8 +460,11 @@ impl FileTransfer {
                     .reactor
                     .enter(|reactor| reactor.register_blocks());
             }
-            let (block, count) = self.read(&stream.worker, method, count).await?;
+            let (block, count, has_waited) = self.read(&stream.worker, method, count).await?;
             self.waiting = Some((Rc::new(block), 0..count));
+            if has_waited {
+                return Ok(Sent::Waited);
+            }
         }
         let (block, range) = self.waiting.as_ref().expect("filled above");
         let (block, range) = (Rc::clone(block), range.start as u32..range.end as u32);
@@ -454,13 +482,13 @@ impl FileTransfer {
         Ok(sent)
     }
 
-    /// The next bytes, at least one, at the start of a block.
+    /// The next bytes, at least one, at the start of a block, and whether they had to be waited for.
     async fn read(
         &self,
         worker: &Rc<Worker>,
         method: TransferMethod,
         count: usize,
-    ) -> Result<(Block, usize), TransferError> {
+    ) -> Result<(Block, usize, bool), TransferError> {
         let patience = self.options.source_timeout;
         let lease = timeout(patience, lease_block(worker));
         let leased = lease.await.map_err(|_| timed_out())?;
@@ -475,7 +503,7 @@ impl FileTransfer {
                 .enter(|reactor| reactor.read_cached(file, offset, space));
             match cached {
                 Ok(0) => return Err(TransferError::Truncated),
-                Ok(count) => return Ok((block, count)),
+                Ok(count) => return Ok((block, count, false)),
                 // Not in memory, or the file system can't tell.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if is_refusal(&error) => {}
@@ -489,7 +517,7 @@ impl FileTransfer {
         });
         match read.await? {
             (_, 0) => Err(TransferError::Truncated),
-            (block, count) => Ok((block, count)),
+            (block, count) => Ok((block, count, true)),
         }
     }
 
@@ -506,6 +534,14 @@ impl FileTransfer {
             self.pipe = None;
         }
     }
+}
+
+/// What looking ahead came to.
+enum Ahead {
+    /// So many of the next bytes are in memory.
+    Resident(u64),
+    /// The step ends with this, or tries another way.
+    Other(Sent),
 }
 
 impl fmt::Debug for FileTransfer {

@@ -177,7 +177,7 @@ fn cold_files_are_sent_like_warm_ones(case: &Case) {
 async fn fill(transfer: &mut FileTransfer, stream: &mut TcpStream) -> u64 {
     loop {
         match transfer.step(stream).await.unwrap() {
-            Step::Sent(_) => {}
+            Step::Sent(_) | Step::Waited => {}
             Step::Full if give_up(20, transfer.wait(stream)).await.is_none() => break,
             Step::Full => {}
             Step::Done => panic!("the client took everything"),

@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::read::{Document, Section};
 use super::users::{check_users, check_users_files_apart};
 use super::value::{self, Address};
-use super::{AccessLog, Config, Listener, Log};
+use super::{AccessLog, Config, Listener, Log, TransferOptions};
 use crate::files::freshness::Rule;
 use crate::files::headers::{FieldRule, is_origin, is_token};
 use crate::files::pages::PageRule;
@@ -57,6 +57,7 @@ pub(super) fn check(
             roots,
             limits,
             log,
+            transfer: TransferOptions::default(),
             #[cfg(any(debug_assertions, feature = "fault-injection"))]
             panic_path: None,
         }),

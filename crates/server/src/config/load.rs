@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::node::{self, Item, Node};
 use super::problem::{Problem, Problems};
-use super::{Config, check};
+use super::{Config, TransferMethod, check};
 
 /// The largest configuration file. A thousand listeners are a tenth of it; a larger one is a
 /// mistake, such as a log or a device.
@@ -48,6 +48,7 @@ impl fmt::Display for ConfigError {
 pub struct Flags {
     values: Vec<(String, Node)>,
     panic_path: Option<String>,
+    transfer: TransferMethod,
 }
 
 impl Default for Flags {
@@ -62,6 +63,7 @@ impl Flags {
         Flags {
             values: Vec::new(),
             panic_path: None,
+            transfer: TransferMethod::Auto,
         }
     }
 
@@ -100,6 +102,13 @@ impl Flags {
     #[must_use]
     pub fn panic_path(mut self, path: Option<String>) -> Flags {
         self.panic_path = path;
+        self
+    }
+
+    /// Makes files that are sent from disk go this way, where that can be: to compare the ways.
+    #[must_use]
+    pub fn transfer(mut self, method: TransferMethod) -> Flags {
+        self.transfer = method;
         self
     }
 
@@ -172,8 +181,9 @@ impl Config {
         };
         let syntax_count = problems.len();
         flags.apply(&mut tree);
-        let config = check::check(&tree, base, problems)
+        let mut config = check::check(&tree, base, problems)
             .map_err(|problems| Problems::new(name, text, syntax_count, problems))?;
+        config.transfer.method = flags.transfer;
         #[cfg(any(debug_assertions, feature = "fault-injection"))]
         let config = Config {
             panic_path: flags.panic_path.clone(),

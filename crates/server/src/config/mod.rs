@@ -34,6 +34,7 @@ pub use reference::{reference, schema};
 pub use value::{Address, duration};
 
 use crate::limits::Limits;
+pub use ringway_runtime::{TransferMethod, TransferOptions};
 
 /// Everything the server is told, checked and complete: where an option is left, it means that
 /// something is off or stays as the kernel has it, never "the default".
@@ -68,6 +69,8 @@ pub struct Config {
     pub limits: Limits,
     /// The logs.
     pub log: Log,
+    /// How files that are sent from disk go.
+    pub transfer: TransferOptions,
     /// A request for this path panics, one for `worker` below it makes its worker panic, one for
     /// `failure` makes its worker fail. For tests of what happens then: it exists in debug builds
     /// and with the feature `fault-injection` only.

@@ -3,18 +3,13 @@
 
 use super::{Connection, End};
 use crate::answer::{FilePart, Segment};
-use ringway_runtime::{Metadata, Outgoing};
+use ringway_runtime::{FileTransfer, Metadata, Outgoing, Step, TransferError};
 use std::cmp::Ordering;
 use std::future::poll_fn;
 use std::io;
 
 /// Answers to pipelined requests up to this many bytes are gathered and leave together.
 const GATHER_BYTES: usize = 16 << 10;
-
-/// The most that one call of sendfile is asked to move, so that other connections have their turn.
-const FILE_STEP_BYTES: u64 = 1 << 20;
-/// What one connection may send in a row before the others have theirs.
-const FILE_TURN_BYTES: u64 = 4 << 20;
 
 impl Connection {
     /// The usual case: nothing else is at hand or on its way, and the answer goes out without a
@@ -125,47 +120,43 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends a head and then a file's bytes, inside the kernel. How many of them.
+    /// Sends a head and then a file's bytes, inside the kernel where that can be. How many of them.
     async fn stream_file(&mut self, head: Outgoing, mut part: FilePart) -> Result<u64, End> {
         self.flush_gathered().await?;
         self.submit(head.with_more_following()).await?;
         self.flush().await?;
-        let (total, mut in_turn, mut has_waited) = (part.bytes, 0, false);
-        while part.bytes > 0 {
-            let step = part.bytes.min(FILE_STEP_BYTES);
+        let range = part.offset..part.offset + part.bytes;
+        let mut transfer = FileTransfer::new(&part.file, range, self.worker.transfer);
+        let mut has_waited = false;
+        while transfer.left() > 0 {
             // Looked at after each wait, in which anything may have been done to it, and before the
             // end: nobody is to take a mixture for the file.
-            if (has_waited || step == part.bytes) && !part.keeps_promise() {
+            if (has_waited || transfer.is_nearly_done()) && !part.keeps_promise() {
                 return Err(End::FileChanged);
             }
             has_waited = false;
-            match self
-                .stream
-                .send_file_now(&part.file, part.offset, step as usize)
-            {
-                Ok(0) => return Err(End::FileChanged),
-                Ok(count) => {
-                    part.offset += count as u64;
-                    part.bytes -= count as u64;
-                    in_turn += count as u64;
+            match transfer.step(&mut self.stream).await {
+                Ok(Step::Sent(_) | Step::Done) => {}
+                Ok(Step::Waited) => has_waited = true,
+                Ok(Step::Full) => {
+                    self.wait_for_room(&mut transfer).await?;
+                    has_waited = true;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => in_turn = u64::MAX,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Err(End::Broken),
-            }
-            if in_turn >= FILE_TURN_BYTES && part.bytes > 0 {
-                in_turn = 0;
-                self.wait_writable().await?;
-                has_waited = true;
+                Err(TransferError::Truncated) => return Err(End::FileChanged),
+                Err(TransferError::Source(error)) => {
+                    tracing::warn!(%error, "a file can't be read any further");
+                    return Err(End::FileFailed);
+                }
+                Err(TransferError::Stream(_)) => return Err(End::Broken),
             }
         }
-        Ok(total)
+        Ok(part.bytes)
     }
 
-    async fn wait_writable(&mut self) -> Result<(), End> {
+    async fn wait_for_room(&mut self, transfer: &mut FileTransfer) -> Result<(), End> {
         loop {
             let delivered = self.expect_progress();
-            match self.stream.writable().await {
+            match transfer.wait(&mut self.stream).await {
                 Ok(()) => return Ok(()),
                 Err(error) => self.judge(&error, delivered)?,
             }

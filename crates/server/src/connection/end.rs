@@ -27,6 +27,8 @@ pub(crate) enum End {
     /// The file that was being sent changed or shrank: the rest would not have been what its head
     /// promised.
     FileChanged,
+    /// The file that was being sent could not be read to its end, or not in time.
+    FileFailed,
     /// The server is ending.
     Shutdown,
 }
