@@ -60,6 +60,24 @@ fn apply(given: &[Given], flags: Flags) -> Flags {
     })
 }
 
+/// What people look for in `-h`. The limits and most properties of files are seldom set.
+fn is_for_a_glance(table: &Table, flag: &str) -> bool {
+    const OF_FILES: [&str; 7] = [
+        "browse",
+        "clean-urls",
+        "cors",
+        "index",
+        "security-headers",
+        "show-dotfiles",
+        "spa",
+    ];
+    match table.name {
+        "limits" => false,
+        "files" => OF_FILES.contains(&flag),
+        _ => true,
+    }
+}
+
 /// Keys with a flag, each with the path it sets.
 fn keys(named: bool) -> impl Iterator<Item = (&'static Table, &'static Key, &'static str)> {
     config::tables()
@@ -114,8 +132,7 @@ fn arg(table: &'static Table, key: &'static Key, flag: &'static str) -> Arg {
         .long_help(long)
         .help_heading(heading(table))
         .value_name(key.placeholder())
-        // `-h` is for a glance; there are many limits, and few ever need to be set.
-        .hide_short_help(table.name == "limits")
+        .hide_short_help(!is_for_a_glance(table, flag))
         .hide(matches!(key.flag, Flag::Hidden(_)));
     let arg = match flag {
         "access-log" => arg.value_name("PATH|-|off").value_hint(ValueHint::FilePath),

@@ -1,9 +1,9 @@
 //! Who may have a connection: the limit of all connections, and the limit for one address.
 //!
-//! [`Bound`] says what the first is. Both are counted across all workers, without a lock: a total, and a table of addresses. A worker
-//! asks once for each accepted connection and keeps the [`Ticket`] as long as the connection lives;
-//! dropping it gives both places back, whatever ended the connection. What is done with a refused
-//! connection, and what is counted of it, is the worker's business.
+//! `Bound` says what the first is. Both are counted across all workers, without a lock: a total, and
+//! a table of addresses. A worker asks once for each accepted connection and keeps the [`Ticket`] as
+//! long as the connection lives; dropping it gives both places back, whatever ended the connection.
+//! What is done with a refused connection, and what is counted of it, is the worker's business.
 
 mod table;
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Basic authentication (RFC 7617): who may have a root's files.
 //!
 //! Checking a password takes tens of milliseconds and megabytes, by design, so it is never done on
-//! a worker: a small pool of its own does it ([`Passwords`]), and a flood of wrong passwords fills
+//! a worker: a small pool of its own does it (`Passwords`), and a flood of wrong passwords fills
 //! that pool's queue and nothing else. What was right is remembered by each worker for a while,
-//! by a keyed hash of what the client sent ([`Gate`]), so that nearly every request is let in with
+//! by a keyed hash of what the client sent (`Gate`), so that nearly every request is let in with
 //! one hash of some hundred bytes.
 //!
 //! A root without users has no gate and knows nothing of this.

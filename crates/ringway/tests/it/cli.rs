@@ -61,7 +61,7 @@ fn help_teaches_by_example() {
 fn short_help_is_short() {
     for command in COMMANDS {
         let short = stdout(&[command, "-h"]);
-        assert!(short.lines().count() <= 60, "{short}");
+        assert!(short.lines().count() <= 50, "{short}");
     }
 }
 
