@@ -62,15 +62,7 @@ fn apply(given: &[Given], flags: Flags) -> Flags {
 
 /// What people look for in `-h`. The limits and most properties of files are seldom set.
 fn is_for_a_glance(table: &Table, flag: &str) -> bool {
-    const OF_FILES: [&str; 7] = [
-        "browse",
-        "clean-urls",
-        "cors",
-        "index",
-        "security-headers",
-        "show-dotfiles",
-        "spa",
-    ];
+    const OF_FILES: [&str; 5] = ["browse", "clean-urls", "index", "show-dotfiles", "spa"];
     match table.name {
         "limits" => false,
         "files" => OF_FILES.contains(&flag),
