@@ -23,6 +23,7 @@ use crate::outgoing::Outgoing;
 use crate::pool::BlockingPool;
 use crate::slots::{SlotKey, Slots};
 use crate::wake::WakeHandle;
+use cell::Place;
 pub use cell::{ReactorCell, Waiter};
 use requests::{Listener, Request};
 use sockets::Socket;
@@ -140,8 +141,9 @@ impl Reactor {
         }
     }
 
-    /// Submits what was asked for since the last turn, waits at most `wait` (`None`: until
-    /// something happens) for answers, and moves the wakers to be called into `woken`.
+    /// Submits what was asked for since the last turn, waits for answers until `wait` after
+    /// [`Reactor::now`] (`None`: until something happens), and moves the wakers to be called into
+    /// `woken`.
     ///
     /// # Errors
     /// When the driver itself fails: the worker can't go on.

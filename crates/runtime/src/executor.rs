@@ -74,7 +74,9 @@ impl<F: Future> Future for Enlisted<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        self.project().future.poll(context)
+        let this = self.project();
+        this.worker.reactor.note_own_waker(context.waker());
+        this.future.poll(context)
     }
 }
 
@@ -301,8 +303,8 @@ impl Runtime {
         }
     }
 
-    /// One turn: takes completions (waiting at most `limit` for one, when no task can go on), then
-    /// runs the tasks that they woke.
+    /// One turn: takes completions (waiting for one until `limit` after the last turn, when no task
+    /// can go on), then runs the tasks that they woke.
     ///
     /// # Errors
     /// When the driver fails.

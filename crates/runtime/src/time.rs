@@ -3,7 +3,6 @@
 use crate::timer::TimerKey;
 use crate::worker::Worker;
 use pin_project_lite::pin_project;
-use ringway_kernel::Waiter;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -45,10 +44,13 @@ impl Timer {
         if self.worker.now() >= deadline {
             return Poll::Ready(());
         }
-        let timers = &self.worker.timers;
-        Waiter::offer(context.waker(), |waiter| {
-            timers.borrow_mut().set(self.key, deadline, waiter);
-        });
+        let (timers, waker) = (&self.worker.timers, context.waker());
+        if !timers.borrow_mut().set(self.key, deadline, waker) {
+            // Cloned and dropped outside of the borrow: that is its maker's code.
+            let clone = waker.clone();
+            let displaced = timers.borrow_mut().replace_waker(self.key, clone);
+            drop(displaced);
+        }
         Poll::Pending
     }
 }

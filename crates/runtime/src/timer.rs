@@ -4,7 +4,6 @@
 //! 64 slots, one millisecond a tick. Moving a deadline later is one store: the entry stays where
 //! it is and is put in its new place when the old one comes up.
 
-use ringway_kernel::Waiter;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -77,20 +76,25 @@ impl Wheel {
         TimerKey(self.entries.len() as u32 - 1)
     }
 
-    /// Wakes the waiter once `deadline` has passed, in place of what was set before.
-    pub(crate) fn set(&mut self, key: TimerKey, deadline: Instant, waiter: &mut Waiter<'_>) {
+    /// Wakes `waker` once `deadline` has passed, in place of what was set before; false when a clone
+    /// of it has yet to be put in its place ([`Wheel::replace_waker`]).
+    pub(crate) fn set(&mut self, key: TimerKey, deadline: Instant, waker: &Waker) -> bool {
         let entry = &mut self.entries[key.0 as usize];
-        if !waiter.keep_in(&mut entry.waker) {
-            return;
-        }
+        let is_kept = matches!(&entry.waker, Some(kept) if kept.will_wake(waker));
         entry.deadline = deadline;
         if entry.scheduled != 0 {
             if entry.scheduled_at <= deadline {
-                return;
+                return is_kept;
             }
             self.unlink(key.0);
         }
         self.link(key.0);
+        is_kept
+    }
+
+    /// The waker that a timer wakes from now on, for the one until now.
+    pub(crate) fn replace_waker(&mut self, key: TimerKey, waker: Waker) -> Option<Waker> {
+        self.entries[key.0 as usize].waker.replace(waker)
     }
 
     /// The tick that a time falls in, rounded up: never before its time.
@@ -234,9 +238,9 @@ mod tests {
         }
 
         fn set(&mut self, key: TimerKey, deadline: Instant) {
-            Waiter::offer(Waker::noop(), |waiter| {
-                self.wheel.set(key, deadline, waiter)
-            });
+            if !self.wheel.set(key, deadline, Waker::noop()) {
+                self.wheel.replace_waker(key, Waker::noop().clone());
+            }
         }
 
         fn at(&self, milliseconds: u64) -> Instant {

@@ -1,21 +1,31 @@
 //! The only way into a reactor from outside of this crate: one call at a time, and no way out of a
 //! call by a panic.
 
-use super::{Reactor, ReactorOptions};
+use super::{ListenerKey, Reactor, ReactorOptions, RequestKey, SocketKey};
 use crate::abort::AbortOnUnwind;
 use crate::driver::probe::DriverChoice;
 use crate::driver::sim::SimWorld;
-use std::cell::RefCell;
+use std::cell::{Cell, UnsafeCell};
 use std::fmt;
 use std::io;
-use std::task::{Poll, Waker};
+use std::ptr;
+use std::task::{Poll, RawWakerVTable, Waker};
 
 /// A reactor that a worker's tasks share. It belongs to the thread that made it.
 ///
-/// No foreign code runs while it is entered: wakers are cloned before (see [`Waiter`]), and those
-/// that aren't needed any more leave it to be dropped after.
+/// No foreign code runs while it is entered: a waker is cloned before it gets in, and what it
+/// displaces gets out to be dropped.
 pub struct ReactorCell {
-    reactor: RefCell<Reactor>,
+    reactor: UnsafeCell<Reactor>,
+    is_entered: Cell<bool>,
+    own_waker: Cell<WakerId>,
+}
+
+/// What tells one waker from another; compared, never followed.
+type WakerId = (*const (), *const RawWakerVTable);
+
+fn id_of(waker: &Waker) -> WakerId {
+    (waker.data(), waker.vtable())
 }
 
 impl ReactorCell {
@@ -35,94 +45,143 @@ impl ReactorCell {
 
     fn holding(reactor: Reactor) -> ReactorCell {
         ReactorCell {
-            reactor: RefCell::new(reactor),
+            reactor: UnsafeCell::new(reactor),
+            is_entered: Cell::new(false),
+            own_waker: Cell::new((ptr::null(), ptr::null())),
         }
     }
 
     /// Calls `work` with the reactor.
     ///
     /// # Panics
-    /// A panic inside of `work` ends the process, and so does entering a reactor within it.
+    /// When it is entered already. A panic inside of `work`, that one too, ends the process.
+    #[inline]
     pub fn enter<T>(&self, work: impl FnOnce(&mut Reactor) -> T) -> T {
+        assert!(
+            !self.is_entered.replace(true),
+            "a reactor is entered a second time"
+        );
         let armed = AbortOnUnwind(self);
-        let result = work(&mut self.reactor.borrow_mut());
+        let entered = Entered(&self.is_entered);
+        // SAFETY: this is the only place that makes a reference, it ends with the call, and
+        // `is_entered` keeps a second call out until then. No other thread has the cell: it isn't
+        // `Sync`.
+        let result = work(unsafe { &mut *self.reactor.get() });
+        drop(entered);
         armed.disarm();
         result
     }
 
-    /// Calls `poll` with the reactor, on behalf of the task that `waker` wakes: a second time when
-    /// the waker has to be kept, with a clone that was made in between.
+    /// Says which waker is the executor's own, of the task that runs now: cloning it does not enter
+    /// the reactor.
+    #[inline]
+    pub fn note_own_waker(&self, waker: &Waker) {
+        self.own_waker.set(id_of(waker));
+    }
+
+    /// Calls `poll` with the reactor, on behalf of the task that `waker` wakes, and sees to it that
+    /// a clone of the waker is kept where `poll` had to leave the task waiting.
+    ///
+    /// Cloning a waker and dropping one runs its maker's code, which may come back here: so both
+    /// are done outside, afterwards, unless the waker is the executor's own and displaces none. What
+    /// that code can't do is take the reactor's next turn, so no answer comes before the waker is in
+    /// its place.
     ///
     /// # Panics
     /// As [`ReactorCell::enter`].
+    #[inline]
     pub fn poll<T>(
         &self,
         waker: &Waker,
-        mut poll: impl FnMut(&mut Reactor, &mut Waiter<'_>) -> Poll<T>,
+        poll: impl FnOnce(&mut Reactor, &mut Waiter<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        Waiter::offer(waker, |waiter| self.enter(|reactor| poll(reactor, waiter)))
+        let mut waiter = Waiter {
+            waker,
+            own_waker: self.own_waker.get(),
+            place: None,
+        };
+        match self.enter(|reactor| poll(reactor, &mut waiter)) {
+            Poll::Ready(output) => Poll::Ready(output),
+            Poll::Pending => {
+                if let Some(place) = waiter.place {
+                    self.keep_waker(place, waker);
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    #[cold]
+    fn keep_waker(&self, place: Place, waker: &Waker) {
+        let clone = waker.clone();
+        let displaced = self.enter(|reactor| reactor.replace_waker(place, clone));
+        drop(displaced);
+    }
+}
+
+/// Within a call; over when it is dropped.
+struct Entered<'a>(&'a Cell<bool>);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 
 impl fmt::Debug for ReactorCell {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.reactor.try_borrow() {
-            Ok(reactor) => reactor.fmt(out),
-            Err(_) => out.write_str("Reactor(entered)"),
+        if self.is_entered.get() {
+            return out.write_str("Reactor(entered)");
         }
+        self.enter(|reactor| reactor.fmt(out))
     }
 }
 
-/// The waker of a task that may have to wait, on its way to a place behind a borrow.
-///
-/// Cloning a waker and dropping one runs its maker's code, which may come back to where the borrow
-/// is. So the clone is made outside, and only when a first look has shown that it is needed; and
-/// the waker that it displaces is dropped outside.
+/// The task that polls, and where its waker is missing.
+#[derive(Debug)]
 pub struct Waiter<'a> {
     waker: &'a Waker,
-    clone: Option<Waker>,
-    displaced: Option<Waker>,
-    is_wanted: bool,
+    own_waker: WakerId,
+    place: Option<Place>,
 }
 
-impl<'a> Waiter<'a> {
-    /// Calls `attempt`, and once more when it wanted to [keep](Waiter::keep_in) the waker and there
-    /// was no clone yet: whatever that changed, the second attempt looks at everything anew.
-    pub fn offer<T>(waker: &'a Waker, mut attempt: impl FnMut(&mut Waiter<'a>) -> T) -> T {
-        let mut waiter = Waiter {
-            waker,
-            clone: None,
-            displaced: None,
-            is_wanted: false,
-        };
-        let result = attempt(&mut waiter);
-        if !waiter.is_wanted {
-            return result;
-        }
-        waiter.clone = Some(waker.clone());
-        attempt(&mut waiter)
-    }
+/// Where a reactor keeps wakers.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    Reader(SocketKey),
+    Writer(SocketKey),
+    Listener(ListenerKey),
+    Request(RequestKey),
+    /// In line for a block, by its ticket.
+    BlockLine(u64),
+}
 
-    /// Sees to it that `place` holds the waker; false when a clone has to be made first.
-    #[must_use]
-    pub fn keep_in(&mut self, place: &mut Option<Waker>) -> bool {
-        if let Some(kept) = place
-            && kept.will_wake(self.waker)
-        {
-            return true;
+impl Waiter<'_> {
+    /// Leaves the task waiting at `place`, which is `kept`.
+    #[inline]
+    pub(super) fn wait_at(&mut self, place: Place, kept: &mut Option<Waker>) {
+        match kept {
+            Some(kept) if kept.will_wake(self.waker) => {}
+            None if id_of(self.waker) == self.own_waker => *kept = Some(self.waker.clone()),
+            _ => self.place = Some(place),
         }
-        let Some(clone) = self.clone.take() else {
-            self.is_wanted = true;
-            return false;
-        };
-        self.displaced = place.replace(clone);
-        true
     }
 }
 
-impl fmt::Debug for Waiter<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Waiter({:?})", self.waker)
+impl Reactor {
+    /// Keeps a waker, and returns the one that was there, or this one when the place is gone.
+    fn replace_waker(&mut self, place: Place, waker: Waker) -> Option<Waker> {
+        let place = match place {
+            Place::Reader(key) => self.sockets.get_mut(key.0).map(|it| &mut it.reader),
+            Place::Writer(key) => self.sockets.get_mut(key.0).map(|it| &mut it.writer),
+            Place::Listener(key) => self.listeners.get_mut(key.0).map(|it| &mut it.waker),
+            Place::Request(key) => self.requests.get_mut(key.0).map(|it| &mut it.waker),
+            Place::BlockLine(ticket) => self.block_waker(ticket),
+        };
+        match place {
+            Some(place) => place.replace(waker),
+            None => Some(waker),
+        }
     }
 }
 
@@ -130,11 +189,10 @@ impl fmt::Debug for Waiter<'_> {
 mod tests {
     use super::*;
     use crate::abort::check_aborts;
-    use crate::{Directory, ListenOptions, ListenerKey, SimOptions, Symlinks};
-    use std::cell::Cell;
+    use crate::{Directory, ListenOptions, SimOptions, Symlinks};
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::rc::Rc;
-    use std::task::{RawWaker, RawWakerVTable};
+    use std::task::RawWaker;
 
     fn cell() -> (Rc<ReactorCell>, ListenerKey) {
         let world = SimWorld::with_options(1, SimOptions::default());

@@ -1,7 +1,7 @@
 //! Listeners and file requests.
 
 use super::transfer::ZeroCopySend;
-use super::{ListenerKey, Reactor, RequestKey, SocketKey, Waiter, os_error};
+use super::{ListenerKey, Place, Reactor, RequestKey, SocketKey, Waiter, os_error};
 use crate::driver::{Descriptor, Lane, Token};
 use crate::file::{BlockRead, Directory, File, OpenRequest, ReadRequest, Symlinks, WarmRequest};
 use crate::socket::{ListenOptions, ListenSocket};
@@ -109,9 +109,7 @@ impl Reactor {
             0 => {}
             errno => return Poll::Ready(Err(os_error(errno))),
         }
-        if !waiter.keep_in(&mut listener.waker) {
-            return Poll::Pending;
-        }
+        waiter.wait_at(Place::Listener(key), &mut listener.waker);
         if !listener.is_accepting {
             listener.is_accepting = true;
             self.driver
@@ -237,7 +235,7 @@ impl Reactor {
             return Poll::Ready(Err(io::ErrorKind::NotFound.into()));
         };
         let Some(result) = request.result else {
-            let _ = waiter.keep_in(&mut request.waker);
+            waiter.wait_at(Place::Request(key), &mut request.waker);
             return Poll::Pending;
         };
         let request = self.requests.remove(key.0).expect("found above");

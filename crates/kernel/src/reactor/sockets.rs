@@ -1,7 +1,7 @@
 //! Streams: receiving, sending, connecting, closing.
 
 use super::transfer::SocketTransfer;
-use super::{Reactor, SocketKey, Waiter, os_error};
+use super::{Place, Reactor, SocketKey, Waiter, os_error};
 use crate::buffers::{Buffer, BufferPool, Chain};
 use crate::driver::{Descriptor, Interest, Lane, Token};
 use crate::file::File;
@@ -176,7 +176,7 @@ impl Reactor {
             return Poll::Ready(Err(closed()));
         };
         if socket.in_flight.contains(Lane::Connect) {
-            let _ = waiter.keep_in(&mut socket.writer);
+            waiter.wait_at(Place::Writer(key), &mut socket.writer);
             return Poll::Pending;
         }
         match socket.send_error {
@@ -217,9 +217,7 @@ impl Reactor {
         if socket.send_error != 0 {
             return Poll::Ready(Err(os_error(socket.send_error)));
         }
-        if !waiter.keep_in(&mut socket.reader) {
-            return Poll::Pending;
-        }
+        waiter.wait_at(Place::Reader(key), &mut socket.reader);
         if !socket.in_flight.contains(Lane::Receive) && !socket.is_parked {
             self.arm_receive(key);
         } else {
@@ -325,7 +323,7 @@ impl Reactor {
             return Poll::Ready(Err(closed()));
         };
         if socket.is_send_busy() {
-            let _ = waiter.keep_in(&mut socket.writer);
+            waiter.wait_at(Place::Writer(key), &mut socket.writer);
             return Poll::Pending;
         }
         match socket.send_error {
@@ -406,9 +404,7 @@ impl Reactor {
             Some(result) => return Poll::Ready(Err(os_error(-result))),
             None => {}
         }
-        if !waiter.keep_in(&mut socket.writer) {
-            return Poll::Pending;
-        }
+        waiter.wait_at(Place::Writer(key), &mut socket.writer);
         if !socket.in_flight.contains(Lane::Ready) {
             socket.in_flight.insert(Lane::Ready);
             self.driver

@@ -9,7 +9,7 @@
 
 use super::requests::Work;
 use super::sockets::{closed, idle_to_send};
-use super::{Reactor, RequestKey, SocketKey, Waiter, os_error};
+use super::{Place, Reactor, RequestKey, SocketKey, Waiter, os_error};
 use crate::arena::Arena;
 use crate::blocks::{Block, BlockPool};
 use crate::buffers::Buffer;
@@ -105,7 +105,8 @@ impl Reactor {
             self.transfers.last_ticket += 1;
             self.transfers.last_ticket
         });
-        let _ = waiter.keep_in(waiting.entry(number).or_default());
+        let kept = waiting.entry(number).or_default();
+        waiter.wait_at(Place::BlockLine(number), kept);
         Poll::Pending
     }
 
@@ -115,6 +116,11 @@ impl Reactor {
             none => none.insert(BlockPool::new()?),
         };
         Ok(Rc::clone(pool))
+    }
+
+    /// Where the waker of a place in line is kept.
+    pub(super) fn block_waker(&mut self, ticket: u64) -> Option<&mut Option<Waker>> {
+        self.transfers.block_waiters.get_mut(&ticket)
     }
 
     /// Gives up a place in line.
@@ -364,9 +370,7 @@ impl Reactor {
             socket.is_parked = false;
             return Poll::Ready(Ok(None));
         }
-        if !waiter.keep_in(&mut socket.reader) {
-            return Poll::Pending;
-        }
+        waiter.wait_at(Place::Reader(key), &mut socket.reader);
         if !std::mem::replace(&mut socket.is_paused, true) {
             let token = Token::new(Lane::Receive, key.0);
             self.driver.cancel(token, Some(&socket.fd));
@@ -389,9 +393,7 @@ impl Reactor {
             Some(result) => return Poll::Ready(Err(os_error(-result))),
             None => {}
         }
-        if !waiter.keep_in(&mut socket.reader) {
-            return Poll::Pending;
-        }
+        waiter.wait_at(Place::Reader(key), &mut socket.reader);
         if !socket.in_flight.contains(Lane::ReadReady) {
             socket.in_flight.insert(Lane::ReadReady);
             let token = Token::new(Lane::ReadReady, key.0);
@@ -620,7 +622,7 @@ impl Reactor {
         match send.taken {
             Some(result) => Poll::Ready(count_of(result)),
             None => {
-                let _ = waiter.keep_in(&mut request.waker);
+                waiter.wait_at(Place::Request(key), &mut request.waker);
                 Poll::Pending
             }
         }
