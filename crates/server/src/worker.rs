@@ -109,9 +109,9 @@ impl AddAssign for Drained {
 
 /// What the connections of a worker share.
 pub(crate) struct Worker {
-    #[cfg(any(debug_assertions, feature = "fault-injection"))]
     /// How files that are sent from disk go.
     pub(crate) transfer: TransferOptions,
+    #[cfg(any(debug_assertions, feature = "fault-injection"))]
     faults: faults::Faults,
     pub(crate) limits: Limits,
     pub(crate) roots: Vec<Root>,
@@ -383,8 +383,8 @@ impl Worker {
             is_draining: Cell::new(false),
             open_count: Cell::new(0),
             emptied: RefCell::new(None),
-            #[cfg(any(debug_assertions, feature = "fault-injection"))]
             transfer: spec.config.transfer,
+            #[cfg(any(debug_assertions, feature = "fault-injection"))]
             faults: faults::Faults::at(spec.config.panic_path.clone()),
             throttled: RefCell::default(),
         };
