@@ -56,6 +56,6 @@ pub use ringway_kernel::{
 };
 pub use time::{Elapsed, Sleep, Timeout, now, sleep, timeout, wall_clock};
 pub use transfer::{
-    FileTransfer, Step, TransferError, TransferMethod, TransferOptions, TransferReport,
-    TransferThresholds,
+    FileTransfer, RelayOptions, RelayReport, Step, TransferError, TransferMethod, TransferOptions,
+    TransferReport, TransferThresholds, relay,
 };

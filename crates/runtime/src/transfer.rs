@@ -15,10 +15,12 @@
 mod bytes;
 mod choice;
 mod file;
+mod relay;
 mod zero_copy;
 
 pub(crate) use choice::Experience;
 pub use file::{FileTransfer, Step};
+pub use relay::{RelayOptions, RelayReport, relay};
 
 use std::fmt;
 use std::future::poll_fn;

@@ -15,6 +15,7 @@ mod examples;
 mod files;
 mod listeners;
 mod overflow;
+mod relays;
 mod slots;
 mod starvation;
 mod streams;
