@@ -103,13 +103,8 @@ fn a_capture_tells_no_names() {
         let at = text
             .find(secret)
             .map(|at| &text[at.saturating_sub(60)..at + 20]);
-        assert!(at.is_none() || secret == "paymenthost", "{secret}: {at:?}");
+        assert!(at.is_none(), "{secret}: {at:?}");
     }
-    assert_eq!(
-        text.matches("paymenthost").count(),
-        1,
-        "only as a part of another word"
-    );
     let Some(folder) = unpack(&archive) else {
         return;
     };
