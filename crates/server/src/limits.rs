@@ -196,6 +196,14 @@ settings! {
         /// Compression takes a whole CPU, and the blocking threads are for disks as well.
         compress_jobs: usize = Integer { min: 1, max: 512 }, Is("4"), Shown("compress-jobs");
 
+        /// Names of a directory that are looked at for its listing; the page says when there are
+        /// more.
+        ///
+        /// Ten thousand make a page of 2 MB, which nobody reads to its end, and keep one blocking
+        /// thread busy for a moment; a million would be memory for whoever asks.
+        listing_entries: usize = Integer { min: 1, max: 1_048_576 }, Is("10000"),
+            Shown("listing-entries");
+
         /// Receive buffers of each worker; a power of two.
         ///
         /// Shared by all its connections: an idle one holds none. The kernel takes them in turn,

@@ -353,6 +353,7 @@ impl Worker {
             cache_file_bytes: limits.cache_file_bytes,
             absent_entries: share(limits.cache_absent_entries),
             ranges: limits.ranges,
+            listing_entries: limits.listing_entries,
             compress_file_bytes: limits.compress_file_bytes,
             compress_jobs: limits.compress_jobs,
         };

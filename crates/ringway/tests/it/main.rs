@@ -21,6 +21,7 @@ mod hash_password;
 mod headers;
 mod host;
 mod lifecycle;
+mod listing;
 mod log_formats;
 mod malformed;
 mod paths;

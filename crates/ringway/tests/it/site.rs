@@ -255,10 +255,7 @@ const IMAGE: &str = "<svg xmlns='http://www.w3.org/2000/svg' width='123' height=
 
 /// A page whose script says that style sheet and picture have come, and a picture of it.
 fn seen_in_a_browser(io: Io) {
-    let found = ["chromium", "chromium-browser", "google-chrome"]
-        .into_iter()
-        .find(|name| peers::find(name).is_some());
-    let Some(browser) = found else {
+    let Some(browser) = peers::browser() else {
         return peers::skip("chromium isn't installed");
     };
     let tree = Tree::empty();

@@ -245,6 +245,13 @@ settings! {
         /// Only to who takes HTML, and for names without an extension. A script or a picture
         /// that isn't there stays missing: a page in its place would hide the mistake.
         spa: bool = Switch, Is("false"), Shown("spa");
+        /// Whether a directory without an index file is answered with a list of what is in it: a
+        /// page that sorts by name, size or time, or JSON to who asks for that (`Accept:
+        /// application/json`).
+        ///
+        /// What wouldn't be served isn't listed: names with a dot, links that lead out of the
+        /// root, devices. Off by default, because it shows files that nobody linked to.
+        browse: bool = Switch, Is("false"), Shown("browse");
         /// Pages for errors, as `"STATUS PATH"`: `"404 /404.html"`, `"5xx /error.html"`. The first
         /// for a status counts, and what isn't there is left out. They are sent with the status
         /// of the error and kept by nobody. `[]` for none.

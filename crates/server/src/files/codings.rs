@@ -131,7 +131,7 @@ pub(super) fn compress(coding: Coding, body: &[u8]) -> io::Result<Option<Compres
 }
 
 /// FNV-1a (Fowler, Noll, Vo): the same in every version, which a table's hash need not be.
-fn fnv(bytes: &[u8]) -> u64 {
+pub(super) fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })

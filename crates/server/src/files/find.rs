@@ -251,7 +251,7 @@ impl Root {
     }
 
     /// All codings of a file: first those that lie there.
-    fn candidates(
+    pub(super) fn candidates(
         &self,
         siblings: Vec<(Coding, Metadata)>,
         source: &Metadata,

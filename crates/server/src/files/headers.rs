@@ -5,7 +5,7 @@
 //! ready. Only where a list of origins is allowed does an answer depend on the request, and then
 //! on nothing but which of them asks: a [`Frame`] carries that as a number.
 
-use super::freshness::{Rule, cache_control, private};
+use super::freshness::{ASK, Rule, cache_control, private};
 use crate::answer::Frame;
 use crate::auth::challenge;
 use crate::config;
@@ -258,6 +258,29 @@ impl Headers {
                 said => said.map(Into::into),
             },
             vary: self.vary(if varies { "Accept-Encoding" } else { "" }),
+            root: Rc::clone(self),
+        }
+    }
+
+    /// Those of a page that the server makes of a directory, in a form that the client chooses.
+    /// `policy` is what the page may do.
+    pub(super) fn of_listing(
+        self: &Rc<Headers>,
+        policy: Option<&str>,
+        varies: bool,
+    ) -> FileHeaders {
+        let policy = policy.map(|policy| Field::new("Content-Security-Policy", policy));
+        let nosniff = Field::new("X-Content-Type-Options", "nosniff");
+        FileHeaders {
+            own: policy.into_iter().chain([nosniff]).collect(),
+            cache_control: Some(match self.is_private {
+                true => private(ASK).into(),
+                false => ASK.into(),
+            }),
+            vary: self.vary(match varies {
+                true => "Accept, Accept-Encoding",
+                false => "Accept",
+            }),
             root: Rc::clone(self),
         }
     }

@@ -13,6 +13,7 @@ mod entry;
 mod find;
 pub(crate) mod freshness;
 pub(crate) mod headers;
+mod listing;
 mod media;
 pub(crate) mod pages;
 pub(crate) mod paths;
@@ -28,6 +29,7 @@ use codings::{Choice, Jobs};
 use entry::{Entry, Readiness, Variant};
 use find::status_of;
 use headers::Headers;
+use listing::Flights;
 use pages::PageRule;
 use paths::{Outcome, Paths};
 use ringway_http::StatusCode;
@@ -54,6 +56,7 @@ pub(crate) struct Root {
     headers: Rc<Headers>,
     paths: Paths,
     pages: Vec<PageRule>,
+    listings: Flights,
     limits: FileLimits,
     shared: Arc<Shared>,
 }
@@ -74,6 +77,7 @@ pub(crate) struct FileLimits {
     /// This worker's share.
     pub(crate) absent_entries: usize,
     pub(crate) ranges: usize,
+    pub(crate) listing_entries: usize,
     pub(crate) compress_file_bytes: u64,
     /// Of the whole process.
     pub(crate) compress_jobs: usize,
@@ -116,6 +120,13 @@ pub(crate) enum First {
 }
 
 impl First {
+    fn of(answer: Answer) -> First {
+        match answer.file {
+            None => First::Answer(answer),
+            Some(_) => First::Open(answer),
+        }
+    }
+
     /// Whether it is clear that a body would be sent for nothing.
     pub(crate) fn spares_body(&self) -> bool {
         matches!(self, First::Answer(answer) if answer.spares_body())
@@ -161,6 +172,7 @@ impl Root {
             headers: Rc::new(Headers::new(&config)),
             paths: Paths::new(&config),
             pages: pages::read(&config),
+            listings: Flights::default(),
             config,
             directory: RefCell::new(directory),
             replaced: Cell::new(0),
@@ -225,7 +237,7 @@ impl Root {
             {
                 return first;
             }
-            if self.paths.is_plain() && kept.absent.borrow().contains(path, moment.now) {
+            if self.shows_nothing_else(path) && kept.absent.borrow().contains(path, moment.now) {
                 return refused(StatusCode::NOT_FOUND);
             }
         }
@@ -246,7 +258,6 @@ impl Root {
 
     /// Names that begin with a dot, but for the well-known one (RFC 8615), aren't there.
     fn is_hidden(&self, path: &Path<'_>) -> bool {
-        let is_dotted = |name: &[u8]| name.starts_with(b".") && name != b".well-known";
         !self.config.show_dotfiles && path.segments().any(is_dotted)
     }
 
@@ -357,15 +368,6 @@ impl Root {
     }
 }
 
-impl First {
-    fn of(answer: Answer) -> First {
-        match answer.file {
-            None => First::Answer(answer),
-            Some(_) => First::Open(answer),
-        }
-    }
-}
-
 impl<'a> Moment<'a> {
     fn present(clock: &'a Clock) -> Moment<'a> {
         Moment {
@@ -386,6 +388,10 @@ fn answer_with(
     }
     let answer = respond::answer(variant, head, frame, moment);
     Some(First::of(answer))
+}
+
+fn is_dotted(name: &[u8]) -> bool {
+    name.starts_with(b".") && name != b".well-known"
 }
 
 /// What leads to a path, with the query as it was.

@@ -112,7 +112,7 @@ impl Paths {
     }
 
     /// Whether nothing is tried but what the request says.
-    pub(super) fn is_plain(&self) -> bool {
+    fn is_plain(&self) -> bool {
         self.candidates == [Candidate::Own]
     }
 }
@@ -162,6 +162,13 @@ impl Root {
                 Ok(Found::File(entry)) => return Ok(Outcome::File(entry, key)),
                 Ok(Found::Directory) => is_directory |= *candidate == Candidate::Own,
                 Err(error) if status_of(&error) != StatusCode::NOT_FOUND => return Err(error),
+                Err(_) if *candidate == Candidate::Own && self.lists(path) => {
+                    match self.list(path, head).await {
+                        Ok((entry, key)) => return Ok(Outcome::File(entry, key.into())),
+                        Err(StatusCode::NOT_FOUND) => {}
+                        Err(status) => return Ok(Outcome::Refused(status)),
+                    }
+                }
                 Err(_) => {}
             }
         }
@@ -172,6 +179,11 @@ impl Root {
             Some(page) => Ok(Outcome::Moved(page.to_vec())),
             None => Ok(Outcome::Refused(StatusCode::NOT_FOUND)),
         }
+    }
+
+    /// Whether a path that isn't there has nothing else that would be shown in its place.
+    pub(super) fn shows_nothing_else(&self, path: &[u8]) -> bool {
+        self.paths.is_plain() && !self.lists(path)
     }
 
     /// What [`Root::find_as`] finds, if it isn't known already.
@@ -193,6 +205,9 @@ impl Root {
 
     /// Whether there is something to be seen at the directory `path`, which has no slash at its end.
     async fn has_view(&self, path: &[u8]) -> io::Result<bool> {
+        if self.config.browse {
+            return Ok(true);
+        }
         let directory = [path, b"/"].concat();
         match self.find_known(&directory, &directory).await {
             Ok(found) => Ok(matches!(found, Found::File(_))),

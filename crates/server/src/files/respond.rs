@@ -28,7 +28,7 @@ pub(super) struct Representation {
     coding: Option<Coding>,
     /// With its quotes. Strong: no other bytes of this path have it, in whatever coding.
     etag: String,
-    last_modified: u64,
+    last_modified: Option<u64>,
     bytes: u64,
     headers: FileHeaders,
     /// How many ranges of it one answer may have.
@@ -48,10 +48,28 @@ impl Representation {
             coding: None,
             etag: tag_of(metadata),
             // Before 1970 is as good as 1970: only equality matters.
-            last_modified: metadata.modified_seconds.max(0).unsigned_abs(),
+            last_modified: Some(metadata.modified_seconds.max(0).unsigned_abs()),
             bytes: metadata.bytes,
             headers,
             ranges,
+        }
+    }
+
+    /// What the server has made itself, with a hash of it: no time would say when it changed.
+    pub(super) fn made(
+        (bytes, hash): (u64, u64),
+        content_type: &str,
+        headers: FileHeaders,
+    ) -> Representation {
+        Representation {
+            content_type: content_type.to_owned(),
+            coding: None,
+            etag: format!("\"{hash:x}-{bytes:x}\""),
+            last_modified: None,
+            // A part of it is of no use to anybody.
+            ranges: 0,
+            bytes,
+            headers,
         }
     }
 
@@ -95,17 +113,19 @@ impl Representation {
                 opaque,
             }),
             // A time in the future is no validator (RFC 9110 §8.8.2.1).
-            last_modified: Some(self.last_modified).filter(|modified| *modified <= date),
+            last_modified: self.last_modified.filter(|modified| *modified <= date),
         }
     }
 
     /// What a 304 says as well (RFC 9110 §15.4.5).
     fn describe<'o>(&self, head: ResponseHead<'o>, date: u64) -> ResponseHead<'o> {
         // RFC 9110 §8.8.2.1: never later than the message's own date.
-        let modified = HttpDate::from_unix_seconds(self.last_modified.min(date));
-        let head = head
-            .header(name::ETAG, self.etag.as_bytes())
-            .last_modified(&modified);
+        let modified = self.last_modified.map(|modified| modified.min(date));
+        let head = head.header(name::ETAG, self.etag.as_bytes());
+        let head = match modified {
+            Some(seconds) => head.last_modified(&HttpDate::from_unix_seconds(seconds)),
+            None => head,
+        };
         self.headers.add_caching(head)
     }
 
