@@ -18,6 +18,7 @@ mod files;
 mod input;
 pub mod limits;
 pub mod log;
+mod proxy;
 pub mod stats;
 mod worker;
 

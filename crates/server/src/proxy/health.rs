@@ -1,0 +1,1 @@
+//! Which servers can be used, by what their answers and the active checks say.

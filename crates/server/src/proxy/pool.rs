@@ -1,0 +1,1 @@
+//! Idle connections to a server, and how many there may be.

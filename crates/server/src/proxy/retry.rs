@@ -1,0 +1,1 @@
+//! What may be tried a second time, and how often.
