@@ -8,7 +8,7 @@ use super::Setting;
 use crate::contestants::{BODIES, Contestant};
 use crate::process::{Server, allowed_cpus};
 use anyhow::{Context, Result, ensure};
-use rustix::net::{AddressFamily, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -113,7 +113,8 @@ fn source(index: usize, per_address: usize) -> Ipv4Addr {
 
 /// Connects from `source` and has one request answered.
 fn open(source: Ipv4Addr, one: &Contestant) -> Result<TcpStream> {
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     rustix::net::bind(&socket, &SocketAddr::from((source, 0)))?;
     rustix::net::connect(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, one.port)))?;
     let mut connection = TcpStream::from(socket);

@@ -4,7 +4,10 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::server::PATIENCE;
 
@@ -32,6 +35,15 @@ pub(crate) fn request(method: &str, target: &str, fields: &[&str]) -> String {
         text += "\r\n";
     }
     text + "\r\n"
+}
+
+/// A socket that isn't connected yet, to be given options or an address before.
+///
+/// The servers that other tests start meanwhile don't inherit it: one that did would keep the
+/// connection open, and have a descriptor less of the few that its own test leaves it.
+pub(crate) fn ipv4_socket() -> io::Result<OwnedFd> {
+    let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
+    Ok(socket_with(family, SocketType::STREAM, flags, None)?)
 }
 
 impl Client {

@@ -7,10 +7,10 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use rustix::net::{bind, connect};
 use rustix::process::Signal;
 
-use crate::client::{Client, request};
+use crate::client::{Client, ipv4_socket, request};
 use crate::peers;
 use crate::server::{
     Ended, Io, Server, command, command_on, eventually, limited, on_both_drivers, without,
@@ -505,7 +505,7 @@ fn connection_limit_for_each_address(io: Io) {
     let from = |last: u8| {
         let server = &server;
         move || {
-            let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+            let socket = ipv4_socket()?;
             bind(&socket, &SocketAddr::from(([127, 0, 0, last], 0)))?;
             connect(&socket, &server.address())?;
             Ok(Client::over(TcpStream::from(socket)))

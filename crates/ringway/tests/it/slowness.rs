@@ -5,9 +5,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_recv_buffer_size;
-use rustix::net::{AddressFamily, SocketType};
 
-use crate::client::{Client, request};
+use crate::client::{Client, ipv4_socket, request};
 use crate::peers;
 use crate::server::{Io, PATIENCE, Server, eventually, on_both_drivers};
 use crate::tree::{HELLO, Tree, content};
@@ -32,7 +31,7 @@ pub(crate) fn thin_client(server: &Server) -> Client {
 
 /// The same, for a server that may refuse.
 pub(crate) fn try_thin_client(server: &Server) -> Option<Client> {
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    let socket = ipv4_socket().unwrap();
     set_socket_recv_buffer_size(&socket, 32 << 10).unwrap();
     rustix::net::connect(&socket, &server.address()).ok()?;
     Some(Client::over(TcpStream::from(socket)))
