@@ -401,6 +401,15 @@ impl fmt::Debug for Runtime {
     }
 }
 
+/// What happened in the current worker's reactor since its start.
+///
+/// # Panics
+/// Outside of a runtime.
+pub fn counters() -> Counters {
+    let worker = Worker::current();
+    worker.reactor.enter(|reactor| reactor.counters())
+}
+
 /// Starts a task on the current worker.
 ///
 /// # Panics

@@ -44,7 +44,7 @@ mod transfer;
 mod worker;
 
 pub use blocking::{BlockingError, spawn_blocking, spawn_blocking_on};
-pub use executor::{Entered, JoinError, JoinHandle, Runtime, spawn};
+pub use executor::{Entered, JoinError, JoinHandle, Runtime, counters, spawn};
 pub use file::{Directory, File};
 pub use mailbox::{Receiver, Sender, mailbox};
 pub use net::{TcpListener, TcpStream, wake_receivers};

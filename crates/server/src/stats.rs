@@ -107,6 +107,11 @@ counters! {
     /// Clients that took no byte of their answer for too long.
     TimeoutWriteStall = Total, "timeouts", "wait": "write_stall";
 
+    /// Turns that found io_uring's completion queue overflowed: completions came late.
+    CompletionOverflows = Total, "completion_queue_overflows";
+    /// Completions that the kernel had no memory to keep: what waits for them never ends.
+    CompletionsLost = Total, "completions_lost";
+
     /// Panics caught in this worker.
     Panics = Total, "worker_panics";
     /// Times this worker was started again after it had failed.

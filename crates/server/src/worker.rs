@@ -4,6 +4,7 @@
 mod faults;
 #[cfg(test)]
 mod tests;
+mod throttled;
 
 use crate::admission::{Admission, Refusal, Ticket};
 use crate::auth::{Gate, Passwords};
@@ -12,13 +13,13 @@ use crate::config::{self, Config, TransferOptions};
 use crate::connection::{Connection, End};
 use crate::files::{self, CacheLimits, FileLimits, Moment, Root};
 use crate::limits::Limits;
-use crate::log::{Entry, Throttle, WorkerLog};
+use crate::log::{Entry, WorkerLog};
 use crate::stats::{Counter, WorkerStats};
 use ringway_http::body::BodyLimits;
 use ringway_http::head::HeadLimits;
 use ringway_runtime::{
-    BlockingPool, Directory, DriverChoice, ListenSocket, Receiver, Runtime, RuntimeOptions,
-    TcpListener, TcpStream, cpu, sleep, spawn,
+    BlockingPool, Counters, Directory, DriverChoice, ListenSocket, Receiver, Runtime,
+    RuntimeOptions, TcpListener, TcpStream, cpu, sleep, spawn,
 };
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -31,13 +32,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
+use throttled::Throttled;
 
 /// How long accepting rests when the process is out of descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How often the access log's buffer is handed over, however little is in it.
 const TICK: Duration = Duration::from_secs(1);
-/// How often an event that repeats is told again.
-const THROTTLE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Everything that a worker is given when it starts. It is all its own, or shared without locks.
 pub(crate) struct Spec {
@@ -124,56 +124,12 @@ pub(crate) struct Worker {
     admission: Arc<Admission>,
     log: RefCell<Option<WorkerLog>>,
     throttled: RefCell<Throttled>,
+    /// What the runtime had counted when it was looked at last.
+    counted: Cell<Counters>,
     is_draining: Cell<bool>,
     open_count: Cell<usize>,
     /// Who waits for the last connection's end.
     emptied: RefCell<Option<Waker>>,
-}
-
-/// Events that a flood would repeat without end, told as counts every few seconds.
-struct Throttled {
-    refused_total: Throttle,
-    refused_address: Throttle,
-    accept_errors: Throttle,
-    panics: Throttle,
-}
-
-impl Default for Throttled {
-    fn default() -> Throttled {
-        let throttle = || Throttle::new(THROTTLE_INTERVAL);
-        Throttled {
-            refused_total: throttle(),
-            refused_address: throttle(),
-            accept_errors: throttle(),
-            panics: throttle(),
-        }
-    }
-}
-
-impl Throttled {
-    /// Tells what is due.
-    fn tell(&mut self, now: Instant) {
-        for (throttle, refusal) in [
-            (&mut self.refused_total, Refusal::Total),
-            (&mut self.refused_address, Refusal::Address),
-        ] {
-            if let Some(count) = throttle.due(now) {
-                tracing::warn!(count, "connections refused: {refusal}");
-            }
-        }
-        if let Some(count) = self.accept_errors.due(now) {
-            tracing::warn!(
-                count,
-                "failed to accept: most likely out of descriptors (ulimit -n)"
-            );
-        }
-        if let Some(count) = self.panics.due(now) {
-            tracing::error!(
-                count,
-                "connections ended by a panic, whose message is on standard error"
-            );
-        }
-    }
 }
 
 /// A connection's place among the worker's and the process's; given back when dropped.
@@ -311,6 +267,8 @@ async fn serve(spec: Spec, mut orders: Receiver<Order>) -> io::Result<Drained> {
     };
     accepting.into_iter().for_each(|task| task.cancel());
     let drained = worker.drain(patience).await;
+    worker.count_overflows();
+    worker.throttled.borrow_mut().tell(ringway_runtime::now());
     if let Some(log) = &mut *worker.log.borrow_mut() {
         log.flush();
     }
@@ -388,6 +346,7 @@ impl Worker {
             #[cfg(any(debug_assertions, feature = "fault-injection"))]
             faults: faults::Faults::at(spec.config.panic_path.clone()),
             throttled: RefCell::default(),
+            counted: Cell::default(),
         };
         (Rc::new(worker), spec.listeners)
     }
@@ -493,11 +452,25 @@ impl Worker {
     async fn tick(self: Rc<Worker>) {
         loop {
             sleep(TICK).await;
+            self.count_overflows();
             self.throttled.borrow_mut().tell(ringway_runtime::now());
             if let Some(log) = &mut *self.log.borrow_mut() {
                 log.flush();
             }
         }
+    }
+
+    /// Takes over what the runtime has counted of completions that came late, or not at all.
+    fn count_overflows(&self) {
+        let now = ringway_runtime::counters();
+        let before = self.counted.replace(now);
+        let overflows = now.overflows - before.overflows;
+        let lost = now.lost - before.lost;
+        self.stats.add(Counter::CompletionOverflows, overflows);
+        self.stats.add(Counter::CompletionsLost, lost);
+        let mut throttled = self.throttled.borrow_mut();
+        throttled.completion_overflows.add(overflows);
+        throttled.completions_lost.add(lost);
     }
 
     pub(crate) fn is_draining(&self) -> bool {

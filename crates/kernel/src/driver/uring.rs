@@ -7,7 +7,8 @@
 //! Two things should hardly ever happen. A full completion queue makes completions late: the kernel
 //! keeps those that don't fit, and [`Uring::enter`] fetches them; [`Overflows`] counts it. An
 //! operation that the kernel hands to one of its own threads (a "punt", two context switches) is
-//! counted by the kernel alone, with `perf stat -e io_uring:io_uring_queue_async_work -p PID`.
+//! counted by the kernel alone, as its trace event `io_uring:io_uring_queue_async_work`;
+//! CONTRIBUTING.md says how to read it.
 
 use super::alarm::Alarm;
 use super::{

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::net::sockopt::set_socket_linger;
+use rustix::process::Signal;
 
 use crate::client::{Client, find, request};
 use crate::peers;
@@ -26,6 +27,7 @@ on_both_drivers!(
     downloads_have_their_descriptors,
     an_index_that_cannot_be_read,
     few_buffers,
+    completion_queue_overflows,
     log_on_a_full_disk,
     log_that_nobody_reads,
     clock_jumps,
@@ -323,6 +325,42 @@ fn few_buffers(io: Io) {
         }
     });
     server.stop();
+}
+
+/// More completions at once than their queue holds: all are answered, and it is told.
+fn completion_queue_overflows(io: Io) {
+    let tree = Tree::new();
+    let flags = [
+        "--workers",
+        "1",
+        "--ring-entries",
+        "8",
+        "--completion-entries",
+        "8",
+    ];
+    let server = Server::serve(io, &tree.root(), &flags);
+    let mut clients: Vec<Client> = (0..40).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/hello.txt").body, HELLO);
+    }
+    // While it is stopped, all of them ask.
+    server.signal(Signal::STOP);
+    for client in &mut clients {
+        client.send(request("GET", "/hello.txt", &[]));
+    }
+    server.signal(Signal::CONT);
+    for client in &mut clients {
+        assert_eq!(client.response().body, HELLO);
+    }
+    let is_told = |errors: &str| errors.contains("completion queue overflowed");
+    if io == Io::Uring {
+        eventually("the overflow is told", || {
+            is_told(&server.errors()).then_some(())
+        });
+    }
+    let ended = server.stop();
+    assert_eq!(is_told(&ended.stderr), io == Io::Uring, "{}", ended.stderr);
+    assert!(!ended.stderr.contains("lost"), "{}", ended.stderr);
 }
 
 #[test]
