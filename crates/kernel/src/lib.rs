@@ -43,10 +43,10 @@ pub use file::{Directory, File, FileKind, Mapping, Metadata, Symlinks};
 pub use outgoing::{Chunk, Outgoing, Part};
 pub use pool::{BlockingPool, PoolFull};
 pub use reactor::{
-    Counters, ListenerKey, PipeKey, Reactor, ReactorCell, ReactorOptions, RequestKey, SocketKey,
-    WARM_BYTES, Waiter,
+    Counters, DetachedSocket, ListenerKey, PipeKey, Reactor, ReactorCell, ReactorOptions,
+    RequestKey, SocketKey, WARM_BYTES, Waiter,
 };
 pub use residency::Residency;
-pub use socket::{Keepalive, ListenOptions, ListenSocket, SocketOptions};
+pub use socket::{Destination, Keepalive, ListenOptions, ListenSocket, SocketOptions};
 pub use wake::WakeHandle;
 pub use watch::{Change, WatchId, Watcher};

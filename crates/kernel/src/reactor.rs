@@ -6,10 +6,11 @@
 //! code runs in here: wakers are handed out by [`Reactor::turn`] for the executor to call.
 //!
 //! The parts: the way in from outside in `cell`, streams in `sockets`, listeners and file requests in `requests`, what the driver's
-//! answers do in `completions`, the end in `teardown`.
+//! answers do in `completions`, connections that change workers in `handover`, the end in `teardown`.
 
 mod cell;
 mod completions;
+mod handover;
 mod requests;
 mod sockets;
 mod teardown;
@@ -25,6 +26,7 @@ use crate::slots::{SlotKey, Slots};
 use crate::wake::WakeHandle;
 use cell::Place;
 pub use cell::{ReactorCell, Waiter};
+pub use handover::DetachedSocket;
 use requests::{Listener, Request};
 use sockets::Socket;
 use std::collections::VecDeque;

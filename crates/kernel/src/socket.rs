@@ -5,9 +5,12 @@
 
 use crate::driver::SendParts;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use std::fmt;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long binding is tried again while the port is in use: a killed io_uring process lets go of
@@ -209,22 +212,58 @@ fn listening_socket(address: &SocketAddr, options: &ListenOptions) -> io::Result
     Ok(socket)
 }
 
-/// A stream socket to connect with.
+/// Where a connection goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Destination {
+    /// To a port, over IPv4 or IPv6.
+    Tcp(SocketAddr),
+    /// To a socket of this machine's file system (`unix(7)`); at most 107 bytes of path.
+    Unix(PathBuf),
+}
+
+impl From<SocketAddr> for Destination {
+    fn from(address: SocketAddr) -> Destination {
+        Destination::Tcp(address)
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Destination::Tcp(address) => address.fmt(out),
+            Destination::Unix(path) => write!(out, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A stream socket to connect with. Of the options, a Unix socket has the buffers alone.
 pub(crate) fn connecting_socket(
-    address: &SocketAddr,
+    destination: &Destination,
     options: &SocketOptions,
 ) -> io::Result<OwnedFd> {
-    let socket = stream_socket(address)?;
-    apply(socket.as_fd(), options)?;
-    Ok(socket)
+    match destination {
+        Destination::Tcp(address) => {
+            let socket = stream_socket(address)?;
+            apply(socket.as_fd(), options)?;
+            Ok(socket)
+        }
+        Destination::Unix(_) => {
+            let socket = open_stream(AddressFamily::UNIX)?;
+            apply_buffers(socket.as_fd(), options)?;
+            Ok(socket)
+        }
+    }
 }
 
 fn stream_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv6() {
+    open_stream(if address.is_ipv6() {
         AddressFamily::INET6
     } else {
         AddressFamily::INET
-    };
+    })
+}
+
+fn open_stream(family: AddressFamily) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     Ok(rustix::net::socket_with(
         family,
@@ -255,6 +294,10 @@ fn apply(fd: BorrowedFd<'_>, options: &SocketOptions) -> io::Result<()> {
     if let Some(name) = &options.congestion {
         rustix::net::sockopt::set_tcp_congestion(fd, name)?;
     }
+    apply_buffers(fd, options)
+}
+
+fn apply_buffers(fd: BorrowedFd<'_>, options: &SocketOptions) -> io::Result<()> {
     for (name, bytes) in [
         (libc::SO_SNDBUF, options.send_buffer),
         (libc::SO_RCVBUF, options.receive_buffer),
@@ -405,49 +448,78 @@ pub(crate) fn send_file(
 
 /// An address in the form that `connect(2)` reads, kept in a slot while it does.
 pub(crate) struct ConnectAddress {
-    pub(crate) address: SocketAddr,
     storage: libc::sockaddr_storage,
     length: libc::socklen_t,
+    /// The same as it was given, for the simulator.
+    pub(crate) tcp: Option<SocketAddr>,
 }
 
 impl ConnectAddress {
-    pub(crate) fn new(address: SocketAddr) -> ConnectAddress {
+    /// # Errors
+    /// `InvalidInput` for the path of a socket that no address can hold: empty, longer than 107
+    /// bytes, or with a NUL.
+    pub(crate) fn new(destination: &Destination) -> io::Result<ConnectAddress> {
         // SAFETY: all-zero bytes are a valid sockaddr_storage (family AF_UNSPEC).
-        let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
-        let length = match address {
-            SocketAddr::V4(v4) => {
-                let raw = libc::sockaddr_in {
-                    sin_family: libc::AF_INET as libc::sa_family_t,
-                    sin_port: v4.port().to_be(),
-                    sin_addr: libc::in_addr {
-                        s_addr: u32::from_ne_bytes(v4.ip().octets()),
-                    },
-                    sin_zero: [0; 8],
-                };
-                // SAFETY: a sockaddr_storage is large and aligned enough for every address.
-                unsafe { (&raw mut storage).cast::<libc::sockaddr_in>().write(raw) };
-                size_of::<libc::sockaddr_in>()
-            }
-            SocketAddr::V6(v6) => {
-                let raw = libc::sockaddr_in6 {
-                    sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                    sin6_port: v6.port().to_be(),
-                    sin6_flowinfo: v6.flowinfo(),
-                    sin6_addr: libc::in6_addr {
-                        s6_addr: v6.ip().octets(),
-                    },
-                    sin6_scope_id: v6.scope_id(),
-                };
-                // SAFETY: a sockaddr_storage is large and aligned enough for every address.
-                unsafe { (&raw mut storage).cast::<libc::sockaddr_in6>().write(raw) };
-                size_of::<libc::sockaddr_in6>()
-            }
-        };
-        ConnectAddress {
-            address,
+        let storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+        let mut address = ConnectAddress {
             storage,
-            length: length as libc::socklen_t,
+            length: 0,
+            tcp: None,
+        };
+        match destination {
+            Destination::Tcp(tcp) => address.set_tcp(*tcp),
+            Destination::Unix(path) => address.set_unix(path.as_os_str().as_bytes())?,
         }
+        Ok(address)
+    }
+
+    fn set_tcp(&mut self, address: SocketAddr) {
+        self.tcp = Some(address);
+        match address {
+            SocketAddr::V4(v4) => self.set(libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: v4.port().to_be(),
+                sin_addr: libc::in_addr {
+                    s_addr: u32::from_ne_bytes(v4.ip().octets()),
+                },
+                sin_zero: [0; 8],
+            }),
+            SocketAddr::V6(v6) => self.set(libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: v6.port().to_be(),
+                sin6_flowinfo: v6.flowinfo(),
+                sin6_addr: libc::in6_addr {
+                    s6_addr: v6.ip().octets(),
+                },
+                sin6_scope_id: v6.scope_id(),
+            }),
+        }
+    }
+
+    fn set_unix(&mut self, path: &[u8]) -> io::Result<()> {
+        let mut raw = libc::sockaddr_un {
+            sun_family: libc::AF_UNIX as libc::sa_family_t,
+            sun_path: [0; 108],
+        };
+        // The last byte stays NUL, and a first one would name something outside of the file system.
+        let fits = !path.is_empty() && path.len() < raw.sun_path.len() && !path.contains(&0);
+        if !fits {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        for (place, byte) in raw.sun_path.iter_mut().zip(path) {
+            *place = *byte as libc::c_char;
+        }
+        self.set(raw);
+        Ok(())
+    }
+
+    /// Keeps a `sockaddr` of any family.
+    fn set<T>(&mut self, raw: T) {
+        const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };
+        const { assert!(align_of::<T>() <= align_of::<libc::sockaddr_storage>()) };
+        // SAFETY: a sockaddr_storage is large and aligned enough, as was just asserted.
+        unsafe { (&raw mut self.storage).cast::<T>().write(raw) };
+        self.length = size_of::<T>() as libc::socklen_t;
     }
 
     pub(crate) fn as_ptr(&self) -> *const libc::sockaddr {
@@ -459,9 +531,21 @@ impl ConnectAddress {
     }
 }
 
+/// `connect(2)`, which doesn't wait: most likely it is `EINPROGRESS`.
+pub(crate) fn connect_now(fd: BorrowedFd<'_>, address: &ConnectAddress) -> io::Result<()> {
+    // SAFETY: the address is a whole sockaddr of `length` bytes, which the kernel only reads.
+    let result = unsafe { libc::connect(fd.as_raw_fd(), address.as_ptr(), address.length()) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStringExt;
 
     const ANY_PORT: &str = "127.0.0.1:0";
 
@@ -513,6 +597,19 @@ mod tests {
         assert_eq!(sockopt::tcp_keepidle(fd).unwrap(), Duration::from_secs(30));
         assert_eq!(sockopt::tcp_keepcnt(fd).unwrap(), 4);
         assert_eq!(sockopt::tcp_user_timeout(fd).unwrap(), 20_000);
+    }
+
+    #[test]
+    fn a_path_that_no_address_can_hold_is_refused() {
+        let check = |path: Vec<u8>| {
+            let path = std::ffi::OsString::from_vec(path);
+            ConnectAddress::new(&Destination::Unix(path.into())).map(|address| address.length())
+        };
+        assert_eq!(check(vec![b'a'; 107]).unwrap(), 110);
+        for path in [vec![], vec![b'a'; 108], b"a\0b".to_vec()] {
+            let refused = check(path).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+        }
     }
 
     #[test]

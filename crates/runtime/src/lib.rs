@@ -47,15 +47,16 @@ pub use blocking::{BlockingError, spawn_blocking, spawn_blocking_on};
 pub use executor::{Entered, JoinError, JoinHandle, Runtime, counters, spawn};
 pub use file::{Directory, File};
 pub use mailbox::{Receiver, Sender, mailbox};
-pub use net::{TcpListener, TcpStream, wake_receivers};
+pub use net::{ReadHalf, TcpListener, TcpStream, WriteHalf, wake_receivers};
 pub use ringway_kernel::{
-    BlockingPool, Buffer, Change, Chunk, Contents, Counters, DirectoryEntry, DriverChoice,
-    DriverKind, FileKind, Io, Keepalive, ListenOptions, ListenSocket, Metadata, Outgoing, Part,
-    PoolFull, ReactorOptions as RuntimeOptions, SimDescriptor, SimOptions, SimWorld, SocketOptions,
-    Symlinks, WatchId, Watcher, cpu, describe_kernel, process,
+    BlockingPool, Buffer, Change, Chunk, Contents, Counters, Destination, DetachedSocket,
+    DirectoryEntry, DriverChoice, DriverKind, FileKind, Io, Keepalive, ListenOptions, ListenSocket,
+    Metadata, Outgoing, Part, PoolFull, ReactorOptions as RuntimeOptions, SimDescriptor,
+    SimOptions, SimWorld, SocketOptions, Symlinks, WatchId, Watcher, cpu, describe_kernel, process,
 };
 pub use time::{Elapsed, Sleep, Timeout, now, sleep, timeout, wall_clock};
 pub use transfer::{
-    FileTransfer, RelayOptions, RelayReport, Step, TransferError, TransferMethod, TransferOptions,
-    TransferReport, TransferThresholds, relay,
+    FileTransfer, ForwardError, ForwardOptions, Forwarded, RelayOptions, RelayReport, Step,
+    TransferError, TransferMethod, TransferOptions, TransferReport, TransferThresholds, forward,
+    relay,
 };

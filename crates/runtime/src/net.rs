@@ -1,10 +1,11 @@
-//! TCP: listeners and streams.
+//! Streams: listeners, connections, and the two halves of one.
 
 use crate::file::File;
 use crate::time::Timer;
 use crate::worker::Worker;
 use ringway_kernel::{
-    Buffer, Interest, ListenOptions, ListenSocket, ListenerKey, Outgoing, SocketKey, SocketOptions,
+    Buffer, Destination, DetachedSocket, Interest, ListenOptions, ListenSocket, ListenerKey,
+    Outgoing, SocketKey, SocketOptions,
 };
 use std::fmt;
 use std::future::poll_fn;
@@ -97,7 +98,7 @@ impl fmt::Debug for TcpListener {
     }
 }
 
-/// One TCP connection.
+/// One TCP connection, or one over a Unix socket, which is the same but for its addresses.
 ///
 /// Dropping it ends the connection: what was sent and taken by the kernel still arrives, what was
 /// still on its way there is lost ([`TcpStream::flush`] waits for it). When bytes of the peer's were
@@ -110,8 +111,29 @@ impl fmt::Debug for TcpListener {
 pub struct TcpStream {
     pub(crate) worker: Rc<Worker>,
     pub(crate) key: SocketKey,
+    wait: Wait,
+}
+
+/// Until when one may wait, and what wakes then.
+#[derive(Default)]
+struct Wait {
     deadline: Option<Instant>,
     timer: Option<Timer>,
+}
+
+impl Wait {
+    /// `TimedOut` when the deadline has passed.
+    fn poll<T>(&mut self, worker: &Rc<Worker>, context: &Context<'_>) -> Poll<io::Result<T>> {
+        let Some(deadline) = self.deadline else {
+            return Poll::Pending;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Timer::new(Rc::clone(worker)));
+        timer
+            .poll_until(deadline, context)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
 impl TcpStream {
@@ -119,8 +141,7 @@ impl TcpStream {
         TcpStream {
             worker: Rc::clone(worker),
             key,
-            deadline: None,
-            timer: None,
+            wait: Wait::default(),
         }
     }
 
@@ -132,10 +153,25 @@ impl TcpStream {
     /// # Panics
     /// Outside of a runtime.
     pub async fn connect(address: SocketAddr, options: &SocketOptions) -> io::Result<TcpStream> {
+        TcpStream::connect_to(&address.into(), options).await
+    }
+
+    /// Connects to a port or to a Unix socket.
+    ///
+    /// # Errors
+    /// As `connect(2)`; `WouldBlock` when as many as may be wait to be accepted by a Unix socket;
+    /// `InvalidInput` for a path that no address can hold.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub async fn connect_to(
+        destination: &Destination,
+        options: &SocketOptions,
+    ) -> io::Result<TcpStream> {
         let worker = Worker::current();
         let key = worker
             .reactor
-            .enter(|reactor| reactor.connect(address, options))?;
+            .enter(|reactor| reactor.connect(destination, options))?;
         let stream = TcpStream::new(&worker, key);
         poll_fn(|context| {
             worker.reactor.poll(context.waker(), |reactor, waiter| {
@@ -146,6 +182,53 @@ impl TcpStream {
         Ok(stream)
     }
 
+    /// Lets go of a connection at rest, so that another worker may [`TcpStream::adopt`] it.
+    ///
+    /// # Errors
+    /// When it isn't at rest, or no longer stands: the peer has sent something that nobody took, has
+    /// ended or failed, or an earlier send is under way. The connection is closed then.
+    pub async fn detach(self) -> io::Result<DetachedSocket> {
+        let (reactor, key) = (&self.worker.reactor, self.key);
+        let unread = poll_fn(|context| {
+            reactor.poll(context.waker(), |reactor, waiter| {
+                reactor.poll_stop_receiving(key, waiter)
+            })
+        })
+        .await?;
+        if unread.is_some() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        reactor.enter(|reactor| reactor.detach(key))
+    }
+
+    /// Takes up a connection that another worker let go of.
+    ///
+    /// # Errors
+    /// When the driver can't watch it; it is closed then.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub fn adopt(detached: DetachedSocket) -> io::Result<TcpStream> {
+        let worker = Worker::current();
+        let key = worker
+            .reactor
+            .enter(|reactor| reactor.adopt_detached(detached))?;
+        Ok(TcpStream::new(&worker, key))
+    }
+
+    /// The two directions, each with a deadline of its own, so that both can be waited for at once.
+    pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+        let stream = &*self;
+        let (wait, other_wait) = (Wait::default(), Wait::default());
+        (
+            ReadHalf { stream, wait },
+            WriteHalf {
+                stream,
+                wait: other_wait,
+            },
+        )
+    }
+
     /// The worker's clock, as [`now`](crate::now).
     pub fn now(&self) -> Instant {
         self.worker.now()
@@ -153,7 +236,7 @@ impl TcpStream {
 
     /// From now on, waits end with `TimedOut` when `deadline` has passed.
     pub fn set_deadline(&mut self, deadline: Option<Instant>) {
-        self.deadline = deadline;
+        self.wait.deadline = deadline;
     }
 
     /// The next received bytes, in a pooled buffer; `None` at the end of the stream.
@@ -166,16 +249,18 @@ impl TcpStream {
 
     /// As [`TcpStream::receive`].
     pub fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Buffer>>> {
-        let received = self
-            .worker
+        match self.poll_received(context) {
+            Poll::Pending => self.wait.poll(&self.worker, context),
+            ready => ready,
+        }
+    }
+
+    fn poll_received(&self, context: &Context<'_>) -> Poll<io::Result<Option<Buffer>>> {
+        self.worker
             .reactor
             .poll(context.waker(), |reactor, waiter| {
                 reactor.poll_receive(self.key, waiter)
-            });
-        match received {
-            Poll::Ready(received) => Poll::Ready(received),
-            Poll::Pending => self.poll_deadline(context),
-        }
+            })
     }
 
     /// Sends bytes, owned until they are sent. Returns when the worker has taken charge of them,
@@ -195,16 +280,22 @@ impl TcpStream {
         outgoing: &mut Option<Outgoing>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        let sent = self
-            .worker
+        match self.poll_sending(outgoing, context) {
+            Poll::Pending => self.wait.poll(&self.worker, context),
+            ready => ready,
+        }
+    }
+
+    fn poll_sending(
+        &self,
+        outgoing: &mut Option<Outgoing>,
+        context: &Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.worker
             .reactor
             .poll(context.waker(), |reactor, waiter| {
                 reactor.poll_send(self.key, outgoing, waiter)
-            });
-        match sent {
-            Poll::Ready(sent) => Poll::Ready(sent),
-            Poll::Pending => self.poll_deadline(context),
-        }
+            })
     }
 
     /// As [`TcpStream::send`], without a wait: gives `outgoing` back when an earlier send is still
@@ -228,16 +319,18 @@ impl TcpStream {
 
     /// As [`TcpStream::flush`].
     pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = self
-            .worker
+        match self.poll_flushed(context) {
+            Poll::Pending => self.wait.poll(&self.worker, context),
+            ready => ready,
+        }
+    }
+
+    fn poll_flushed(&self, context: &Context<'_>) -> Poll<io::Result<()>> {
+        self.worker
             .reactor
             .poll(context.waker(), |reactor, waiter| {
                 reactor.poll_sent(self.key, waiter)
-            });
-        match flushed {
-            Poll::Ready(flushed) => Poll::Ready(flushed),
-            Poll::Pending => self.poll_deadline(context),
-        }
+            })
     }
 
     /// Sends at once what fits, without waiting; how much that was.
@@ -283,15 +376,7 @@ impl TcpStream {
     }
 
     pub(crate) fn poll_deadline<T>(&mut self, context: &Context<'_>) -> Poll<io::Result<T>> {
-        let Some(deadline) = self.deadline else {
-            return Poll::Pending;
-        };
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Timer::new(Rc::clone(&self.worker)));
-        timer
-            .poll_until(deadline, context)
-            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+        self.wait.poll(&self.worker, context)
     }
 
     /// Bytes that this side's kernel has taken on this connection so far.
@@ -366,6 +451,107 @@ impl Drop for TcpStream {
 impl fmt::Debug for TcpStream {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "TcpStream({:?})", self.peer_address())
+    }
+}
+
+/// The direction from the peer; made by [`TcpStream::split`].
+///
+/// A deadline holds for every wait of this half, as with [`TcpStream::set_deadline`].
+pub struct ReadHalf<'s> {
+    pub(crate) stream: &'s TcpStream,
+    wait: Wait,
+}
+
+impl ReadHalf<'_> {
+    /// As [`TcpStream::set_deadline`].
+    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.wait.deadline = deadline;
+    }
+
+    /// As [`TcpStream::receive`].
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn receive(&mut self) -> io::Result<Option<Buffer>> {
+        poll_fn(|context| self.poll_receive(context)).await
+    }
+
+    /// As [`TcpStream::receive`].
+    pub fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Buffer>>> {
+        match self.stream.poll_received(context) {
+            Poll::Pending => self.wait.poll(&self.stream.worker, context),
+            ready => ready,
+        }
+    }
+}
+
+impl fmt::Debug for ReadHalf<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "ReadHalf of {:?}", self.stream)
+    }
+}
+
+/// The direction to the peer; made by [`TcpStream::split`].
+///
+/// A deadline holds for every wait of this half, as with [`TcpStream::set_deadline`].
+pub struct WriteHalf<'s> {
+    pub(crate) stream: &'s TcpStream,
+    wait: Wait,
+}
+
+impl WriteHalf<'_> {
+    /// As [`TcpStream::set_deadline`].
+    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.wait.deadline = deadline;
+    }
+
+    /// As [`TcpStream::send`].
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn send(&mut self, outgoing: impl Into<Outgoing>) -> io::Result<()> {
+        let mut outgoing = Some(outgoing.into());
+        poll_fn(|context| self.poll_send(&mut outgoing, context)).await
+    }
+
+    /// As [`TcpStream::send`]; takes `outgoing` when it returns ready.
+    pub fn poll_send(
+        &mut self,
+        outgoing: &mut Option<Outgoing>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.stream.poll_sending(outgoing, context) {
+            Poll::Pending => self.wait.poll(&self.stream.worker, context),
+            ready => ready,
+        }
+    }
+
+    /// As [`TcpStream::flush`].
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        poll_fn(|context| match self.stream.poll_flushed(context) {
+            Poll::Pending => self.wait.poll(&self.stream.worker, context),
+            ready => ready,
+        })
+        .await
+    }
+
+    /// As [`TcpStream::delivered_bytes`].
+    pub fn delivered_bytes(&self) -> u64 {
+        self.stream.delivered_bytes()
+    }
+
+    /// As [`TcpStream::is_sending`].
+    pub fn is_sending(&self) -> bool {
+        self.stream.is_sending()
+    }
+}
+
+impl fmt::Debug for WriteHalf<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "WriteHalf of {:?}", self.stream)
     }
 }
 

@@ -20,7 +20,9 @@ mod zero_copy;
 
 pub(crate) use choice::Experience;
 pub use file::{FileTransfer, Step};
-pub use relay::{RelayOptions, RelayReport, relay};
+pub use relay::{
+    ForwardError, ForwardOptions, Forwarded, RelayOptions, RelayReport, forward, relay,
+};
 
 use std::fmt;
 use std::future::poll_fn;

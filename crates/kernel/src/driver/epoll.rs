@@ -125,6 +125,17 @@ impl Epoll {
         &mut self.watches[fd as usize]
     }
 
+    /// Lets nothing that epoll has still to say of a descriptor be taken for its next owner's.
+    fn forget(&mut self, descriptor: &Descriptor) {
+        if let Some(watch) = self.watches.get_mut(descriptor.number() as usize) {
+            let generation = watch.generation.wrapping_add(1);
+            *watch = Watch {
+                generation,
+                ..Watch::default()
+            };
+        }
+    }
+
     fn complete(&mut self, token: Token, result: i32) {
         self.completed.push(Completion::last(token, result));
     }
@@ -434,10 +445,10 @@ impl Driver for Epoll {
         address: *const ConnectAddress,
     ) {
         // SAFETY: the caller keeps `address` valid until the completion.
-        let address = unsafe { (*address).address };
-        match rustix::net::connect(socket, &address) {
+        let address = unsafe { &*address };
+        match socket::connect_now(socket.as_fd(), address) {
             Ok(()) => self.complete(token, 0),
-            Err(Errno::INPROGRESS | Errno::INTR) => {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => {
                 // The edge that adopting an unconnected socket raised says nothing about this.
                 let watch = self.watch(socket.number());
                 watch.writable = false;
@@ -445,7 +456,7 @@ impl Driver for Epoll {
                 watch.hangup = false;
                 watch.connect = Some(token);
             }
-            Err(errno) => self.complete(token, -errno.raw_os_error()),
+            Err(error) => self.complete(token, negative_errno(&error)),
         }
     }
 
@@ -599,14 +610,14 @@ impl Driver for Epoll {
         Ok(epoll::add(&self.epoll, descriptor, data, flags)?)
     }
 
+    fn release(&mut self, descriptor: &Descriptor) -> io::Result<()> {
+        epoll::delete(&self.epoll, descriptor)?;
+        self.forget(descriptor);
+        Ok(())
+    }
+
     fn close(&mut self, descriptor: Descriptor) {
-        if let Some(watch) = self.watches.get_mut(descriptor.number() as usize) {
-            let generation = watch.generation.wrapping_add(1);
-            *watch = Watch {
-                generation,
-                ..Watch::default()
-            };
-        }
+        self.forget(&descriptor);
         descriptor.close();
     }
 

@@ -28,7 +28,9 @@ pub(crate) mod uring;
 use crate::buffers::BufferPool;
 use crate::file::{OpenRequest, ReadRequest};
 use crate::slots::SlotKey;
-use crate::socket::{self, ConnectAddress, ListenOptions, ListenSocket, SocketOptions};
+use crate::socket::{
+    self, ConnectAddress, Destination, ListenOptions, ListenSocket, SocketOptions,
+};
 use crate::wake::WakeHandle;
 pub(crate) use descriptor::Descriptor;
 use std::io;
@@ -251,6 +253,10 @@ pub(crate) trait Driver: TransferCalls {
     /// in its interest set, once.
     fn adopt(&mut self, descriptor: &Descriptor) -> io::Result<()>;
 
+    /// Takes back what [`Driver::adopt`] did, of a descriptor that no operation names: another
+    /// driver may adopt it then.
+    fn release(&mut self, descriptor: &Descriptor) -> io::Result<()>;
+
     /// Ends a descriptor that no operation names any more.
     fn close(&mut self, descriptor: Descriptor);
 
@@ -260,13 +266,13 @@ pub(crate) trait Driver: TransferCalls {
         Ok(group.remove(0).into_descriptor().into())
     }
 
-    /// A fresh stream socket for the family of `address`, non-blocking, not yet connected.
+    /// A fresh stream socket for the family of `destination`, non-blocking, not yet connected.
     fn open_socket(
         &mut self,
-        address: &SocketAddr,
+        destination: &Destination,
         options: &SocketOptions,
     ) -> io::Result<Descriptor> {
-        Ok(socket::connecting_socket(address, options)?.into())
+        Ok(socket::connecting_socket(destination, options)?.into())
     }
 
     /// `shutdown(2)`; completes a receive in flight with 0 when it shuts the read side.

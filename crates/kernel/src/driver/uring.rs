@@ -471,6 +471,10 @@ impl Driver for Uring {
         Ok(())
     }
 
+    fn release(&mut self, _descriptor: &Descriptor) -> io::Result<()> {
+        Ok(())
+    }
+
     fn close(&mut self, descriptor: Descriptor) {
         descriptor.close();
     }

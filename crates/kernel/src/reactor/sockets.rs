@@ -7,7 +7,7 @@ use crate::driver::{Descriptor, Interest, Lane, Token};
 use crate::file::File;
 use crate::outgoing::{Gather, Outgoing};
 use crate::slots::Slots;
-use crate::socket::{ConnectAddress, SocketOptions};
+use crate::socket::{ConnectAddress, Destination, SocketOptions};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -143,22 +143,21 @@ pub(super) fn idle_to_send(sockets: &mut Slots<Socket>, key: SocketKey) -> io::R
 }
 
 impl Reactor {
-    /// A fresh connection to `address`, to be awaited with [`Reactor::poll_connected`].
+    /// A fresh connection to `destination`, to be awaited with [`Reactor::poll_connected`].
     ///
     /// # Errors
-    /// As `socket(2)` and `setsockopt(2)`.
+    /// As `socket(2)` and `setsockopt(2)`; `InvalidInput` for a path that no address can hold.
     pub fn connect(
         &mut self,
-        address: SocketAddr,
+        destination: &Destination,
         options: &SocketOptions,
     ) -> io::Result<SocketKey> {
-        let fd = self.driver.open_socket(&address, options)?;
+        let address = ConnectAddress::new(destination)?;
+        let fd = self.driver.open_socket(destination, options)?;
         let key = self.adopt_socket(fd)?;
         let token = Token::new(Lane::Connect, key.0);
         let socket = self.sockets.get_mut(key.0).expect("adopted just now");
-        let address = socket
-            .connecting
-            .insert(Box::new(ConnectAddress::new(address)));
+        let address = socket.connecting.insert(Box::new(address));
         let address = std::ptr::from_ref(&**address);
         socket.in_flight.insert(Lane::Connect);
         // SAFETY: the slot keeps the boxed address until the last completion of this operation.
@@ -345,7 +344,9 @@ impl Reactor {
         let Some(socket) = self.sockets.get(key.0) else {
             return 0;
         };
-        self.driver.acknowledged_bytes(&socket.fd).unwrap_or(0)
+        // A Unix socket acknowledges nothing: what it took is in the peer's queue.
+        let acknowledged = self.driver.acknowledged_bytes(&socket.fd);
+        acknowledged.unwrap_or(socket.sent_total)
     }
 
     /// Whether a send is in flight.

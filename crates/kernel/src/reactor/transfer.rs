@@ -78,6 +78,11 @@ impl SocketTransfer {
     fn has_bytes_with_kernel(&self) -> bool {
         self.operations > 0 || !self.noticed.is_empty()
     }
+
+    /// Whether another reactor needs to know nothing of it.
+    pub(super) fn is_portable(&self) -> bool {
+        !self.allows_zero_copy && !self.has_bytes_with_kernel()
+    }
 }
 
 /// Blocks.
@@ -320,12 +325,12 @@ impl Reactor {
         self.driver.splice_file(pipe, file, offset, count)
     }
 
-    /// Moves received bytes into a pipe; 0: the end of the stream. Only after
+    /// Moves received bytes into a pipe, at most `most`; 0: the end of the stream. Only after
     /// [`Reactor::poll_stop_receiving`].
     ///
     /// # Errors
     /// `WouldBlock` when there is nothing, or the pipe is full; else as `splice(2)`.
-    pub fn splice_in(&mut self, key: PipeKey, socket: SocketKey) -> io::Result<usize> {
+    pub fn splice_in(&mut self, key: PipeKey, socket: SocketKey, most: u64) -> io::Result<usize> {
         let socket = self.sockets.get(socket.0).ok_or_else(closed)?;
         if socket.in_flight.contains(Lane::Receive) {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -333,7 +338,8 @@ impl Reactor {
         let pipe = self.transfers.lent_pipes.get_mut(key.0);
         let pipe = pipe.ok_or_else(closed)?;
         let room = pipe.capacity_bytes - pipe.held_bytes.min(pipe.capacity_bytes);
-        self.driver.splice_in(pipe, &socket.fd, room)
+        let most = room.min(usize::try_from(most).unwrap_or(usize::MAX));
+        self.driver.splice_in(pipe, &socket.fd, most)
     }
 
     /// Moves what fits of a pipe's bytes into a socket.

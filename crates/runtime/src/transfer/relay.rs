@@ -1,4 +1,5 @@
-//! One socket's bytes to another, both ways, with the ends passed on.
+//! One socket's bytes to another: both ways with the ends passed on, or a known number of them one
+//! way.
 //!
 //! Bytes that were received before are sent first; from then on nothing is received ahead, and the
 //! bytes go from socket to socket through a pooled pipe, inside the kernel. A pipe is held while
@@ -7,10 +8,11 @@
 
 use super::TransferMethod;
 use super::file::PipeLease;
-use crate::net::TcpStream;
+use crate::net::{ReadHalf, TcpStream, WriteHalf};
 use crate::time::Timer;
 use crate::worker::Worker;
-use ringway_kernel::{Interest, Outgoing, SocketKey};
+use ringway_kernel::{Buffer, Interest, Outgoing, SocketKey};
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
@@ -64,8 +66,9 @@ pub async fn relay(
     options: RelayOptions,
 ) -> io::Result<RelayReport> {
     let worker = Rc::clone(&first.worker);
-    let mut there = Direction::new(&worker, first.key, second.key, options.method);
-    let mut back = Direction::new(&worker, second.key, first.key, options.method);
+    let (one, other) = (first.key, second.key);
+    let mut there = Direction::new(&worker, one, other, options.method, None);
+    let mut back = Direction::new(&worker, other, one, options.method, None);
     let timer = Timer::new(Rc::clone(&worker));
     let mut moved = (0, worker.now());
     poll_fn(|context| {
@@ -113,16 +116,165 @@ fn poll_idle(
     Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
 }
 
+/// How to forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForwardOptions {
+    /// As [`RelayOptions::method`].
+    pub method: TransferMethod,
+    /// How long the source may send nothing while it is waited for.
+    pub source_timeout: Duration,
+    /// How long the destination may take nothing while it is waited for.
+    pub destination_timeout: Duration,
+}
+
+/// What was forwarded.
+#[derive(Debug)]
+pub struct Forwarded {
+    /// How many of the bytes never came to user memory.
+    pub spliced_bytes: u64,
+    /// What was received behind the last of them.
+    pub rest: Option<Buffer>,
+}
+
+/// Why bytes can't be forwarded, by whose fault.
+#[derive(Debug)]
+pub enum ForwardError {
+    /// The source failed, ended too early (`UnexpectedEof`) or was silent for too long
+    /// (`TimedOut`).
+    Source(io::Error),
+    /// The destination failed, or took nothing for too long (`TimedOut`).
+    Destination(io::Error),
+}
+
+impl fmt::Display for ForwardError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ForwardError::Source(error) => write!(out, "the source: {error}"),
+            ForwardError::Destination(error) => write!(out, "the destination: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ForwardError {}
+
+impl From<ForwardError> for io::Error {
+    fn from(error: ForwardError) -> io::Error {
+        match error {
+            ForwardError::Source(error) | ForwardError::Destination(error) => error,
+        }
+    }
+}
+
+/// Moves exactly so many bytes from one stream to another, inside the kernel where that can be.
+/// `progress` hears of each step how many bytes the destination has taken. The last bytes may still
+/// be on their way when it returns ([`WriteHalf::flush`]).
+///
+/// Neither stream's own deadline counts here.
+///
+/// # Errors
+/// See [`ForwardError`].
+pub async fn forward(
+    from: &mut ReadHalf<'_>,
+    to: &mut WriteHalf<'_>,
+    bytes: u64,
+    options: ForwardOptions,
+    mut progress: impl FnMut(u64),
+) -> Result<Forwarded, ForwardError> {
+    let worker = Rc::clone(&from.stream.worker);
+    let (source, destination) = (from.stream.key, to.stream.key);
+    let mut way = Direction::new(&worker, source, destination, options.method, Some(bytes));
+    let mut patience = Patience::new(&worker, options, to.delivered_bytes());
+    poll_fn(|context| {
+        let before = way.bytes;
+        let polled = way.poll(context);
+        progress(way.bytes - before);
+        match polled {
+            Poll::Ready(done) => Poll::Ready(done),
+            Poll::Pending => patience.poll(&way, to, context),
+        }
+    })
+    .await?;
+    Ok(Forwarded {
+        spliced_bytes: way.spliced_bytes,
+        rest: way.rest,
+    })
+}
+
+/// How long whoever is waited for may still take.
+struct Patience {
+    timer: Timer,
+    options: ForwardOptions,
+    /// What had been moved, and whether the destination is waited for, since when.
+    seen: (u64, bool),
+    since: Instant,
+    /// What the destination's kernel had acknowledged then: room comes long after the first byte.
+    delivered_bytes: u64,
+}
+
+impl Patience {
+    fn new(worker: &Rc<Worker>, options: ForwardOptions, delivered_bytes: u64) -> Patience {
+        Patience {
+            timer: Timer::new(Rc::clone(worker)),
+            options,
+            seen: (0, false),
+            since: worker.now(),
+            delivered_bytes,
+        }
+    }
+
+    fn poll(
+        &mut self,
+        way: &Direction,
+        to: &WriteHalf<'_>,
+        context: &Context<'_>,
+    ) -> Poll<Result<(), ForwardError>> {
+        let now = way.worker.now();
+        let is_full = way.is_full;
+        if self.seen != (way.bytes, is_full) {
+            (self.seen, self.since) = ((way.bytes, is_full), now);
+        }
+        let timeout = if is_full {
+            self.options.destination_timeout
+        } else {
+            self.options.source_timeout
+        };
+        while ready_at(&self.timer, self.since + timeout, context) {
+            let delivered = to.delivered_bytes();
+            if !is_full || delivered == self.delivered_bytes {
+                let error = io::ErrorKind::TimedOut.into();
+                return Poll::Ready(Err(match is_full {
+                    true => ForwardError::Destination(error),
+                    false => ForwardError::Source(error),
+                }));
+            }
+            (self.delivered_bytes, self.since) = (delivered, now);
+        }
+        Poll::Pending
+    }
+}
+
+fn ready_at(timer: &Timer, deadline: Instant, context: &Context<'_>) -> bool {
+    timer.poll_until(deadline, context).is_ready()
+}
+
 /// One way of a relay.
 struct Direction {
     worker: Rc<Worker>,
     from: SocketKey,
     to: SocketKey,
     state: State,
+    /// Bytes that may still be taken from the source.
+    left: u64,
+    /// An end of the source before that is too early.
+    is_bounded: bool,
     /// Received, and not taken over by the other socket yet.
     outgoing: Option<Outgoing>,
+    /// Received behind the last byte that may be taken.
+    rest: Option<Buffer>,
     /// Held while bytes are in it.
     pipe: Option<PipeLease>,
+    /// Whether the last wait was for the destination.
+    is_full: bool,
     bytes: u64,
     spliced_bytes: u64,
 }
@@ -152,6 +304,7 @@ impl Direction {
         from: SocketKey,
         to: SocketKey,
         method: TransferMethod,
+        bound: Option<u64>,
     ) -> Direction {
         let splices =
             method != TransferMethod::Copy && !worker.transfers.is_refused(TransferMethod::Splice);
@@ -164,37 +317,55 @@ impl Direction {
             } else {
                 State::Copying
             },
+            left: bound.unwrap_or(u64::MAX),
+            is_bounded: bound.is_some(),
             outgoing: None,
+            rest: None,
             pipe: None,
+            is_full: false,
             bytes: 0,
             spliced_bytes: 0,
         }
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
         let before = self.bytes;
         loop {
             if self.bytes - before >= TURN_BYTES {
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
+            self.is_full = true;
             if self.outgoing.is_some() {
-                ready!(self.poll_send(context))?;
+                ready!(self.poll_send(context)).map_err(ForwardError::Destination)?;
+            }
+            if self.left == 0 && self.pipe.is_none() {
+                return Poll::Ready(Ok(()));
             }
             match self.state {
                 State::Draining => ready!(self.poll_drain(context))?,
                 State::Copying => ready!(self.poll_copy(context))?,
                 State::Splicing => match self.splice()? {
                     Went::On => {}
-                    Went::Empty => ready!(self.poll_readable(context))?,
-                    Went::Full => ready!(self.poll_writable(context))?,
+                    Went::Empty => {
+                        self.is_full = false;
+                        ready!(self.poll_readable(context)).map_err(ForwardError::Source)?;
+                    }
+                    Went::Full => {
+                        ready!(self.poll_writable(context)).map_err(ForwardError::Destination)?;
+                    }
                 },
+                State::Ending if self.is_bounded => {
+                    let error = io::ErrorKind::UnexpectedEof.into();
+                    return Poll::Ready(Err(ForwardError::Source(error)));
+                }
                 State::Ending => {
                     let to = self.to;
                     let reactor = &self.worker.reactor;
                     ready!(reactor.poll(context.waker(), |reactor, waiter| {
                         reactor.poll_sent(to, waiter)
-                    }))?;
+                    }))
+                    .map_err(ForwardError::Destination)?;
                     // Who is gone already needs no end.
                     let _ = reactor.enter(|reactor| reactor.shutdown_write(to));
                     self.state = State::Done;
@@ -213,7 +384,24 @@ impl Direction {
             })
     }
 
-    fn poll_drain(&mut self, context: &Context<'_>) -> Poll<io::Result<()>> {
+    /// Takes over what was received, as far as it may be.
+    fn take(&mut self, mut buffer: Buffer) {
+        if buffer.len() as u64 > self.left {
+            let wanted = self.left as usize;
+            self.outgoing = (wanted > 0).then(|| buffer[..wanted].to_vec().into());
+            buffer.advance(wanted);
+            self.rest = Some(buffer);
+            self.bytes += self.left;
+            self.left = 0;
+            return;
+        }
+        self.bytes += buffer.len() as u64;
+        self.left -= buffer.len() as u64;
+        self.outgoing = Some(buffer.into());
+    }
+
+    fn poll_drain(&mut self, context: &Context<'_>) -> Poll<Result<(), ForwardError>> {
+        self.is_full = false;
         let from = self.from;
         let received = self
             .worker
@@ -221,38 +409,34 @@ impl Direction {
             .poll(context.waker(), |reactor, waiter| {
                 reactor.poll_stop_receiving(from, waiter)
             });
-        match ready!(received)? {
-            Some(buffer) => {
-                self.bytes += buffer.len() as u64;
-                self.outgoing = Some(buffer.into());
-            }
+        match ready!(received).map_err(ForwardError::Source)? {
+            Some(buffer) => self.take(buffer),
             None => self.state = State::Splicing,
         }
         Poll::Ready(Ok(()))
     }
 
-    fn poll_copy(&mut self, context: &Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_copy(&mut self, context: &Context<'_>) -> Poll<Result<(), ForwardError>> {
         let (from, to) = (self.from, self.to);
         let reactor = &self.worker.reactor;
         // Not before the last bytes are out: a reader that is behind stops the sender.
         ready!(reactor.poll(context.waker(), |reactor, waiter| {
             reactor.poll_sent(to, waiter)
-        }))?;
+        }))
+        .map_err(ForwardError::Destination)?;
+        self.is_full = false;
         let received = reactor.poll(context.waker(), |reactor, waiter| {
             reactor.poll_receive(from, waiter)
         });
-        match ready!(received)? {
-            Some(buffer) => {
-                self.bytes += buffer.len() as u64;
-                self.outgoing = Some(buffer.into());
-            }
+        match ready!(received).map_err(ForwardError::Source)? {
+            Some(buffer) => self.take(buffer),
             None => self.state = State::Ending,
         }
         Poll::Ready(Ok(()))
     }
 
     /// Moves bytes into the pipe, or out of it.
-    fn splice(&mut self) -> io::Result<Went> {
+    fn splice(&mut self) -> Result<Went, ForwardError> {
         if self.pipe.is_none() {
             self.pipe = PipeLease::new(&self.worker);
         }
@@ -260,11 +444,11 @@ impl Direction {
             self.state = State::Copying;
             return Ok(Went::On);
         };
-        let (from, to) = (self.from, self.to);
+        let (from, to, left) = (self.from, self.to, self.left);
         let (held, moved) = self.worker.reactor.enter(|reactor| {
             let (held, _) = reactor.pipe_bytes(pipe);
             let moved = match held {
-                0 => reactor.splice_in(pipe, from),
+                0 => reactor.splice_in(pipe, from, left),
                 _ => reactor.splice_out(pipe, to),
             };
             (held, moved)
@@ -277,8 +461,11 @@ impl Direction {
             Ok(count) if held > 0 => {
                 self.bytes += count as u64;
                 self.spliced_bytes += count as u64;
+                if count == held && self.left == 0 {
+                    self.pipe = None;
+                }
             }
-            Ok(_) => {}
+            Ok(count) => self.left -= count as u64,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && held == 0 => {
                 self.pipe = None;
@@ -288,8 +475,11 @@ impl Direction {
             Err(error) => {
                 let experience = &self.worker.transfers;
                 // Only into an empty pipe: nothing is lost then.
-                if held > 0 || !experience.note_refusal(TransferMethod::Splice, &error) {
-                    return Err(error);
+                if held > 0 {
+                    return Err(ForwardError::Destination(error));
+                }
+                if !experience.note_refusal(TransferMethod::Splice, &error) {
+                    return Err(ForwardError::Source(error));
                 }
                 self.pipe = None;
                 self.state = State::Copying;

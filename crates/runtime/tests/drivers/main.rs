@@ -13,6 +13,8 @@ mod harness;
 mod closing;
 mod examples;
 mod files;
+mod forwards;
+mod handover;
 mod listeners;
 mod overflow;
 mod relays;

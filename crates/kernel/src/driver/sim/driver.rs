@@ -8,7 +8,7 @@ use super::{SimWorld, nanoseconds, violation};
 use crate::buffers::BufferPool;
 use crate::driver::{Completion, Descriptor, Driver, DriverKind, Interest, SendParts, Token};
 use crate::file::{OpenRequest, ReadRequest};
-use crate::socket::{ConnectAddress, ListenOptions, SocketOptions};
+use crate::socket::{ConnectAddress, Destination, ListenOptions, SocketOptions};
 use crate::wake::WakeHandle;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -265,6 +265,12 @@ impl Driver for SimDriver {
         Ok(())
     }
 
+    fn release(&mut self, descriptor: &Descriptor) -> io::Result<()> {
+        let mut state = self.world.state.borrow_mut();
+        state.release(descriptor.number(), self.worker);
+        Ok(())
+    }
+
     fn close(&mut self, descriptor: Descriptor) {
         self.world.state.borrow_mut().close(descriptor.number());
     }
@@ -277,9 +283,13 @@ impl Driver for SimDriver {
 
     fn open_socket(
         &mut self,
-        address: &SocketAddr,
+        destination: &Destination,
         options: &SocketOptions,
     ) -> io::Result<Descriptor> {
+        let Destination::Tcp(address) = destination else {
+            // There are no others in the simulated network.
+            return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
+        };
         let number = self
             .world
             .state

@@ -113,7 +113,7 @@ impl ConnectMemory {
     pub(super) fn destination(self) -> SocketAddr {
         // SAFETY: `new`'s caller keeps the address valid, and nobody writes to it.
         let address = unsafe { &*self.0 };
-        address.address
+        address.tcp.expect("the simulator opens no other sockets")
     }
 }
 

@@ -316,6 +316,19 @@ impl State {
         Ok(())
     }
 
+    /// A worker lets go of a descriptor without closing it.
+    pub(super) fn release(&mut self, number: RawFd, worker: usize) {
+        let Some(descriptor) = self.table.get_mut(number) else {
+            violation(format_args!(
+                "release of {number}, which is not an open socket"
+            ));
+        };
+        if let [key, ..] = descriptor.operations.as_slice() {
+            violation(format_args!("release of {number}, which {key} names"));
+        }
+        descriptor.adopters.retain(|adopter| *adopter != worker);
+    }
+
     pub(super) fn close(&mut self, number: RawFd) {
         let operations = self
             .table

@@ -179,8 +179,11 @@ impl Side {
     }
 
     fn connect(&mut self, payload: usize) {
-        let address = ADDRESS.parse().unwrap();
-        let Ok(descriptor) = self.driver.open_socket(&address, &SocketOptions::default()) else {
+        let destination = ADDRESS.parse::<std::net::SocketAddr>().unwrap().into();
+        let opened = self
+            .driver
+            .open_socket(&destination, &SocketOptions::default());
+        let Ok(descriptor) = opened else {
             self.waiting.insert(0, payload);
             return;
         };
@@ -189,7 +192,7 @@ impl Side {
         stream.unsent.extend(&self.payloads[payload]);
         let address = stream
             .connecting
-            .insert(Box::new(ConnectAddress::new(address)));
+            .insert(Box::new(ConnectAddress::new(&destination).unwrap()));
         let connect = token(Lane::Connect, index);
         // SAFETY: the stream keeps the boxed address until the last completion.
         unsafe {

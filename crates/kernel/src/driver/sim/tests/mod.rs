@@ -77,13 +77,14 @@ impl Bench {
     }
 
     fn connect(&mut self, index: u32) -> Descriptor {
-        let address: SocketAddr = ADDRESS.parse().unwrap();
+        let destination = ADDRESS.parse::<SocketAddr>().unwrap().into();
         let client = self
             .driver
-            .open_socket(&address, &SocketOptions::default())
+            .open_socket(&destination, &SocketOptions::default())
             .unwrap();
         self.driver.adopt(&client).unwrap();
-        let address: &'static ConnectAddress = Box::leak(Box::new(ConnectAddress::new(address)));
+        let address = ConnectAddress::new(&destination).unwrap();
+        let address: &'static ConnectAddress = Box::leak(Box::new(address));
         // SAFETY: a leaked address stays valid.
         unsafe {
             self.driver
@@ -235,7 +236,7 @@ fn a_full_table_ends_an_accept_and_loses_no_connection() {
     );
     let listener = bench.listen(&ListenOptions::default());
     let clients = [bench.connect(0), bench.connect(1)];
-    let address = ADDRESS.parse().unwrap();
+    let address = ADDRESS.parse::<SocketAddr>().unwrap().into();
     let refused = bench
         .driver
         .open_socket(&address, &SocketOptions::default())

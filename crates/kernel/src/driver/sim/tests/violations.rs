@@ -107,7 +107,10 @@ fn bytes_that_change_while_they_are_sent() {
 #[should_panic(expected = "never adopted")]
 fn an_operation_before_the_adoption() {
     let mut bench = Bench::new(1, SimOptions::calm());
-    let address = super::ADDRESS.parse().unwrap();
+    let address = super::ADDRESS
+        .parse::<std::net::SocketAddr>()
+        .unwrap()
+        .into();
     let socket = bench
         .driver
         .open_socket(&address, &SocketOptions::default())

@@ -1,0 +1,187 @@
+//! A known number of bytes from one socket to another, with whatever stands behind them left alone.
+
+use crate::harness::{
+    Case, Pattern, complete, pair_with_std, receive_exactly, settle, within, yield_often,
+};
+use ringway_runtime::{
+    ForwardError, ForwardOptions, Forwarded, TcpStream, TransferMethod, forward, spawn,
+    spawn_blocking,
+};
+use std::io::{ErrorKind, Read, Write};
+use std::time::Duration;
+
+on_both_drivers! {
+    exactly_so_many_bytes_go,
+    what_stands_behind_them_is_given_back,
+    an_early_end_is_the_source_s_fault,
+    a_silent_source_is_given_up,
+    a_destination_that_takes_nothing_is_given_up,
+}
+
+const METHODS: [TransferMethod; 2] = [TransferMethod::Auto, TransferMethod::Copy];
+
+fn with(method: TransferMethod) -> ForwardOptions {
+    ForwardOptions {
+        method,
+        source_timeout: Duration::from_secs(50),
+        destination_timeout: Duration::from_secs(50),
+    }
+}
+
+async fn forward_from(
+    from: &mut TcpStream,
+    to: &mut TcpStream,
+    bytes: u64,
+    options: ForwardOptions,
+) -> Result<Forwarded, ForwardError> {
+    let (mut reader, _) = from.split();
+    let (_, mut writer) = to.split();
+    forward(&mut reader, &mut writer, bytes, options, |_| ()).await
+}
+
+fn exactly_so_many_bytes_go(case: &Case) {
+    const BYTES: usize = 9_000_001;
+    let mut runtime = case.runtime();
+    complete(&mut runtime, async {
+        for method in METHODS {
+            let (mut from, source) = pair_with_std().await;
+            let (mut to, mut destination) = pair_with_std().await;
+            let sender = spawn_blocking(move || {
+                (&source)
+                    .write_all(&Pattern::new(1).chunk(0, BYTES))
+                    .unwrap();
+                source
+            });
+            let receiver = spawn(spawn_blocking(move || {
+                let mut bytes = vec![0; BYTES];
+                destination.read_exact(&mut bytes).unwrap();
+                Pattern::new(1).check(0, &bytes);
+                destination
+            }));
+            let mut heard = 0;
+            let forwarded = {
+                let (mut reader, _) = from.split();
+                let (_, mut writer) = to.split();
+                let hear = |bytes| heard += bytes;
+                spawn(sender);
+                forward(&mut reader, &mut writer, BYTES as u64, with(method), hear).await
+            };
+            let forwarded = forwarded.unwrap();
+            assert_eq!(heard, BYTES as u64);
+            assert!(forwarded.rest.is_none());
+            let is_spliced = forwarded.spliced_bytes > 1 << 20;
+            assert_eq!(is_spliced, method == TransferMethod::Auto);
+            // Both streams go on afterwards.
+            let mut destination = receiver.await.unwrap().unwrap();
+            to.send(b"more".as_slice()).await.unwrap();
+            let more = spawn_blocking(move || {
+                let mut bytes = [0; 4];
+                destination.read_exact(&mut bytes).unwrap();
+                bytes
+            });
+            assert_eq!(&more.await.unwrap(), b"more");
+        }
+    });
+    settle(&mut runtime, 256);
+}
+
+fn what_stands_behind_them_is_given_back(case: &Case) {
+    let mut runtime = case.runtime();
+    complete(&mut runtime, async {
+        for method in METHODS {
+            let (mut from, mut source) = pair_with_std().await;
+            let (mut to, mut destination) = pair_with_std().await;
+            source.write_all(b"request").unwrap();
+            // So that all of it is received ahead.
+            let first = receive_exactly(&mut from, 7).await;
+            assert_eq!(first, b"request");
+            let listening = spawn(async move {
+                let early = from.receive().await.unwrap().unwrap();
+                (from, early)
+            });
+            yield_often().await;
+            source.write_all(b"body, next").unwrap();
+            let (mut from, early) = within(listening).await.unwrap();
+            assert_eq!(&early[..], b"body, next");
+            source.write_all(b"BODY, NEXT").unwrap();
+            let forwarded = forward_from(&mut from, &mut to, 4, with(method)).await;
+            let mut behind = forwarded
+                .unwrap()
+                .rest
+                .map_or_else(Vec::new, |rest| rest.to_vec());
+            if behind.len() < 6 {
+                behind.extend(receive_exactly(&mut from, 6 - behind.len()).await);
+            }
+            assert_eq!(behind, b", NEXT");
+            let read = spawn_blocking(move || {
+                let mut bytes = [0; 4];
+                destination.read_exact(&mut bytes).unwrap();
+                bytes
+            });
+            assert_eq!(&read.await.unwrap(), b"BODY");
+        }
+    });
+    settle(&mut runtime, 256);
+}
+
+fn an_early_end_is_the_source_s_fault(case: &Case) {
+    let mut runtime = case.runtime();
+    complete(&mut runtime, async {
+        for method in METHODS {
+            let (mut from, mut source) = pair_with_std().await;
+            let (mut to, _destination) = pair_with_std().await;
+            source.write_all(&[1; 999]).unwrap();
+            drop(source);
+            let error = forward_from(&mut from, &mut to, 1000, with(method)).await;
+            assert!(
+                matches!(&error, Err(ForwardError::Source(error)) if error.kind() == ErrorKind::UnexpectedEof),
+                "{error:?}"
+            );
+        }
+    });
+    settle(&mut runtime, 256);
+}
+
+fn a_silent_source_is_given_up(case: &Case) {
+    let mut runtime = case.runtime();
+    complete(&mut runtime, async {
+        for method in METHODS {
+            let (mut from, mut source) = pair_with_std().await;
+            let (mut to, _destination) = pair_with_std().await;
+            source.write_all(&[1; 999]).unwrap();
+            let mut options = with(method);
+            options.source_timeout = Duration::from_millis(20);
+            let error = forward_from(&mut from, &mut to, 1000, options).await;
+            assert!(
+                matches!(&error, Err(ForwardError::Source(error)) if error.kind() == ErrorKind::TimedOut),
+                "{error:?}"
+            );
+        }
+    });
+    settle(&mut runtime, 256);
+}
+
+fn a_destination_that_takes_nothing_is_given_up(case: &Case) {
+    let mut runtime = case.runtime();
+    complete(&mut runtime, async {
+        for method in METHODS {
+            let (mut from, source) = pair_with_std().await;
+            let (mut to, _destination) = pair_with_std().await;
+            let mut options = with(method);
+            options.destination_timeout = Duration::from_millis(50);
+            let feeding = spawn(spawn_blocking(move || {
+                // Until its connection is reset.
+                while (&source).write(&[1; 100_000]).is_ok() {}
+            }));
+            let error = forward_from(&mut from, &mut to, u64::MAX / 4, options).await;
+            assert!(
+                matches!(&error, Err(ForwardError::Destination(error)) if error.kind() == ErrorKind::TimedOut),
+                "{error:?}"
+            );
+            from.reset();
+            to.reset();
+            feeding.await.unwrap().unwrap();
+        }
+    });
+    settle(&mut runtime, 256);
+}
