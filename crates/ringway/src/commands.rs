@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, anyhow};
 use clap::CommandFactory as _;
 use ringway_server::auth;
 use ringway_server::config::{self, Config, ConfigError, Flags};
+use ringway_server::route::Action;
 
 use crate::{cli, password};
 
@@ -40,13 +41,24 @@ pub(crate) fn check(flags: &cli::Check) -> Result<()> {
     writeln!(out, "{}: ok", file.display())?;
     for listener in &config.listeners {
         let addresses: Vec<String> = listener.addresses.iter().map(ToString::to_string).collect();
-        let root = &config.roots[listener.root];
         let addresses = addresses.join(", ");
-        writeln!(
-            out,
-            "  listen.{}: {addresses} serves files.{}",
-            listener.name, root.name
-        )?;
+        let serves = match &listener.catch_all {
+            Some(Action::Files(index)) => format!("serves files.{}", config.roots[*index].name),
+            Some(Action::Proxy(index)) => {
+                format!("passes on to upstream.{}", config.upstreams[*index].name)
+            }
+            _ => "serves what its routes say".to_owned(),
+        };
+        writeln!(out, "  listen.{}: {addresses} {serves}", listener.name)?;
+    }
+    match config.routes.len() {
+        0 => {}
+        1 => writeln!(out, "  a route")?,
+        count => writeln!(out, "  {count} routes")?,
+    }
+    for upstream in &config.upstreams {
+        let servers: Vec<String> = upstream.servers.iter().map(ToString::to_string).collect();
+        writeln!(out, "  upstream.{}: {}", upstream.name, servers.join(", "))?;
     }
     for root in &config.roots {
         writeln!(out, "  files.{}: {}", root.name, root.root.display())?;

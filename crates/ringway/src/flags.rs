@@ -3,7 +3,7 @@
 
 use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, ValueHint};
-use ringway_server::config::{self, Absent, Flag, Flags, Key, Table};
+use ringway_server::config::{self, Absent, Flag, Flags, Key, Shape, Table};
 
 /// The NAMEs that `serve` gives its only listener and its only directory.
 const LISTENER: &str = "main";
@@ -74,7 +74,7 @@ fn is_for_a_glance(table: &Table, flag: &str) -> bool {
 fn keys(named: bool) -> impl Iterator<Item = (&'static Table, &'static Key, &'static str)> {
     config::tables()
         .iter()
-        .filter(move |table| table.named == named)
+        .filter(move |table| (table.shape != Shape::Once) == named)
         .flat_map(|table| {
             table.keys().filter_map(move |key| match key.flag {
                 Flag::Shown(flag) | Flag::Hidden(flag) => Some((table, key, flag)),

@@ -275,6 +275,7 @@ impl Server {
         let mut groups = Vec::new();
         let config = Arc::clone(&self.config);
         for listener in &config.listeners {
+            let root = worker::root_of(listener).map_err(ServerError::Process)?;
             for address in &listener.addresses {
                 let group = bind(*address, listener, config.workers)?;
                 let socket = address.socket;
@@ -283,8 +284,8 @@ impl Server {
                     address: socket,
                     error,
                 })?;
-                self.bound.push((bound, listener.root));
-                groups.push((group, listener.root));
+                self.bound.push((bound, root));
+                groups.push((group, root));
             }
         }
         Ok(groups)

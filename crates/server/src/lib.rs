@@ -19,6 +19,7 @@ mod input;
 pub mod limits;
 pub mod log;
 mod proxy;
+pub mod route;
 pub mod stats;
 mod worker;
 

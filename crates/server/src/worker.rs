@@ -14,6 +14,7 @@ use crate::connection::{Connection, End};
 use crate::files::{self, CacheLimits, FileLimits, Moment, Root};
 use crate::limits::Limits;
 use crate::log::{Entry, WorkerLog};
+use crate::route::Action;
 use crate::stats::{Counter, WorkerStats};
 use ringway_http::body::BodyLimits;
 use ringway_http::head::HeadLimits;
@@ -212,10 +213,8 @@ pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<Served> {
         0 => u32::MAX,
         limit => limit,
     };
-    let (address, root) = (
-        config.listeners[0].addresses[0].socket,
-        config.listeners[0].root,
-    );
+    let listener = &config.listeners[0];
+    let (address, root) = (listener.addresses[0].socket, root_of(listener)?);
     let spec = Spec {
         index: 0,
         cpu: None,
@@ -236,6 +235,20 @@ pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<Served> {
     let stats = Arc::clone(&worker.stats);
     drop(spawn(worker.accept_all(listener, root)));
     Ok(Served { address, stats })
+}
+
+/// The root that a listener serves.
+///
+/// # Errors
+/// It serves none.
+pub(crate) fn root_of(listener: &config::Listener) -> io::Result<usize> {
+    match &listener.catch_all {
+        Some(Action::Files(root)) => Ok(*root),
+        _ => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("[listen.{}] has no files to serve", listener.name),
+        )),
+    }
 }
 
 /// The users of each root.

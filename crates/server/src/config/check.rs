@@ -1,30 +1,27 @@
 //! From what is written to what holds: reads every table and checks what one key alone doesn't
 //! show (directories that don't exist, addresses used twice, limits that contradict each other).
 
+mod listeners;
+mod routes;
+mod upstreams;
+
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::keys::{Binding, FILES, LIMITS, LISTEN, LOG, ListenOptions, LogKeys, TOP, Top};
-use super::keys::{Root, SocketOptions};
+use super::keys::{FILES, LIMITS, LOG, LogKeys, Root, SocketOptions, TOP, Top};
 use super::node::{Node, Place};
-use super::problem::Problem;
+use super::problem::{Fault, Problem};
 use super::read::{Document, Section};
 use super::users::{check_users, check_users_files_apart};
-use super::value::{self, Address};
-use super::{AccessLog, Config, Listener, Log, TransferOptions};
+use super::value;
+use super::{AccessLog, Config, Log, Route, TransferOptions, Upstream};
 use crate::files::freshness::Rule;
 use crate::files::headers::{FieldRule, is_origin, is_token};
 use crate::files::pages::PageRule;
 use crate::files::paths::{Candidate, TRIED_COUNT};
 use crate::limits::Limits;
 use crate::log::Format;
-
-/// Where a configuration without a listener listens.
-const DEFAULT_ADDRESS: Address = Address {
-    socket: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
-    every_family: false,
-};
+use crate::route::Action;
 
 /// The configuration that `tree` describes, or everything that is wrong with it.
 ///
@@ -43,8 +40,15 @@ pub(super) fn check(
     let workers = top.workers.unwrap_or_else(cpus_allowed);
     let limits = read_limits(&mut document.section(&LIMITS), workers);
     let log = read_log(&mut document.section(&LOG), base);
-    let roots = read_roots(&mut document, base, complete);
-    let listeners = read_listeners(&mut document, &roots, complete);
+    let roots = read_roots(&mut document, base);
+    let upstreams = upstreams::read_upstreams(&mut document, base);
+    let services = Services::new(&roots, &upstreams, complete);
+    let names = listeners::names(&document);
+    let routes = routes::read_routes(&mut document, &names, &services);
+    let listeners = listeners::read_listeners(&mut document, &services, &routes);
+    if let Some(problem) = services.problem_of_none(&routes, &document) {
+        document.problems.push(problem);
+    }
 
     match document.problems.is_empty() {
         false => Err(document.problems),
@@ -54,7 +58,9 @@ pub(super) fn check(
             pin: top.pin,
             shutdown_timeout: top.shutdown_timeout,
             listeners,
+            routes,
             roots,
+            upstreams,
             limits,
             log,
             transfer: TransferOptions::default(),
@@ -195,7 +201,78 @@ pub(super) fn resolve(path: &Path, place: &Place, base: &Path) -> PathBuf {
     }
 }
 
-fn read_roots(document: &mut Document<'_>, base: &Path, complete: bool) -> Vec<Root> {
+/// What a listener or a route can name: the tables that answer.
+struct Services<'a> {
+    roots: Vec<&'a str>,
+    upstreams: Vec<&'a str>,
+    /// Whether all of the file could be read, so that what isn't there is missing.
+    complete: bool,
+}
+
+impl<'a> Services<'a> {
+    fn new(roots: &'a [Root], upstreams: &'a [Upstream], complete: bool) -> Services<'a> {
+        Services {
+            roots: roots.iter().map(|root| &*root.name).collect(),
+            upstreams: upstreams.iter().map(|upstream| &*upstream.name).collect(),
+            complete,
+        }
+    }
+
+    /// All of them as a message lists them.
+    fn list(&self) -> String {
+        let roots = self.roots.iter().map(|name| format!("files = {name:?}"));
+        let upstreams = self
+            .upstreams
+            .iter()
+            .map(|name| format!("proxy = {name:?}"));
+        roots.chain(upstreams).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What the key `files` or `proxy` of a section names, if that is written and exists. A name
+    /// without a table is reported.
+    fn named(&self, section: &mut Section<'_>, key: &'static str, name: &str) -> Option<Action> {
+        let is_files = key == "files";
+        let (names, table) = match is_files {
+            true => (&self.roots, "files"),
+            false => (&self.upstreams, "upstream"),
+        };
+        if let Some(index) = names.iter().position(|known| *known == name) {
+            return Some(match is_files {
+                true => Action::Files(index),
+                false => Action::Proxy(index),
+            });
+        }
+        if let Some(place) = section.place(key)
+            && self.complete
+        {
+            let problem = Problem::new(place, format!("there is no [{table}.{name}]"));
+            let example = match is_files {
+                true => "root = \"/var/www\"",
+                false => "servers = [\"127.0.0.1:3000\"]",
+            };
+            let known: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+            let near = value::nearest(name, names.iter().copied());
+            section.report(match (near, &known[..]) {
+                (Some(near), _) => problem.hint(format!("did you mean {near:?}?")),
+                (None, []) => problem.hint(format!("add it, with {example}")),
+                (None, _) => problem.hint(format!("there are {}", known.join(", "))),
+            });
+        }
+        None
+    }
+
+    /// What is wrong with a configuration in which nothing answers, unless more is.
+    fn problem_of_none(&self, routes: &[Route], document: &Document<'_>) -> Option<Problem> {
+        let has_some = !self.roots.is_empty() || !self.upstreams.is_empty() || !routes.is_empty();
+        if has_some || !self.complete || !document.problems.is_empty() {
+            return None;
+        }
+        let hint = "add a directory: [files.site] with root = \"/var/www\"";
+        Some(Problem::new(Place::Text(0..0), "nothing to serve").hint(hint))
+    }
+}
+
+fn read_roots(document: &mut Document<'_>, base: &Path) -> Vec<Root> {
     let mut roots = Vec::new();
     for entry in document.named(&FILES) {
         let mut section = document.named_section(&FILES, entry);
@@ -225,11 +302,6 @@ fn read_roots(document: &mut Document<'_>, base: &Path, complete: bool) -> Vec<R
         roots.push(root);
     }
     check_users_files_apart(document, &roots);
-    if roots.is_empty() && complete && document.problems.is_empty() {
-        let problem = Problem::new(Place::Text(0..0), "nothing to serve");
-        let hint = "add a directory: [files.site] with root = \"/var/www\"";
-        document.problems.push(problem.hint(hint));
-    }
     roots
 }
 
@@ -317,6 +389,66 @@ fn check_lines(
     }
 }
 
+/// What the texts of a list are, as far as `parse` knows them; the others are reported, each at
+/// its place.
+fn parse_lines<T>(
+    section: &mut Section<'_>,
+    name: &str,
+    lines: &[String],
+    parse: impl Fn(&str) -> Result<T, Fault>,
+) -> Vec<T> {
+    let mut places = section.places(name).into_iter();
+    let mut parsed = Vec::new();
+    for line in lines {
+        // What isn't written is a default, which is right.
+        let place = places.next();
+        match (parse(line), place) {
+            (Ok(one), _) => parsed.push(one),
+            (Err(fault), Some(place)) => section.report(fault.at(place)),
+            (Err(_), None) => {}
+        }
+    }
+    parsed
+}
+
+/// The same for one text.
+fn parse_line<T>(
+    section: &mut Section<'_>,
+    name: &str,
+    line: &str,
+    parse: impl Fn(&str) -> Result<T, Fault>,
+) -> Option<T> {
+    match parse(line) {
+        Ok(one) => Some(one),
+        Err(fault) => {
+            if let Some(place) = section.place(name) {
+                section.report(fault.at(place));
+            }
+            None
+        }
+    }
+}
+
+/// Reports keys that are written but mean nothing as things are.
+fn report_idle_keys(section: &mut Section<'_>, names: &[&str], without: &str, hint: &str) {
+    for name in names {
+        let message = format!("{name} has no effect {without}");
+        report_written(section, name, &message, hint);
+    }
+}
+
+fn check_keepalive(section: &mut Section<'_>, socket: &SocketOptions) {
+    if !socket.keepalive {
+        let keys = ["keepalive_idle", "keepalive_interval", "keepalive_count"];
+        report_idle_keys(
+            section,
+            &keys,
+            "while keepalive is off",
+            "add keepalive = true",
+        );
+    }
+}
+
 fn directory_problem(path: &Path, place: Place) -> Option<Problem> {
     let shown = path.display();
     let (message, hint) = match std::fs::metadata(path) {
@@ -345,147 +477,4 @@ fn directory_problem(path: &Path, place: Place) -> Option<Problem> {
         },
     };
     Some(Problem::new(place, message).hint(hint))
-}
-
-fn read_listeners(document: &mut Document<'_>, roots: &[Root], complete: bool) -> Vec<Listener> {
-    let mut listeners: Vec<Listener> = Vec::new();
-    let mut bound: Vec<Bound> = Vec::new();
-    for entry in document.named(&LISTEN) {
-        let mut section = document.named_section(&LISTEN, entry);
-        let binding = Binding::read(&mut section);
-        let options = ListenOptions::read(&mut section);
-        let socket = SocketOptions::read(&mut section);
-        check_keepalive(&mut section, &socket);
-        for (address, place) in binding.address.iter().zip(section.places("address")) {
-            if address.every_family && options.ipv6_only {
-                let message = format!("{address} is for IPv4 as well, but ipv6_only is on");
-                let hint = format!("write \"{}\", or leave ipv6_only out", address.socket);
-                section.report(Problem::new(place.clone(), message).hint(hint));
-            }
-            let new = Bound::new(*address, &options, section.name());
-            if let Some(old) = bound.iter().find(|old| old.overlaps(&new)) {
-                let problem = Problem::new(place, format!("{address} is already listened on"));
-                section.report(problem.hint(format!("[listen.{}] has {}", old.name, old.address)));
-            }
-            bound.push(new);
-        }
-        let root = served_root(&mut section, binding.files.as_deref(), roots, complete);
-        let name = entry.key.clone();
-        listeners.push(Listener {
-            name,
-            addresses: binding.address,
-            root,
-            options,
-            socket,
-        });
-    }
-    if listeners.is_empty() && document.problems.is_empty() {
-        match roots {
-            [_] => listeners.push(default_listener()),
-            _ => {
-                let message = "several [files.NAME] tables, and no listener to say which is served";
-                let hint = "add a table: [listen.main] with address and files";
-                document
-                    .problems
-                    .push(Problem::new(Place::Text(0..0), message).hint(hint));
-            }
-        }
-    }
-    listeners
-}
-
-/// The listener of a configuration that names none; it serves the only root.
-fn default_listener() -> Listener {
-    Listener {
-        name: "main".to_owned(),
-        addresses: vec![DEFAULT_ADDRESS],
-        root: 0,
-        options: ListenOptions::default(),
-        socket: SocketOptions::default(),
-    }
-}
-
-fn check_keepalive(section: &mut Section<'_>, socket: &SocketOptions) {
-    for name in ["keepalive_idle", "keepalive_interval", "keepalive_count"] {
-        if let Some(place) = section.place(name)
-            && !socket.keepalive
-        {
-            let message = format!("{name} has no effect while keepalive is off");
-            section.report(Problem::new(place, message).hint("add keepalive = true"));
-        }
-    }
-}
-
-/// The index of the root that a listener serves.
-fn served_root(
-    section: &mut Section<'_>,
-    name: Option<&str>,
-    roots: &[Root],
-    complete: bool,
-) -> usize {
-    let names = || roots.iter().map(|root| root.name.as_str());
-    let list = || {
-        names()
-            .map(|name| format!("{name:?}"))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let Some(name) = name else {
-        if roots.len() > 1 && complete && section.place("files").is_none() {
-            let message = format!("[listen.{}] needs \"files\"", section.name());
-            let hint = format!("there are several to choose from: {}", list());
-            section.report(Problem::new(section.header(), message).hint(hint));
-        }
-        return 0;
-    };
-    if let Some(index) = names().position(|root| root == name) {
-        return index;
-    }
-    if let Some(place) = section.place("files")
-        && complete
-    {
-        let problem = Problem::new(place, format!("there is no [files.{name}]"));
-        section.report(match (value::nearest(name, names()), roots) {
-            (Some(near), _) => problem.hint(format!("did you mean {near:?}?")),
-            (None, []) => problem.hint("add it, with root = \"/var/www\""),
-            (None, _) => problem.hint(format!("there are {}", list())),
-        });
-    }
-    0
-}
-
-/// An address that is listened on, for finding those that exclude each other.
-struct Bound {
-    address: Address,
-    ipv6_only: bool,
-    name: String,
-}
-
-impl Bound {
-    fn new(address: Address, options: &ListenOptions, name: &str) -> Bound {
-        Bound {
-            address,
-            ipv6_only: options.ipv6_only,
-            name: name.to_owned(),
-        }
-    }
-
-    /// Whether the kernel would refuse the second of the two, or leave it without connections.
-    fn overlaps(&self, other: &Bound) -> bool {
-        let port = self.address.socket.port();
-        port != 0
-            && port == other.address.socket.port()
-            && (self.address.socket.ip() == other.address.socket.ip()
-                || self.covers(other.address.socket.ip())
-                || other.covers(self.address.socket.ip()))
-    }
-
-    fn covers(&self, ip: IpAddr) -> bool {
-        match (self.address.socket.ip(), ip) {
-            (IpAddr::V4(own), IpAddr::V4(_)) => own.is_unspecified(),
-            (IpAddr::V6(own), IpAddr::V6(_)) => own.is_unspecified(),
-            (IpAddr::V6(own), IpAddr::V4(_)) => own.is_unspecified() && !self.ipv6_only,
-            (IpAddr::V4(_), IpAddr::V6(_)) => false,
-        }
-    }
 }

@@ -71,6 +71,8 @@ pub(crate) enum Kind {
     Line { example: &'static str },
     /// An address to listen on: `"127.0.0.1:8080"`, `"[::1]:8080"`, `":8080"`.
     Address,
+    /// Any text, over several lines where need be.
+    Prose { example: &'static str },
     /// One value or an array of them.
     List { of: &'static Kind, min_count: usize },
 }
@@ -82,14 +84,24 @@ impl Kind {
     }
 }
 
-/// A table of the file: one that is written once (`[limits]`), or one for each name
-/// (`[listen.NAME]`).
+/// How often a table is written, and how its header looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Once: `[limits]`.
+    Once,
+    /// Once for each name of the user's choice: `[listen.NAME]`.
+    Named,
+    /// As often as one likes, and the order counts: `[[route]]`.
+    Listed,
+}
+
+/// A table of the file.
 #[derive(Debug)]
 pub struct Table {
     /// The word in the header; empty for the top level.
     pub name: &'static str,
-    /// Whether the header carries a name of the user's choice: `[listen.NAME]`.
-    pub named: bool,
+    /// How often it is written.
+    pub shape: Shape,
     /// What the table is for, in Markdown.
     pub doc: &'static str,
     pub(super) groups: &'static [&'static [Key]],
@@ -107,10 +119,11 @@ impl Table {
 
     /// The header as one writes it: `[listen.NAME]`; empty for the top level.
     pub fn header(&self) -> String {
-        match (self.name, self.named) {
+        match (self.name, self.shape) {
             ("", _) => String::new(),
-            (name, true) => format!("[{name}.NAME]"),
-            (name, false) => format!("[{name}]"),
+            (name, Shape::Named) => format!("[{name}.NAME]"),
+            (name, Shape::Listed) => format!("[[{name}]]"),
+            (name, Shape::Once) => format!("[{name}]"),
         }
     }
 }
@@ -181,7 +194,7 @@ impl Key {
             Kind::Size { .. } => "SIZE",
             Kind::Duration { .. } => "TIME",
             Kind::Choice(_) => "WORD",
-            Kind::Text { .. } | Kind::Line { .. } => "TEXT",
+            Kind::Text { .. } | Kind::Line { .. } | Kind::Prose { .. } => "TEXT",
             Kind::Format => "FORMAT",
             Kind::Address => "ADDR",
             Kind::List { .. } => "TEXT",

@@ -1,29 +1,31 @@
-//! The keys of every table but `[limits]`, one row each (`limits.rs` has those).
+//! The keys of the tables for listeners, files, logs and the process, one row each; `limits.rs`,
+//! `route.rs` and `upstream.rs` have the others.
 //!
 //! Add a row, and reading, hints, the reference page, the schema and (if it names one) the flag
-//! follow. A table of a later feature (`[upstream.NAME]`, `[[route]]`) is one more entry in
-//! [`TABLES`] and one more reader in `check.rs`.
+//! follow. A new table is one more entry in [`TABLES`] and one more reader in `check.rs`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::key::{Table, choices, default_from_keys, settings};
+use super::key::{Shape, Table, choices, default_from_keys, settings};
+use super::route::ROUTE;
+use super::upstream::UPSTREAM;
 use super::value::Address;
 use crate::limits::Limits;
 
 /// Every table of the file, the top level first.
-pub(super) const TABLES: &[Table] = &[TOP, LISTEN, FILES, LIMITS, LOG];
+pub(super) const TABLES: &[Table] = &[TOP, LISTEN, ROUTE, FILES, UPSTREAM, LIMITS, LOG];
 
 pub(super) const TOP: Table = Table {
     name: "",
-    named: false,
+    shape: Shape::Once,
     doc: "How the process runs. These keys stand above the first table.",
     groups: &[Top::KEYS],
 };
 
 pub(super) const LISTEN: Table = Table {
     name: "listen",
-    named: true,
+    shape: Shape::Named,
     doc: "A listener: addresses, what is served there, and the options of its sockets. Without \
           any, Ringway listens on `127.0.0.1:8080`.",
     groups: &[Binding::KEYS, ListenOptions::KEYS, SocketOptions::KEYS],
@@ -31,21 +33,21 @@ pub(super) const LISTEN: Table = Table {
 
 pub(super) const FILES: Table = Table {
     name: "files",
-    named: true,
+    shape: Shape::Named,
     doc: "A directory that is served.",
     groups: &[Root::KEYS],
 };
 
 pub(crate) const LIMITS: Table = Table {
     name: "limits",
-    named: false,
+    shape: Shape::Once,
     doc: "Bounds and deadlines: nothing that a peer can make grow is without one.",
     groups: &[Limits::KEYS],
 };
 
 pub(super) const LOG: Table = Table {
     name: "log",
-    named: false,
+    shape: Shape::Once,
     doc: "The access log (a line for each request) and the event log (start, stop, faults; on \
           standard error).",
     groups: &[LogKeys::KEYS],
@@ -136,9 +138,13 @@ settings! {
         /// Where to listen: `"127.0.0.1:8080"`, `"[::1]:8080"`, or `":8080"` for every address
         /// of the machine, IPv4 and IPv6. Port 0 asks the kernel for a free port.
         address: Vec<Address> = List { of: &Address, min_count: 1 }, Required, Shown("listen");
-        /// The name of the `[files.NAME]` table that is served here.
+        /// The name of the `[files.NAME]` table that answers whatever no `[[route]]` is for.
         files: Option<String> = Text { min_length: 1, example: "site" },
-            Means("the only `[files.NAME]` table"), None;
+            Means("the only table to serve, where there is one and no route"), None;
+        /// The name of the `[upstream.NAME]` table that gets whatever no `[[route]]` is for. With
+        /// neither this nor `files`, that is answered 404.
+        proxy: Option<String> = Text { min_length: 1, example: "app" },
+            Means("the only table to serve, where there is one and no route"), None;
     }
 }
 

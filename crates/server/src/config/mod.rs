@@ -15,25 +15,35 @@ pub(crate) mod key;
 pub(crate) mod keys;
 mod load;
 mod node;
-mod problem;
+pub(crate) mod problem;
 pub(crate) mod read;
 mod reference;
+mod route;
+mod server;
 #[cfg(test)]
 mod tests;
+mod upstream;
 mod users;
 pub(crate) mod value;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use key::{Absent, Flag, Key, Table};
+pub use key::{Absent, Flag, Key, Shape, Table};
 pub use keys::{Coding, EventFormat, Io, ListenOptions, Root, SocketOptions, Symlinks};
 pub use load::{ConfigError, Flags, Format};
 pub use problem::Problems;
 pub use reference::{reference, schema};
+pub use route::Route;
+pub use server::{AddressRange, HashBy, HostPolicy, Probe, Server, ServerAddress, StatusRange};
+pub use upstream::{
+    ActiveHealth, Balance, BalanceWord, Forward, Forwarded, PassiveHealth, PoolOptions, Retries,
+    Timeouts, Upstream,
+};
 pub use value::{Address, duration};
 
 use crate::limits::Limits;
+use crate::route::Action;
 pub use ringway_runtime::{TransferMethod, TransferOptions};
 
 /// Everything the server is told, checked and complete: where an option is left, it means that
@@ -43,10 +53,12 @@ pub use ringway_runtime::{TransferMethod, TransferOptions};
 ///
 /// ```
 /// use ringway_server::config::Config;
+/// use ringway_server::route::Action;
 ///
 /// let text = "[listen.main]\naddress = \"127.0.0.1:0\"\n[files.site]\nroot = \"/\"";
 /// let config = Config::from_toml(text)?;
-/// assert_eq!(config.roots[config.listeners[0].root].name, "site");
+/// assert_eq!(config.listeners[0].catch_all, Some(Action::Files(0)));
+/// assert_eq!(config.roots[0].name, "site");
 /// assert_eq!(config.limits.head_bytes, 16 * 1024);
 /// # Ok::<(), ringway_server::config::Problems>(())
 /// ```
@@ -63,8 +75,12 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// What is listened on; at least one.
     pub listeners: Vec<Listener>,
-    /// The directories that are served; at least one.
+    /// What is done with some of the requests, in the order in which they are looked at.
+    pub routes: Vec<Route>,
+    /// The directories that are served.
     pub roots: Vec<Root>,
+    /// Who is asked for what is passed on.
+    pub upstreams: Vec<Upstream>,
     /// Bounds and deadlines.
     pub limits: Limits,
     /// The logs.
@@ -86,8 +102,9 @@ pub struct Listener {
     pub name: String,
     /// Where to listen; at least one address, none twice.
     pub addresses: Vec<Address>,
-    /// Which of [`Config::roots`] is served, by index.
-    pub root: usize,
+    /// What answers the requests that no route is for: [`Action::Files`] or [`Action::Proxy`].
+    /// `None` is 404, and there is a route then.
+    pub catch_all: Option<Action>,
     /// Options of the listening sockets.
     pub options: ListenOptions,
     /// Options of the connections' sockets.

@@ -52,6 +52,27 @@ impl Problem {
     }
 }
 
+/// Why a text is refused: for a place that whoever read the text doesn't know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) message: String,
+    pub(crate) hint: String,
+}
+
+impl Fault {
+    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Fault {
+        Fault {
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
+
+    /// The problem at the place where the text is written.
+    pub(super) fn at(self, place: Place) -> Problem {
+        Problem::new(place, self.message).hint(self.hint)
+    }
+}
+
 /// Everything that is wrong with a configuration; there is at least one problem.
 ///
 /// Its `Display` is what a terminal shows: for each problem of a file
@@ -180,7 +201,7 @@ fn write_file_problem(
 }
 
 /// What someone wrote, as a message repeats it: in quotes, escaped, and not at length.
-pub(super) fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     const SHOWN_LENGTH: usize = 48;
     match text.char_indices().nth(SHOWN_LENGTH) {
         Some((end, _)) => format!("{:?}…", &text[..end]),

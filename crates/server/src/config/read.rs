@@ -1,7 +1,7 @@
 //! From the tree of nodes to settings structures: finds keys, fills in defaults, and reports
 //! keys and tables that don't exist with the nearest that does.
 
-use super::key::{Absent, FromValue, Key, Kind, Table};
+use super::key::{Absent, FromValue, Key, Kind, Shape, Table};
 use super::keys::{TABLES, TOP};
 use super::node::{Entry, Item, Node, Place};
 use super::problem::{Problem, SHOWN_COUNT, quote};
@@ -65,13 +65,18 @@ impl<'a> Section<'a> {
     fn title(&self) -> String {
         match (self.table.name, self.name) {
             ("", _) => "the top level".to_owned(),
-            (table, "") => format!("[{table}]"),
+            (_, "") => self.table.header(),
             (table, name) => format!("[{table}.{name}]"),
         }
     }
 
     fn entry(&self, name: &str) -> Option<&'a Entry> {
         self.node?.entries().iter().find(|entry| entry.key == name)
+    }
+
+    /// Whether the key is written, rightly or not.
+    pub(super) fn is_written(&self, name: &str) -> bool {
+        self.entry(name).is_some()
     }
 
     /// Where the value of `name` is written, if it is and was read without a problem: what
@@ -181,6 +186,38 @@ impl<'a> Document<'a> {
             .collect()
     }
 
+    /// The tables of a list, in the order of the file.
+    pub(super) fn listed(&self, table: &'static Table) -> Vec<&'a Node> {
+        let entry = self
+            .tree
+            .entries()
+            .iter()
+            .find(|entry| entry.key == table.name);
+        match entry.map(|entry| &entry.node.item) {
+            Some(Item::Array(nodes)) => nodes
+                .iter()
+                .filter(|node| matches!(node.item, Item::Table(_)))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The section of one table of a list.
+    pub(super) fn listed_section<'b>(
+        &'b mut self,
+        table: &'static Table,
+        node: &'b Node,
+    ) -> Section<'b> {
+        Section {
+            table,
+            name: "",
+            place: node.place.clone(),
+            node: Some(node),
+            faulty: Vec::new(),
+            problems: &mut self.problems,
+        }
+    }
+
     /// The section of one NAME.
     pub(super) fn named_section<'b>(
         &'b mut self,
@@ -214,6 +251,10 @@ impl<'a> Document<'a> {
     }
 
     fn check_table(&mut self, table: &'static Table, entry: &Entry) {
+        if table.shape == Shape::Listed {
+            self.check_list(table, entry);
+            return;
+        }
         if !matches!(entry.node.item, Item::Table(_)) {
             let found = entry.node.noun();
             let message = format!("expected the table {}, found {found}", table.header());
@@ -221,7 +262,7 @@ impl<'a> Document<'a> {
                 .push(Problem::new(entry.node.place.clone(), message));
             return;
         }
-        if !table.named {
+        if table.shape == Shape::Once {
             self.check_keys(table, &entry.node);
             return;
         }
@@ -244,6 +285,27 @@ impl<'a> Document<'a> {
                     .push(Problem::new(named.place.clone(), message).hint(hint));
             }
             self.check_keys(table, &named.node);
+        }
+    }
+
+    fn check_list(&mut self, table: &'static Table, entry: &Entry) {
+        let nodes = match &entry.node.item {
+            Item::Array(nodes) => &nodes[..],
+            _ => std::slice::from_ref(&entry.node),
+        };
+        let is_list = matches!(entry.node.item, Item::Array(_));
+        for node in nodes {
+            if is_list && matches!(node.item, Item::Table(_)) {
+                self.check_keys(table, node);
+                continue;
+            }
+            let header = table.header();
+            let message = format!("expected the tables {header}, found {}", node.noun());
+            let mut problem = Problem::new(node.place.clone(), message);
+            if matches!(node.item, Item::Table(_)) {
+                problem = problem.hint(format!("with two brackets, each time: {header}"));
+            }
+            self.problems.push(problem);
         }
     }
 
@@ -294,11 +356,16 @@ fn unknown_hint(table: &'static Table, written: &str) -> String {
     if let Some(name) = value::nearest(written, here.clone()) {
         return format!("did you mean {name:?}?");
     }
-    if let Some(other) = TABLES.iter().find(|other| other.key(written).is_some()) {
-        return match other.name {
-            "" => format!("{written:?} belongs above the first table"),
-            _ => format!("{written:?} belongs in {}", other.header()),
-        };
+    let others: Vec<String> = TABLES
+        .iter()
+        .filter(|other| other.key(written).is_some())
+        .map(|other| match other.name {
+            "" => "above the first table".to_owned(),
+            _ => format!("in {}", other.header()),
+        })
+        .collect();
+    if !others.is_empty() {
+        return format!("{written:?} belongs {}", others.join(" or "));
     }
     for other in TABLES {
         if let Some(name) = value::nearest(written, other.keys().map(|key| key.name)) {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::key::{Absent, Flag, Key, Kind, Table};
+use super::key::{Absent, Flag, Key, Kind, Shape, Table};
 use super::keys::TABLES;
 use super::value::{show_duration, show_size};
 use crate::log::FORMAT_WORDS;
@@ -123,7 +123,7 @@ impl Kind {
                 format!("a duration from `\"{min}\"` to `\"{max}\"`")
             }
             Kind::Choice(_) => "one of the words below".to_owned(),
-            Kind::Text { example, .. } | Kind::Line { example } => {
+            Kind::Text { example, .. } | Kind::Line { example } | Kind::Prose { example } => {
                 format!("a string, such as `{example:?}`")
             }
             Kind::Format => {
@@ -156,7 +156,10 @@ pub fn schema() -> String {
         let keys = table_schema(table);
         if table.name.is_empty() {
             top.append(&mut properties(table));
-        } else if table.named {
+        } else if table.shape == Shape::Listed {
+            let list = json!({ "type": "array", "items": keys });
+            top.insert(table.name.to_owned(), list);
+        } else if table.shape == Shape::Named {
             let names = json!({
                 "type": "object",
                 "description": unindent(table.doc),
@@ -230,6 +233,7 @@ fn kind_schema(kind: &Kind) -> Json {
             json!({ "enum": words })
         }
         Kind::Line { .. } => json!({ "type": "string", "minLength": 1 }),
+        Kind::Prose { .. } => json!({ "type": "string" }),
         Kind::Text { min_length, .. } => json!({ "type": "string", "minLength": min_length }),
         Kind::Format => {
             let words: Vec<&str> = FORMAT_WORDS.iter().map(|(word, _)| *word).collect();

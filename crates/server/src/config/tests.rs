@@ -9,6 +9,9 @@ use proptest::prelude::*;
 use super::key::{Absent, Kind};
 use super::*;
 
+mod routes;
+mod upstreams;
+
 /// Of the password "secret", by crypt(3).
 const HASH: &str = "$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW";
 /// A password file with the user carol.
@@ -118,7 +121,8 @@ fn every_kind_of_value() {
     assert_eq!((public.name.as_str(), all.name.as_str()), ("public", "all"));
     assert_eq!(public.addresses[0].socket, "127.0.0.1:0".parse().unwrap());
     assert_eq!(public.addresses[1].socket, "[::1]:8443".parse().unwrap());
-    assert_eq!((public.root, all.root), (1, 0));
+    assert_eq!(public.catch_all, Some(Action::Files(1)));
+    assert_eq!(all.catch_all, Some(Action::Files(0)));
     assert_eq!(public.socket.notsent_lowat, Some(16 * 1024));
     assert_eq!(public.socket.keepalive_idle, Duration::from_secs(7200));
     assert_eq!(public.socket.congestion.as_deref(), Some("bbr"));
@@ -172,17 +176,26 @@ fn the_tables_agree_with_their_fields() {
             assert!(key.summary().len() > 10, "{} isn't explained", key.name);
         }
     }
-    assert_eq!(tables, 5);
+    assert_eq!(tables, 7);
     for end in [|min: u64, _max: u64| min, |_min: u64, max: u64| max] {
         let mut text = String::new();
         for table in super::tables() {
             text += &table.header().replace("NAME", "name");
             text += "\n";
-            for key in table.keys() {
+            for key in table.keys().filter(|key| !is_another_choice(table, key)) {
                 text += &extreme(key, end);
             }
         }
         parse(&text);
+    }
+}
+
+/// Whether the key excludes another of its table, which is written.
+fn is_another_choice(table: &Table, key: &Key) -> bool {
+    match table.name {
+        "listen" => key.name == "proxy",
+        "route" => ["files", "redirect", "status", "body"].contains(&key.name),
+        _ => false,
     }
 }
 
@@ -202,8 +215,10 @@ fn extreme(key: &Key, end: fn(u64, u64) -> u64) -> String {
         }
         Kind::Switch => "true".to_owned(),
         Kind::Address => panic!("only lists of addresses"),
+        Kind::Prose { .. } => panic!("goes with a status"),
         Kind::Text { .. } | Kind::Line { .. } | Kind::Format | Kind::List { .. } => {
             match key.name {
+                "listen" | "proxy" => "\"name\"".to_owned(),
                 "root" => "\"/usr\"".to_owned(),
                 "users" => format!("\"alice:{HASH}\""),
                 "users_file" => format!("{USERS_FILE:?}"),
@@ -258,11 +273,11 @@ fn key_of_another_table() {
     check_added(
         "idle_timeout = \"1s\"\n",
         expect![[r#"
-        site.toml:3:1: unknown key "idle_timeout" in [files.NAME]
-          3 | idle_timeout = "1s"
-            | ^^^^^^^^^^^^
-            = "idle_timeout" belongs in [limits]
-    "#]],
+            site.toml:3:1: unknown key "idle_timeout" in [files.NAME]
+              3 | idle_timeout = "1s"
+                | ^^^^^^^^^^^^
+                = "idle_timeout" belongs in [upstream.NAME] or in [limits]
+        "#]],
     );
     check_added(
         "workers = 1\n",
@@ -918,7 +933,7 @@ fn which_root() {
         site.toml:5:9: [listen.main] needs "files"
           5 | [listen.main]
             |         ^^^^
-            = there are several to choose from: "site", "docs"
+            = there are several to choose from: files = "site", files = "docs"
     "#]],
     );
     check(
@@ -936,7 +951,7 @@ fn which_root() {
             site.toml:1:1: several [files.NAME] tables, and no listener to say which is served
               1 | [files.site]
                 | ^
-                = add a table: [listen.main] with address and files
+                = add a table: [listen.main] with address and files or proxy
         "#]],
     );
 }

@@ -149,6 +149,7 @@ fn read_one(kind: &Kind, item: &Item) -> Result<Value, Refusal> {
         (Kind::Line { example }, Item::Text(text) | Item::Bare(text)) => {
             read_text(text, 1, example)
         }
+        (Kind::Prose { .. }, Item::Text(text) | Item::Bare(text)) => Ok(Value::Text(text.clone())),
         (Kind::Format, Item::Text(text) | Item::Bare(text)) => {
             // Its variables are looked at where their place in the file is known.
             let is_odd = |character: char| character.is_control() && character != '\t';
@@ -422,9 +423,11 @@ impl Kind {
             Kind::Integer { .. } => "a whole number".to_owned(),
             Kind::Size { .. } => "a size".to_owned(),
             Kind::Duration { .. } => "a duration".to_owned(),
-            Kind::Choice(_) | Kind::Text { .. } | Kind::Line { .. } | Kind::Format => {
-                "a string".to_owned()
-            }
+            Kind::Choice(_)
+            | Kind::Text { .. }
+            | Kind::Line { .. }
+            | Kind::Prose { .. }
+            | Kind::Format => "a string".to_owned(),
             Kind::Address => "an address".to_owned(),
             Kind::List { of, .. } => format!("{} or an array of them", of.noun()),
         }
@@ -438,7 +441,9 @@ impl Kind {
             Kind::Size { .. } => "\"16KiB\"".to_owned(),
             Kind::Duration { .. } => "\"30s\"".to_owned(),
             Kind::Choice(choices) => format!("{:?}", choices[0].0),
-            Kind::Text { example, .. } | Kind::Line { example } => format!("{example:?}"),
+            Kind::Text { example, .. } | Kind::Line { example } | Kind::Prose { example } => {
+                format!("{example:?}")
+            }
             Kind::Format => "\"json\"".to_owned(),
             Kind::Address => "\"127.0.0.1:8080\"".to_owned(),
             Kind::List { of, .. } => format!("[{}]", of.example()),

@@ -1,0 +1,106 @@
+//! Routes: what is done with a request, by its host, path, method, fields and query.
+//!
+//! The configuration's `[[route]]` tables become [`Matcher`]s and [`Rule`]s, in the order of the
+//! file; the first that matches counts. Texts are understood once, when the configuration is read:
+//! what a request is compared with in `pattern`, texts with variables in `template`, what is done
+//! to fields in `edit`.
+//!
+//! It only decides. Files are answered by `files`, upstreams are asked by `proxy`.
+
+pub(crate) mod edit;
+pub(crate) mod pattern;
+pub(crate) mod template;
+
+pub use edit::{HeaderEdit, Operation};
+pub use pattern::{HeaderPattern, HostPattern, MethodPattern, PathPattern, QueryPattern};
+pub use template::{Template, Values, Variable};
+
+/// Which requests a route is for: those that match one of each list, and all of the fields and
+/// the query. An empty list matches everything.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Matcher {
+    /// Any of these hosts.
+    pub hosts: Vec<HostPattern>,
+    /// Any of these paths.
+    pub paths: Vec<PathPattern>,
+    /// Any of these methods.
+    pub methods: Vec<MethodPattern>,
+    /// All of these fields.
+    pub headers: Vec<HeaderPattern>,
+    /// All of these parameters.
+    pub query: Vec<QueryPattern>,
+}
+
+impl Matcher {
+    /// Whether every request matches.
+    pub fn is_everything(&self) -> bool {
+        self.hosts.is_empty()
+            && self.paths.is_empty()
+            && self.methods.is_empty()
+            && self.headers.is_empty()
+            && self.query.is_empty()
+    }
+}
+
+/// What is done with a request that a route is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rule {
+    /// Who answers.
+    pub action: Action,
+    /// What is taken off the front of the path before it goes on, such as `/api`: it begins with
+    /// a slash and doesn't end with one. A path that doesn't lie beneath it stays as it is.
+    pub strip_prefix: Option<Box<str>>,
+    /// The target that the request goes on with; `{path}` in it is the path without the prefix.
+    /// The request's query follows it.
+    pub rewrite: Option<Template>,
+    /// What is done to the request's fields before it goes on.
+    pub request_headers: Vec<HeaderEdit>,
+    /// What is done to the answer's fields.
+    pub response_headers: Vec<HeaderEdit>,
+}
+
+/// Who answers a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// The root of this index in [`Config::roots`](crate::config::Config::roots).
+    Files(usize),
+    /// The upstream of this index in [`Config::upstreams`](crate::config::Config::upstreams).
+    Proxy(usize),
+    /// A redirect.
+    Redirect(Redirect),
+    /// A status, with a text.
+    Status(FixedAnswer),
+}
+
+/// An answer that sends the client elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+    /// The value of `Location`.
+    pub to: Template,
+}
+
+/// An answer that is the same for every request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FixedAnswer {
+    /// 200 to 599.
+    pub status: u16,
+    /// Its text, as `text/plain` in UTF-8; `None` for the usual short one.
+    pub body: Option<Box<str>>,
+}
+
+impl Rule {
+    /// A rule that does nothing but `action`.
+    pub fn new(action: Action) -> Rule {
+        Rule {
+            action,
+            strip_prefix: None,
+            rewrite: None,
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+        }
+    }
+}
