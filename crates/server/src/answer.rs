@@ -174,7 +174,8 @@ pub(crate) fn options(
     }
 }
 
-fn page(status: StatusCode) -> String {
+/// A page that says what the status is.
+pub(crate) fn page(status: StatusCode) -> String {
     let code = status.as_u16();
     let reason = status.canonical_reason().unwrap_or_default();
     format!(

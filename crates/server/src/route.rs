@@ -3,16 +3,23 @@
 //! The configuration's `[[route]]` tables become [`Matcher`]s and [`Rule`]s, in the order of the
 //! file; the first that matches counts. Texts are understood once, when the configuration is read:
 //! what a request is compared with in `pattern`, texts with variables in `template`, what is done
-//! to fields in `edit`.
+//! to fields in `edit`. A worker asks the `table` of a listener, and `rewrite` makes of the request
+//! what goes on, or an answer.
 //!
 //! It only decides. Files are answered by `files`, upstreams are asked by `proxy`.
 
 pub(crate) mod edit;
 pub(crate) mod pattern;
+pub(crate) mod rewrite;
+pub(crate) mod table;
 pub(crate) mod template;
+#[cfg(test)]
+mod tests;
 
 pub use edit::{HeaderEdit, Operation};
 pub use pattern::{HeaderPattern, HostPattern, MethodPattern, PathPattern, QueryPattern};
+pub use rewrite::{emit_fields, takes_away};
+pub use table::Table;
 pub use template::{Template, Values, Variable};
 
 /// Which requests a route is for: those that match one of each list, and all of the fields and

@@ -168,6 +168,28 @@ impl Template {
             }
         }
     }
+
+    /// The same for a target: behind a question mark forms read a plus as a space, so one that a
+    /// path has is percent-encoded there.
+    pub(crate) fn emit_target(&self, values: &Values<'_>, out: &mut Vec<u8>) {
+        let mut is_query = false;
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => {
+                    is_query |= text.contains('?');
+                    out.extend_from_slice(text.as_bytes());
+                }
+                Piece::Variable(variable) => {
+                    let start = out.len();
+                    values.emit(*variable, out);
+                    if is_query && out[start..].contains(&b'+') {
+                        let emitted = out.split_off(start);
+                        out.extend(emitted.into_iter().flat_map(encoded_plus));
+                    }
+                }
+            }
+        }
+    }
 }
 
 impl fmt::Display for Template {
@@ -196,6 +218,14 @@ impl Values<'_> {
             Variable::Scheme => out.extend_from_slice(self.scheme.as_bytes()),
         }
     }
+}
+
+fn encoded_plus(byte: u8) -> impl Iterator<Item = u8> {
+    let (plus, others) = match byte {
+        b'+' => (&b"%2B"[..], None),
+        other => (&b""[..], Some(other)),
+    };
+    plus.iter().copied().chain(others)
 }
 
 /// An authority without its port.
