@@ -6,12 +6,13 @@ mod routes;
 mod upstreams;
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::keys::{FILES, LIMITS, LOG, LogKeys, Root, SocketOptions, TOP, Top};
 use super::node::{Node, Place};
 use super::problem::{Fault, Problem};
 use super::read::{Document, Section};
+use super::source::Sources;
 use super::users::{check_users, check_users_files_apart};
 use super::value;
 use super::{AccessLog, Config, Log, Route, TransferOptions, Upstream};
@@ -25,13 +26,14 @@ use crate::route::Action;
 
 /// The configuration that `tree` describes, or everything that is wrong with it.
 ///
-/// Relative paths that a file gives start at `base`. `problems` are those of the syntax.
+/// `problems` are those that are known already.
 pub(super) fn check(
     tree: &Node,
-    base: &Path,
+    sources: &Sources,
     problems: Vec<Problem>,
 ) -> Result<Config, Vec<Problem>> {
-    // After a syntax error what seems to be missing may only be unreadable.
+    // After a syntax error, or without an included file, what seems to be missing may only be
+    // unreadable.
     let complete = problems.is_empty();
     let mut document = Document::new(tree, problems);
     document.check_names();
@@ -39,9 +41,9 @@ pub(super) fn check(
     let top = Top::read(&mut document.section(&TOP));
     let workers = top.workers.unwrap_or_else(cpus_allowed);
     let limits = read_limits(&mut document.section(&LIMITS), workers);
-    let log = read_log(&mut document.section(&LOG), base);
-    let roots = read_roots(&mut document, base);
-    let upstreams = upstreams::read_upstreams(&mut document, base);
+    let log = read_log(&mut document.section(&LOG), sources);
+    let roots = read_roots(&mut document, sources);
+    let upstreams = upstreams::read_upstreams(&mut document, sources);
     let services = Services::new(&roots, &upstreams, complete);
     let names = listeners::names(&document);
     let routes = routes::read_routes(&mut document, &names, &services);
@@ -141,14 +143,14 @@ fn check_powers_of_two(section: &mut Section<'_>, limits: &Limits) {
     }
 }
 
-fn read_log(section: &mut Section<'_>, base: &Path) -> Log {
+fn read_log(section: &mut Section<'_>, sources: &Sources) -> Log {
     let keys = LogKeys::read(section);
     let access_format = read_format(section, &keys.access_format);
     let access = match keys.access.as_str() {
         "off" => AccessLog::Off,
         "-" => AccessLog::Stdout,
         path => AccessLog::File(match section.place("access") {
-            Some(place) => resolve(path.as_ref(), &place, base),
+            Some(place) => sources.resolve(path.as_ref(), &place),
             None => path.into(),
         }),
     };
@@ -191,14 +193,6 @@ fn read_format(section: &mut Section<'_>, text: &str) -> Format {
         section.report(Problem::new(place, fault.message).hint(fault.hint));
     }
     Format::default()
-}
-
-/// A path of a file is relative to that file's directory, one of a flag to the current one.
-pub(super) fn resolve(path: &Path, place: &Place, base: &Path) -> PathBuf {
-    match place {
-        Place::Text(_) => base.join(path),
-        Place::Flag(_) => path.to_owned(),
-    }
 }
 
 /// What a listener or a route can name: the tables that answer.
@@ -272,13 +266,13 @@ impl<'a> Services<'a> {
     }
 }
 
-fn read_roots(document: &mut Document<'_>, base: &Path) -> Vec<Root> {
+fn read_roots(document: &mut Document<'_>, sources: &Sources) -> Vec<Root> {
     let mut roots = Vec::new();
     for entry in document.named(&FILES) {
         let mut section = document.named_section(&FILES, entry);
         let mut root = Root::read(&mut section);
         if let Some(place) = section.place("root") {
-            root.root = resolve(&root.root, &place, base);
+            root.root = sources.resolve(&root.root, &place);
             if let Some(problem) = directory_problem(&root.root, place) {
                 section.report(problem);
             }
@@ -298,7 +292,7 @@ fn read_roots(document: &mut Document<'_>, base: &Path) -> Vec<Root> {
         }
         check_paths(&mut section, &root);
         check_headers(&mut section, &root);
-        check_users(&mut section, &mut root, base);
+        check_users(&mut section, &mut root, sources);
         roots.push(root);
     }
     check_users_files_apart(document, &roots);

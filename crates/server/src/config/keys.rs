@@ -111,6 +111,15 @@ choices! {
 settings! {
     /// The top level as it is written; [`super::Config`] holds it resolved.
     pub(crate) struct Top {
+        /// Files that belong to this one: `"upstreams.toml"`, or `"sites/*.toml"` for all whose
+        /// names match, in alphabetical order. They are written like this one, and may include
+        /// others.
+        ///
+        /// Relative paths start at the directory of the file that has them. The same name or key
+        /// in two files is a mistake; routes come behind those of the including file.
+        include: Vec<String> =
+            List { of: &Text { min_length: 1, example: "sites/*.toml" }, min_count: 0 },
+            Means("none"), None;
         /// Worker threads: each has its own ring, listeners, connections and cache.
         ///
         /// More than the CPUs that the process may use only adds switching.

@@ -1,17 +1,13 @@
 //! Where a configuration comes from: a file, flags, or text in a test.
 
+use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
-use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
-use super::node::{self, Item, Node};
-use super::problem::{Problem, Problems};
+use super::include::{Reader, read_file, without_mark};
+use super::node::{Item, Node};
+use super::problem::Problems;
 use super::{Config, TransferMethod, check};
-
-/// The largest configuration file. A thousand listeners are a tenth of it; a larger one is a
-/// mistake, such as a log or a device.
-const FILE_BYTES: u64 = 1 << 20;
 
 /// What a configuration is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +16,17 @@ pub enum Format {
     Toml,
     /// `.json`: the same tables as objects.
     Json,
+}
+
+impl Format {
+    /// What the file's ending says.
+    pub(super) fn of(file: &Path) -> Option<Format> {
+        match file.extension()?.to_str()? {
+            "toml" => Some(Format::Toml),
+            "json" => Some(Format::Json),
+            _ => None,
+        }
+    }
 }
 
 /// Why there is no configuration.
@@ -47,6 +54,7 @@ impl fmt::Display for ConfigError {
 #[derive(Debug, Clone)]
 pub struct Flags {
     values: Vec<(String, Node)>,
+    variables: Vec<(String, OsString)>,
     panic_path: Option<String>,
     transfer: TransferMethod,
 }
@@ -62,6 +70,7 @@ impl Flags {
     pub fn new() -> Flags {
         Flags {
             values: Vec::new(),
+            variables: Vec::new(),
             panic_path: None,
             transfer: TransferMethod::Auto,
         }
@@ -97,6 +106,13 @@ impl Flags {
         self
     }
 
+    /// Sets a variable for `${NAME}` in strings; it goes before the environment's.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl Into<OsString>) -> Flags {
+        self.variables.push((name.to_owned(), value.into()));
+        self
+    }
+
     /// Makes a request for `path` panic in its worker; nothing in a build without fault
     /// injection.
     #[must_use]
@@ -110,6 +126,15 @@ impl Flags {
     pub fn transfer(mut self, method: TransferMethod) -> Flags {
         self.transfer = method;
         self
+    }
+
+    /// What a variable is set to.
+    fn look_up(&self, name: &str) -> Option<OsString> {
+        let mut own = self.variables.iter().rev();
+        match own.find(|(known, _)| known == name) {
+            Some((_, value)) => Some(value.clone()),
+            None => std::env::var_os(name),
+        }
     }
 
     fn apply(&self, tree: &mut Node) {
@@ -128,19 +153,19 @@ impl Config {
     /// The file can't be read, or has problems: all of them.
     pub fn load(file: &Path, flags: &Flags) -> Result<Config, ConfigError> {
         let name = file.display().to_string();
-        let format = match file.extension().and_then(|extension| extension.to_str()) {
-            Some("toml") => Format::Toml,
-            Some("json") => Format::Json,
-            _ => {
-                return Err(ConfigError::Unreadable(format!(
-                    "{name}: the name has to end in .toml or .json, which says the format"
-                )));
-            }
-        };
+        let format = Format::of(file).ok_or_else(|| {
+            ConfigError::Unreadable(format!(
+                "{name}: the name has to end in .toml or .json, which says the format"
+            ))
+        })?;
         let text = read_file(file)
             .map_err(|reason| ConfigError::Unreadable(format!("{name}: {reason}")))?;
         let base = file.parent().unwrap_or(Path::new(""));
-        Config::parse(&name, &text, format, base, flags).map_err(ConfigError::Invalid)
+        let lookup = |name: &str| flags.look_up(name);
+        let mut reader = Reader::new(&lookup);
+        reader.begin(file);
+        let tree = reader.read(&name, without_mark(&text), format, base);
+        Config::of_tree(tree, reader, flags).map_err(ConfigError::Invalid)
     }
 
     /// The configuration that `flags` alone make.
@@ -172,17 +197,26 @@ impl Config {
         base: &Path,
         flags: &Flags,
     ) -> Result<Config, Problems> {
-        // Not white space to either format, and nothing that anyone means to write.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut problems: Vec<Problem> = Vec::new();
-        let mut tree = match format {
-            Format::Toml => node::parse_toml(text, &mut problems),
-            Format::Json => node::parse_json(text, &mut problems),
-        };
-        let syntax_count = problems.len();
+        let lookup = |name: &str| flags.look_up(name);
+        let mut reader = Reader::new(&lookup);
+        let tree = reader.read(name, without_mark(text), format, base);
+        Config::of_tree(tree, reader, flags)
+    }
+
+    fn of_tree(mut tree: Node, reader: Reader<'_>, flags: &Flags) -> Result<Config, Problems> {
+        let Reader {
+            sources,
+            syntax,
+            problems,
+            ..
+        } = reader;
+        let syntax_count = syntax.len();
         flags.apply(&mut tree);
-        let mut config = check::check(&tree, base, problems)
-            .map_err(|problems| Problems::new(name, text, syntax_count, problems))?;
+        let known = [syntax, problems].concat();
+        let mut config = match check::check(&tree, &sources, known) {
+            Ok(config) => config,
+            Err(problems) => return Err(Problems::new(sources, syntax_count, problems)),
+        };
         config.transfer.method = flags.transfer;
         #[cfg(any(debug_assertions, feature = "fault-injection"))]
         let config = Config {
@@ -191,35 +225,4 @@ impl Config {
         };
         Ok(config)
     }
-}
-
-/// The text of a configuration file, or why there is none.
-fn read_file(path: &Path) -> Result<String, String> {
-    let file = File::open(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => "no such file".to_owned(),
-        ErrorKind::PermissionDenied => "this user isn't permitted to read it".to_owned(),
-        _ => format!("can't be opened: {error}"),
-    })?;
-    let metadata = file
-        .metadata()
-        .map_err(|error| format!("can't be looked at: {error}"))?;
-    if metadata.is_dir() {
-        return Err("is a directory; name the configuration file in it".to_owned());
-    }
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| format!("can't be read: {error}"))?;
-    if bytes.len() as u64 > FILE_BYTES {
-        return Err("is larger than 1 MiB, so it can't be a configuration file".to_owned());
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..valid]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count()
-            + 1;
-        format!("isn't UTF-8 text: the first wrong byte is on line {line}, at offset {valid}")
-    })
 }

@@ -4,13 +4,16 @@
 //! nodes that know where they were written (`node.rs`). Tables of keys (`keys.rs`, and
 //! [`crate::limits`]) say what may stand where; `read.rs` walks the tree by them, `value.rs` reads
 //! the values, and `check.rs` looks at what only shows when everything is known. All problems are
-//! reported at once (`problem.rs`). `reference.rs` writes the reference page and the JSON Schema
+//! reported at once (`problem.rs`). `include.rs` reads the files that a file names, `environment.rs`
+//! puts in what `${NAME}` stands for. `reference.rs` writes the reference page and the JSON Schema
 //! from the same tables.
 //!
-//! It reads the file and the password files that it names, and looks at the directories; it opens
-//! nothing else.
+//! It reads the file, those that it includes and the password files that it names, and looks at the
+//! directories; it opens nothing else.
 
 mod check;
+mod environment;
+mod include;
 pub(crate) mod key;
 pub(crate) mod keys;
 mod load;
@@ -20,6 +23,7 @@ pub(crate) mod read;
 mod reference;
 mod route;
 mod server;
+mod source;
 #[cfg(test)]
 mod tests;
 mod upstream;

@@ -20,6 +20,15 @@ pub(crate) enum Place {
     Flag(String),
 }
 
+impl Place {
+    /// Moves a place of a text by `bytes`.
+    pub(super) fn shift(&mut self, bytes: usize) {
+        if let Place::Text(span) = self {
+            *span = span.start + bytes..span.end + bytes;
+        }
+    }
+}
+
 /// A value and where it was written.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
@@ -37,6 +46,8 @@ pub(crate) enum Item {
     Switch(bool),
     /// A flag's value: it takes the type of its key.
     Bare(String),
+    /// What couldn't be understood, and was reported: it stands for a value of any type.
+    Unknown,
     /// What no key takes (a float, a date, null): its name with an article.
     Other(&'static str),
 }
@@ -80,6 +91,25 @@ impl Node {
             Item::Integer(_) => "a whole number",
             Item::Switch(_) => "a boolean",
             Item::Other(noun) => noun,
+            Item::Unknown => "nothing",
+        }
+    }
+
+    /// Moves all places of the tree by `bytes`.
+    pub(super) fn shift(&mut self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        self.place.shift(bytes);
+        match &mut self.item {
+            Item::Table(entries) => {
+                for entry in entries {
+                    entry.place.shift(bytes);
+                    entry.node.shift(bytes);
+                }
+            }
+            Item::Array(nodes) => nodes.iter_mut().for_each(|node| node.shift(bytes)),
+            _ => {}
         }
     }
 

@@ -8,6 +8,7 @@ use std::fmt::{self, Write as _};
 use std::ops::Range;
 
 use super::node::Place;
+use super::source::{Source, Sources};
 
 /// How much of a long line (a minified JSON file is one) is shown around a problem, in
 /// characters.
@@ -80,22 +81,16 @@ impl Fault {
 /// line. No newline at the end. Beyond the first hundred it only says how many there are.
 #[derive(Debug, Clone)]
 pub struct Problems {
-    name: String,
-    text: String,
+    sources: Sources,
     list: Vec<Problem>,
 }
 
 impl Problems {
     /// `list` in the order of the file, each place and message once. The first `syntax_count`
     /// are those of the syntax: what else is said about their lines is only their echo.
-    pub(super) fn new(
-        name: &str,
-        text: &str,
-        syntax_count: usize,
-        mut list: Vec<Problem>,
-    ) -> Problems {
+    pub(super) fn new(sources: Sources, syntax_count: usize, mut list: Vec<Problem>) -> Problems {
         let meaning = list.split_off(syntax_count);
-        let line_starts = line_starts(text);
+        let line_starts = sources.line_starts();
         let line_of = |problem: &Problem| match &problem.place {
             Place::Text(span) => Some(line_starts.partition_point(|start| *start <= span.start)),
             Place::Flag(_) => None,
@@ -111,11 +106,7 @@ impl Problems {
             Place::Flag(_) => (0, 0),
         });
         list.dedup();
-        Problems {
-            name: name.to_owned(),
-            text: text.to_owned(),
-            list,
-        }
+        Problems { sources, list }
     }
 
     /// How many there are.
@@ -142,7 +133,8 @@ impl fmt::Display for Problems {
             match &problem.place {
                 Place::Flag(flag) => write_flag_problem(out, flag, problem)?,
                 Place::Text(span) => {
-                    write_file_problem(out, &self.name, &self.text, span.clone(), problem)?;
+                    let (source, span) = self.sources.at(span.clone());
+                    write_file_problem(out, source, span, problem)?;
                 }
             }
             separator = "\n";
@@ -167,11 +159,11 @@ fn write_flag_problem(out: &mut fmt::Formatter<'_>, flag: &str, problem: &Proble
 
 fn write_file_problem(
     out: &mut fmt::Formatter<'_>,
-    name: &str,
-    text: &str,
+    source: &Source,
     span: Range<usize>,
     problem: &Problem,
 ) -> fmt::Result {
+    let Source { name, text, .. } = source;
     let excerpt = Excerpt::new(text, span);
     let Excerpt { line, column, .. } = excerpt;
     writeln!(out, "{name}:{line}:{column}: {}", problem.message)?;
@@ -266,12 +258,6 @@ impl Excerpt {
             width: width.max(1),
         }
     }
-}
-
-/// The offset of each line's first byte.
-fn line_starts(text: &str) -> Vec<usize> {
-    let newlines = text.match_indices('\n').map(|(index, _)| index + 1);
-    std::iter::once(0).chain(newlines).collect()
 }
 
 /// Appends `character` as a terminal may show it, and says how many cells that took: a

@@ -38,7 +38,7 @@ impl<'a> Section<'a> {
         if let Some(entry) = self.entry(name) {
             let before = self.problems.len();
             let value = value::read(&key.kind, &entry.node, self.problems);
-            if self.problems.len() > before {
+            if self.problems.len() > before || value.is_none() {
                 self.faulty.push(name);
             }
             if let Some(value) = value {

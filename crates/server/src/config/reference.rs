@@ -37,6 +37,11 @@ idle_timeout = \"30s\"
 Durations are strings with a unit (`\"500ms\"`, `\"30s\"`, `\"5m\"`, `\"1h\"`, `\"1d\"`), and so are sizes
 (`\"512B\"`, `\"16KiB\"`, `\"64MiB\"`, `\"1GiB\"`; a bare number is bytes). Relative paths start at the
 directory of the configuration file. NAME is one of your choice. A flag goes before the file.
+
+In a string `${NAME}` stands for what the environment variable NAME says, and `${NAME:-default}` for
+`default` where that isn't set or is empty; `$${` is the text `${`. So `workers = \"${WORKERS:-2}\"`
+is a number, and `host = \"${HOSTS}\"` with commas in it a list. Only in `access_format` are
+`${name}` variables of its own.
 ";
 
 /// `docs/configuration.md`.

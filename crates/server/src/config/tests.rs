@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::key::{Absent, Kind};
 use super::*;
 
+mod includes;
 mod routes;
 mod upstreams;
 
@@ -190,9 +191,10 @@ fn the_tables_agree_with_their_fields() {
     }
 }
 
-/// Whether the key excludes another of its table, which is written.
+/// Whether the key excludes another of its table, which is written, or needs other files.
 fn is_another_choice(table: &Table, key: &Key) -> bool {
     match table.name {
+        "" => key.name == "include",
         "listen" => key.name == "proxy",
         "route" => ["files", "redirect", "status", "body"].contains(&key.name),
         _ => false,

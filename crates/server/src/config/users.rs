@@ -5,15 +5,15 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::check::resolve;
 use super::keys::{FILES, Root};
 use super::node::Place;
 use super::problem::Problem;
 use super::read::{Document, Section};
+use super::source::Sources;
 use crate::auth::{UserFault, parse_user, read_file};
 
 /// Reads who may have a root's files, as far as it takes to know what is wrong.
-pub(super) fn check_users(section: &mut Section<'_>, root: &mut Root, base: &Path) {
+pub(super) fn check_users(section: &mut Section<'_>, root: &mut Root, sources: &Sources) {
     let mut names = HashSet::new();
     let texts = root.users.as_deref().unwrap_or_default();
     for (text, place) in texts.iter().zip(section.places("users")) {
@@ -26,7 +26,7 @@ pub(super) fn check_users(section: &mut Section<'_>, root: &mut Root, base: &Pat
         section.report(problem.secret());
     }
     if let (Some(path), Some(place)) = (&mut root.users_file, section.place("users_file")) {
-        *path = resolve(path, &place, base);
+        *path = sources.resolve(path, &place);
         check_users_file(section, path, &place, &mut names);
     }
     let is_printable = |realm: &String| realm.bytes().all(|byte| (b' '..=b'~').contains(&byte));

@@ -51,6 +51,8 @@ pub(crate) fn read(kind: &Kind, node: &Node, problems: &mut Vec<Problem>) -> Opt
     }
     match read_one(kind, &node.item) {
         Ok(value) => Some(value),
+        // What it was has been reported, and anything more would be an echo.
+        Err(Refusal::Type) if matches!(node.item, Item::Unknown) => None,
         Err(Refusal::Type) => {
             let message = format!("expected {}, found {}", kind.noun(), node.noun());
             let problem = Problem::new(node.place.clone(), message);

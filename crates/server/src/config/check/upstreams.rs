@@ -1,13 +1,12 @@
 //! Reads the upstreams: servers that are there twice, and keys that need each other.
 
-use std::path::Path;
-
-use super::{check_keepalive, parse_line, parse_lines, report_idle_keys, report_written, resolve};
+use super::{check_keepalive, parse_line, parse_lines, report_idle_keys, report_written};
 use crate::config::keys::SocketOptions;
 use crate::config::problem::{Fault, Problem, quote};
 use crate::config::read::{Document, Section};
 use crate::config::server::StatusRange;
 use crate::config::server::{AddressRange, HashBy, HostPolicy, Probe, Server, ServerAddress};
+use crate::config::source::Sources;
 use crate::config::upstream::{
     ActiveHealth, Balance, BalanceWord, Forward, ForwardKeys, Forwarded, HealthKeys, PassiveHealth,
     PoolOptions, Retries, Timeouts, UPSTREAM, Upstream, UpstreamKeys,
@@ -15,16 +14,16 @@ use crate::config::upstream::{
 use crate::config::value::show_duration;
 use crate::files::headers::is_token;
 
-pub(super) fn read_upstreams(document: &mut Document<'_>, base: &Path) -> Vec<Upstream> {
+pub(super) fn read_upstreams(document: &mut Document<'_>, sources: &Sources) -> Vec<Upstream> {
     let mut upstreams = Vec::new();
     for entry in document.named(&UPSTREAM) {
         let mut section = document.named_section(&UPSTREAM, entry);
-        upstreams.push(read_upstream(&mut section, base));
+        upstreams.push(read_upstream(&mut section, sources));
     }
     upstreams
 }
 
-fn read_upstream(section: &mut Section<'_>, base: &Path) -> Upstream {
+fn read_upstream(section: &mut Section<'_>, sources: &Sources) -> Upstream {
     let keys = UpstreamKeys::read(section);
     let pool = PoolOptions::read(section);
     let timeouts = Timeouts::read(section);
@@ -38,7 +37,7 @@ fn read_upstream(section: &mut Section<'_>, base: &Path) -> Upstream {
     check_timeouts(section, &timeouts);
     Upstream {
         name: section.name().to_owned(),
-        servers: read_servers(section, &keys, base),
+        servers: read_servers(section, &keys, sources),
         balance: read_balance(section, &keys),
         sticky_cookie: read_cookie(section, keys.sticky_cookie),
         pool,
@@ -53,7 +52,7 @@ fn read_upstream(section: &mut Section<'_>, base: &Path) -> Upstream {
     }
 }
 
-fn read_servers(section: &mut Section<'_>, keys: &UpstreamKeys, base: &Path) -> Vec<Server> {
+fn read_servers(section: &mut Section<'_>, keys: &UpstreamKeys, sources: &Sources) -> Vec<Server> {
     let mut servers: Vec<Server> = Vec::new();
     for (line, place) in keys.servers.iter().zip(section.places("servers")) {
         let mut server = match Server::parse(line) {
@@ -64,7 +63,7 @@ fn read_servers(section: &mut Section<'_>, keys: &UpstreamKeys, base: &Path) -> 
             }
         };
         if let ServerAddress::Unix(path) = &mut server.address {
-            *path = resolve(path, &place, base);
+            *path = sources.resolve(path, &place);
         }
         if servers.iter().any(|other| other.address == server.address) {
             let message = format!("{} is there already", server.address);
