@@ -24,6 +24,7 @@ const WATCHED_FACTOR: u32 = 10;
 const TOLD_COUNT: usize = 1024;
 
 /// What a path led to.
+#[derive(Clone)]
 pub(super) enum Found {
     File(Rc<Entry>),
     Directory,
@@ -37,8 +38,35 @@ struct Look {
 }
 
 impl Root {
-    /// Looks at what is behind `path`, which begins with a slash, and keeps it as `key`.
+    /// Looks at what is behind `path`, which begins with a slash, and keeps it as `key`; one look for
+    /// all who ask for the same meanwhile.
     pub(super) async fn find_as(&self, key: &[u8], path: &[u8]) -> io::Result<Found> {
+        // Where nothing is kept, or each request is to look, a look is nobody else's.
+        if self.kept.is_none() || self.config.revalidate_interval.is_zero() {
+            return self.find_anew(key, path).await;
+        }
+        loop {
+            let flight = match self.lookups.board(key) {
+                Ok(pilot) => {
+                    let found = self.find_anew(key, path).await;
+                    pilot.land(Rc::new(again(&found)));
+                    return found;
+                }
+                Err(flight) => flight,
+            };
+            match flight.landed().await.as_deref() {
+                // What changed since that look was begun may have changed before this request.
+                Some(Ok(Found::File(entry))) if !entry.is_fresh(ringway_runtime::now()) => {
+                    return self.find_anew(key, path).await;
+                }
+                Some(found) => return again(found),
+                // Whoever looked has left: the next one tries.
+                None => {}
+            }
+        }
+    }
+
+    async fn find_anew(&self, key: &[u8], path: &[u8]) -> io::Result<Found> {
         let found = self.find_once(key, path).await;
         let has_run_short = |error: &io::Error| {
             matches!(
@@ -349,6 +377,18 @@ impl Root {
             &compressed.body,
             now,
         )))
+    }
+}
+
+/// The same for somebody else.
+fn again(found: &io::Result<Found>) -> io::Result<Found> {
+    match found {
+        Ok(found) => Ok(found.clone()),
+        // All that is made of it is a status, which its number or else its kind decides.
+        Err(error) => Err(match error.raw_os_error() {
+            Some(number) => io::Error::from_raw_os_error(number),
+            None => error.kind().into(),
+        }),
     }
 }
 

@@ -4,7 +4,6 @@
 //! files, so that asking for it a thousand times costs one read for each interval. It is in the order
 //! that the query asks for, `?sort=name|size|time&order=asc|desc`; folders come first.
 
-mod flight;
 mod page;
 
 use super::codings::fnv;
@@ -12,7 +11,6 @@ use super::entry::{Entry, Variant};
 use super::find::status_of;
 use super::respond::Representation;
 use super::{Root, is_dotted};
-pub(super) use flight::Flights;
 use ringway_http::StatusCode;
 use ringway_http::head::RequestHead;
 use ringway_http::negotiate::media_type;

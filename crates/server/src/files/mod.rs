@@ -11,6 +11,7 @@ mod cache;
 mod codings;
 mod entry;
 mod find;
+mod flight;
 pub(crate) mod freshness;
 pub(crate) mod headers;
 mod listing;
@@ -27,9 +28,9 @@ pub(crate) use cache::CacheLimits;
 use cache::{Absent, Cache};
 use codings::{Choice, Jobs};
 use entry::{Entry, Readiness, Variant};
-use find::status_of;
+use find::{Found, status_of};
+use flight::Flights;
 use headers::Headers;
-use listing::Flights;
 use pages::PageRule;
 use paths::{Outcome, Paths};
 use ringway_http::StatusCode;
@@ -38,6 +39,7 @@ use ringway_http::target::{Path, Target, encode_path};
 use ringway_runtime::{Directory, Symlinks};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -56,7 +58,9 @@ pub(crate) struct Root {
     headers: Rc<Headers>,
     paths: Paths,
     pages: Vec<PageRule>,
-    listings: Flights,
+    /// Files that are being looked up, by their keys in the cache.
+    lookups: Flights<Rc<io::Result<Found>>>,
+    listings: Flights<Result<Rc<Entry>, StatusCode>>,
     limits: FileLimits,
     shared: Arc<Shared>,
 }
@@ -172,6 +176,7 @@ impl Root {
             headers: Rc::new(Headers::new(&config)),
             paths: Paths::new(&config),
             pages: pages::read(&config),
+            lookups: Flights::default(),
             listings: Flights::default(),
             config,
             directory: RefCell::new(directory),
@@ -185,6 +190,8 @@ impl Root {
     pub(crate) fn replace(&self, directory: Directory) {
         self.directory.replace(directory);
         self.replaced.set(self.replaced.get() + 1);
+        self.lookups.clear();
+        self.listings.clear();
         self.outlook.iter().for_each(|outlook| outlook.clear());
         if let Some(kept) = &self.kept {
             kept.files.borrow_mut().clear();

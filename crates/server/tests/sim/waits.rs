@@ -270,3 +270,39 @@ fn a_download_keeps_no_buffer_behind_a_body() {
     assert!(machine.run(60 * SOON, move || flag.get()));
     machine.expect_rest();
 }
+
+/// How often something is opened when so many clients ask for the same file at once.
+fn opened_for(count: usize) -> usize {
+    let site = Site::new();
+    let sizes = [(256, 4096), (64, 4096)];
+    let calm = SimOptions::calm();
+    let mut machine = Machine::new((0, calm), (&site.config("", ""), 1), sizes);
+    machine.world.record_trace();
+    let body = Rc::new(site.page("/small-5.txt").bytes.clone());
+    let (address, answered) = (machine.address, Rc::new(Cell::new(0)));
+    for _ in 0..count {
+        let (body, answered) = (Rc::clone(&body), Rc::clone(&answered));
+        drop(machine.clients[0].spawn(async move {
+            let options = SocketOptions::default();
+            let mut stream = TcpStream::connect(address, &options).await.unwrap();
+            let request = b"GET /small-5.txt HTTP/1.1\r\nHost: a\r\n\r\n";
+            stream.send(request.as_slice()).await.unwrap();
+            let answer = receive_through(&mut stream, &body).await;
+            assert!(answer.starts_with(b"HTTP/1.1 200 "));
+            answered.set(answered.get() + 1);
+        }));
+    }
+    assert!(machine.run(60 * SOON, move || answered.get() == count));
+    let is_opened = |line: &&String| line.contains(" Open ") && line.contains("delivers");
+    let opened = machine.world.trace().iter().filter(is_opened).count();
+    machine.expect_rest();
+    opened
+}
+
+/// A crowd that asks for a file before it is kept has it looked up once.
+#[test]
+fn misses_of_one_file_are_one_look() {
+    let alone = opened_for(1);
+    assert!(alone > 0, "a file is opened to be looked at");
+    assert_eq!(opened_for(8), alone);
+}

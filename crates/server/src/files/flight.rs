@@ -1,27 +1,32 @@
-//! One making of a listing for all who ask for it meanwhile.
+//! One making of a thing for all who ask for it meanwhile: a file that is looked up, a listing.
 //!
-//! Without it a crowd that comes before the first listing is kept would have a directory read once
-//! for each of them.
+//! Without it a crowd that comes before the first is kept would have a file read, or a directory,
+//! once for each of them. What is made, and whether it may be shared, is its maker's business.
 
-use crate::files::entry::Entry;
-use ringway_http::StatusCode;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-type Made = Result<Rc<Entry>, StatusCode>;
+/// What is being made, by its key.
+pub(super) struct Flights<T>(RefCell<Vec<Entered<T>>>);
 
-/// The listings that are being made.
-#[derive(Default)]
-pub(in crate::files) struct Flights(RefCell<Vec<Entered>>);
+type Entered<T> = (Box<[u8]>, Rc<Flight<T>>);
 
-/// By the key of what is made.
-type Entered = (Box<[u8]>, Rc<Flight>);
+impl<T> Default for Flights<T> {
+    fn default() -> Flights<T> {
+        Flights(RefCell::default())
+    }
+}
 
-impl Flights {
+impl<T> Flights<T> {
+    /// Nobody joins what is being made now any more.
+    pub(super) fn clear(&self) {
+        self.0.borrow_mut().clear();
+    }
+
     /// Takes the making of `key` upon the caller, or says who has.
-    pub(super) fn board(&self, key: &[u8]) -> Result<Pilot<'_>, Rc<Flight>> {
+    pub(super) fn board(&self, key: &[u8]) -> Result<Pilot<'_, T>, Rc<Flight<T>>> {
         let mut flights = self.0.borrow_mut();
         if let Some((_, flight)) = flights.iter().find(|(known, _)| **known == *key) {
             return Err(Rc::clone(flight));
@@ -36,20 +41,20 @@ impl Flights {
 }
 
 /// Whoever makes it. When that is dropped before it has landed, the others may try.
-pub(super) struct Pilot<'f> {
-    flights: &'f Flights,
-    flight: Rc<Flight>,
+pub(super) struct Pilot<'f, T> {
+    flights: &'f Flights<T>,
+    flight: Rc<Flight<T>>,
 }
 
-impl Pilot<'_> {
-    pub(super) fn land(self, made: Made) {
+impl<T> Pilot<'_, T> {
+    pub(super) fn land(self, made: T) {
         self.flight.state.borrow_mut().made = Some(made);
     }
 }
 
-impl Drop for Pilot<'_> {
+impl<T> Drop for Pilot<'_, T> {
     fn drop(&mut self) {
-        let is_ours = |(_, flight): &Entered| Rc::ptr_eq(flight, &self.flight);
+        let is_ours = |(_, flight): &Entered<T>| Rc::ptr_eq(flight, &self.flight);
         self.flights.0.borrow_mut().retain(|one| !is_ours(one));
         let mut state = self.flight.state.borrow_mut();
         state.is_over = true;
@@ -60,21 +65,32 @@ impl Drop for Pilot<'_> {
 }
 
 /// A making under way.
-#[derive(Default)]
-pub(super) struct Flight {
-    state: RefCell<State>,
+pub(super) struct Flight<T> {
+    state: RefCell<State<T>>,
 }
 
-#[derive(Default)]
-struct State {
+struct State<T> {
     is_over: bool,
-    made: Option<Made>,
+    made: Option<T>,
     waiting: Vec<Waker>,
 }
 
-impl Flight {
+impl<T> Default for Flight<T> {
+    fn default() -> Flight<T> {
+        let state = State {
+            is_over: false,
+            made: None,
+            waiting: Vec::new(),
+        };
+        Flight {
+            state: RefCell::new(state),
+        }
+    }
+}
+
+impl<T: Clone> Flight<T> {
     /// Waits for its end; nothing when it was given up.
-    pub(super) async fn landed(&self) -> Option<Made> {
+    pub(super) async fn landed(&self) -> Option<T> {
         poll_fn(|context| {
             let mut state = self.state.borrow_mut();
             if state.is_over {
@@ -107,7 +123,7 @@ mod tests {
         }
     }
 
-    fn join(flights: &Flights, key: &[u8]) -> Rc<Flight> {
+    fn join(flights: &Flights<u8>, key: &[u8]) -> Rc<Flight<u8>> {
         flights.board(key).err().expect("somebody makes it")
     }
 
@@ -124,21 +140,35 @@ mod tests {
         assert!(one.as_mut().poll(&mut context).is_pending());
         assert!(other.as_mut().poll(&mut context).is_pending());
         assert!(one.as_mut().poll(&mut context).is_pending());
-        pilot.land(Err(StatusCode::FORBIDDEN));
+        pilot.land(7);
         // One task waits, however often it looked.
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
         for waiting in [one, other] {
-            let Poll::Ready(Some(Err(status))) = waiting.poll(&mut context) else {
-                panic!("no result");
-            };
-            assert_eq!(status, StatusCode::FORBIDDEN);
+            assert_eq!(waiting.poll(&mut context), Poll::Ready(Some(7)));
         }
         assert!(flights.board(b"a").is_ok(), "it is over");
     }
 
     #[test]
-    fn when_it_is_given_up_another_may() {
+    fn nobody_joins_what_was_begun_before_it_was_cleared() {
         let flights = Flights::default();
+        let pilot = flights.board(b"a").ok().expect("the first");
+        let before = join(&flights, b"a");
+        flights.clear();
+        let next = flights.board(b"a").ok().expect("the first again");
+        pilot.land(1);
+        let after = join(&flights, b"a");
+        next.land(2);
+        let mut context = Context::from_waker(Waker::noop());
+        for (flight, made) in [(before, 1), (after, 2)] {
+            let landed = pin!(flight.landed()).poll(&mut context);
+            assert_eq!(landed, Poll::Ready(Some(made)));
+        }
+    }
+
+    #[test]
+    fn when_it_is_given_up_another_may() {
+        let flights: Flights<u8> = Flights::default();
         let pilot = flights.board(b"a").ok().expect("the first");
         let flight = join(&flights, b"a");
         let waker = Waker::from(Arc::new(Count::default()));
