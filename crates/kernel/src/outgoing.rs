@@ -123,7 +123,12 @@ impl Outgoing {
 
     /// What is left when `sent` bytes have been taken, as a driver wants it: not empty. A header
     /// for two runs is made in `gather`.
-    pub(crate) fn parts(&self, sent: usize, gather: &mut Option<Box<Gather>>) -> SendParts {
+    pub(crate) fn parts(
+        &self,
+        sent: usize,
+        is_first: bool,
+        gather: &mut Option<Box<Gather>>,
+    ) -> SendParts {
         let first = self.first.as_slice();
         let (first, second) = match &self.second {
             None => (&first[sent..], &[][..]),
@@ -140,7 +145,25 @@ impl Outgoing {
             first: runs[0],
             second: runs[1],
             more_follows: self.more_follows,
-            is_first: sent == 0,
+            is_first,
+        }
+    }
+
+    /// Lets go of the first run if `sent` bytes, which have left, are all of it and more follow: a
+    /// received buffer needn't wait for the body behind it. How many of what is left have been sent.
+    ///
+    /// Only between two operations. One that the ring has (`MSG_WAITALL`) reads both runs to its
+    /// end, and keeps both; asking for the parts one by one would cost an operation more for each
+    /// message, to free a buffer that receives don't wait for: where they run low, what is received
+    /// is copied out of them (see `Reactor::receive`), and each send has a deadline.
+    pub(crate) fn release_sent(&mut self, sent: usize) -> usize {
+        let first = self.first.as_slice().len();
+        match self.second.take_if(|_| sent >= first) {
+            None => sent,
+            Some(second) => {
+                self.first = second;
+                sent - first
+            }
         }
     }
 
@@ -205,6 +228,17 @@ impl Gather {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_left_is_let_go_of() {
+        for (sent, first, left) in [(0, 3, 0), (2, 3, 2), (3, 5, 0), (7, 5, 4)] {
+            let mut outgoing = Outgoing::gathered(vec![0; 3], vec![0; 5]);
+            assert_eq!(outgoing.release_sent(sent), left, "{sent} sent");
+            assert_eq!(outgoing.first.as_slice().len(), first, "{sent} sent");
+            assert_eq!(outgoing.byte_count() - left, 8 - sent);
+            assert_eq!(outgoing.release_sent(left), left, "there is no other");
+        }
+    }
 
     #[test]
     fn a_part_is_what_it_says() {

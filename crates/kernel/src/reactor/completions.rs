@@ -126,6 +126,9 @@ impl Reactor {
         let is_interrupted = result == -libc::EINTR || result == -libc::EAGAIN;
         let goes_on = (result > 0 && socket.sent < total) || is_interrupted;
         if goes_on && !socket.is_closing {
+            if let Some(outgoing) = &mut socket.sending {
+                socket.sent = outgoing.release_sent(socket.sent);
+            }
             return true;
         }
         socket.in_flight.remove(Lane::Send);

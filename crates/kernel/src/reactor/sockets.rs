@@ -274,7 +274,7 @@ impl Reactor {
         if count == 0 {
             return Ok(None);
         }
-        let parts = outgoing.parts(0, &mut socket.gather);
+        let parts = outgoing.parts(0, true, &mut socket.gather);
         // SAFETY: the bytes are on the heap, in the arena or static, so they stay where they are
         // when `outgoing` moves into the slot below; the header is boxed in the slot. Both are
         // touched again only by this operation's last completion.
@@ -302,7 +302,7 @@ impl Reactor {
             let Some(outgoing) = &socket.sending else {
                 return;
             };
-            let parts = outgoing.parts(socket.sent, &mut socket.gather);
+            let parts = outgoing.parts(socket.sent, false, &mut socket.gather);
             // SAFETY: the bytes belong to `sending`, the header to `gather`, both in a slot that
             // never moves; they are touched again only by this operation's last completion.
             let result = unsafe {

@@ -5,7 +5,7 @@ use crate::harness::{
     pair_with_std, receive_exactly, receive_to_end, settle, yield_often,
 };
 use ringway_runtime::{
-    Chunk, ListenOptions, Outgoing, SocketOptions, TcpStream, spawn, spawn_blocking,
+    Chunk, DriverKind, ListenOptions, Outgoing, SocketOptions, TcpStream, spawn, spawn_blocking,
 };
 use rustix::net::SendFlags;
 use std::future::poll_fn;
@@ -18,6 +18,7 @@ on_both_drivers! {
     large_transfers_both_ways_are_exact,
     every_kind_of_chunk_is_exact,
     a_gathered_send_may_exceed_the_socket_buffer,
+    the_head_of_a_send_is_let_go_of_when_it_has_left,
     a_send_of_nothing_sends_nothing,
     send_now_takes_what_fits,
     a_half_closed_peer_still_receives_everything,
@@ -197,6 +198,28 @@ fn a_gathered_send_may_exceed_the_socket_buffer(case: &Case) {
         pattern.check(0, &bytes);
         writer.flush().await.unwrap();
         assert_eq!((writer.is_sending(), Rc::strong_count(&kept)), (false, 1));
+    });
+    settle(&mut runtime, 256);
+}
+
+/// Where the driver sends part by part. The ring has one operation for both.
+fn the_head_of_a_send_is_let_go_of_when_it_has_left(case: &Case) {
+    let mut runtime = case.runtime();
+    let is_epoll = case.kind() == DriverKind::Epoll;
+    complete(&mut runtime, async move {
+        let (mut writer, mut reader) = pair().await;
+        let pattern = Pattern::new(8);
+        let head: Rc<[u8]> = pattern.chunk(0, 100).into();
+        let body = pattern.chunk(100, 20_000_000);
+        let message = Outgoing::gathered(Rc::clone(&head), body);
+        writer.send(message).await.unwrap();
+        assert!(writer.is_sending());
+        let holders = if is_epoll { 1 } else { 2 };
+        assert_eq!(Rc::strong_count(&head), holders);
+        let bytes = receive_exactly(&mut reader, 20_000_100).await;
+        pattern.check(0, &bytes);
+        writer.flush().await.unwrap();
+        assert_eq!(Rc::strong_count(&head), 1);
     });
     settle(&mut runtime, 256);
 }
