@@ -5,11 +5,12 @@
 use crate::build::Programs;
 use crate::process::find;
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// A server to start, and the path to ask it for.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Contestant {
     pub(crate) name: String,
     /// The program and its arguments.

@@ -1,7 +1,9 @@
 //! The emulated machine: its kernel, its memory disk, and one run of it.
 
-use super::initramfs::Archive;
+mod initramfs;
+
 use crate::build::metadata;
+use crate::process::find;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,11 +11,27 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+pub(crate) use initramfs::Archive;
+
 /// Tried in this order: the same kernel everywhere where it can be had.
 const KERNEL_PACKAGES: [&str; 2] = ["linux-image-6.12-cloud-amd64", "linux-image-cloud-amd64"];
 
+/// The guest's kernel, if what it takes to run it is here, and `programs` besides.
+///
+/// # Errors
+/// What is missing.
+pub(crate) fn requirements(programs: &[&str]) -> Result<PathBuf> {
+    for program in ["qemu-system-x86_64", "busybox", "ldd"]
+        .iter()
+        .chain(programs)
+    {
+        find(program).with_context(|| format!("{program} is not installed"))?;
+    }
+    kernel()
+}
+
 /// A kernel image from Debian's packages, kept among the build products.
-pub(super) fn kernel() -> Result<PathBuf> {
+fn kernel() -> Result<PathBuf> {
     let cache = metadata()?.target_directory.join("icount-cache");
     if let Some(image) = cached_image(&cache) {
         return Ok(image);
@@ -81,7 +99,7 @@ fn cached_image(cache: &Path) -> Option<PathBuf> {
 ///
 /// One instruction is one nanosecond of the guest's clock (`shift=0`), and time in which its CPU is
 /// idle is skipped (`sleep=off`): so what its scheduler accounts as run time is an exact count.
-pub(super) fn boot(
+pub(crate) fn boot(
     kernel: &Path,
     archive: &Archive,
     memory_mib: u32,

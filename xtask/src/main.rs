@@ -8,6 +8,7 @@
 mod bench_serve;
 mod build;
 mod contestants;
+mod guest;
 mod icount;
 mod process;
 mod sim;

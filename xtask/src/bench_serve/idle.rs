@@ -4,7 +4,7 @@
 //! connection has had one answer before it counts as idle: until then a server has not done what
 //! it might keep memory for.
 
-use super::Setting;
+use super::{Options, Setting};
 use crate::contestants::{BODIES, Contestant};
 use crate::process::{Server, allowed_cpus};
 use anyhow::{Context, Result, ensure};
@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -26,82 +27,125 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(300);
 /// For a server to put away what the last requests used.
 const SETTLE: Duration = Duration::from_secs(2);
 
+/// How many connections there are to be in the end, unless the options say so.
+const COUNT: u32 = 20_000;
+
 /// Measures each server and prints a line for each.
 pub(super) fn run(setting: &Setting<'_>) -> Result<()> {
-    let wanted = setting.options.idle_connections as usize;
-    let allowed = raise_descriptor_limit(wanted as u64 + SPARE_DESCRIPTORS)?;
-    let count = wanted.min(allowed.saturating_sub(SPARE_DESCRIPTORS) as usize);
-    ensure!(
-        count > FIRST_COUNT,
-        "a descriptor limit of {allowed} is too low for this"
-    );
-    if count < wanted {
-        println!("the descriptor limit of {allowed} allows {count} connections, not {wanted}");
-    }
+    let wanted = setting.options.idle_connections.unwrap_or(COUNT);
+    let plan = Plan::within_limits(wanted, setting.options, setting.scratch)?;
     let body = BODIES[0];
     body.write(setting.site)?;
-    println!(
-        "idle connections, from {FIRST_COUNT} to {count}, {} from each address",
-        setting.options.per_address
-    );
-    println!(
-        "{:20}{:>16}{:>16}{:>16}",
-        "bytes a connection", "anonymous", "resident", "MiB at the end"
-    );
-    for one in setting.servers(body, count)? {
-        measure(setting, &one, count).with_context(|| one.name.clone())?;
-    }
-    Ok(())
+    plan.measure_all(&setting.servers(body, plan.count)?)
 }
 
-fn measure(setting: &Setting<'_>, one: &Contestant, count: usize) -> Result<()> {
-    let cpus = allowed_cpus()?;
-    let log = setting.scratch.join("server.log");
-    let server = Server::start(
-        &one.command,
-        one.port,
-        *cpus.first().context("no CPU")?,
-        &log,
-    )?;
-    let end = Instant::now() + OPEN_TIMEOUT;
-    let mut connections = Vec::with_capacity(count);
-    let mut open_until = |wanted: usize| -> Result<()> {
-        while connections.len() < wanted {
-            ensure!(
-                Instant::now() < end,
-                "{wanted} connections take too long to open"
-            );
-            let source = source(connections.len(), setting.options.per_address as usize);
-            let connection = open(source, one)
-                .with_context(|| format!("connection {} from {source}", connections.len() + 1))?;
-            connections.push(connection);
-        }
-        sleep(SETTLE);
-        Ok(())
-    };
-    open_until(FIRST_COUNT)?;
-    let (anonymous, resident) = (server.anonymous_bytes()?, server.resident_bytes()?);
-    open_until(count)?;
-    let last = server.anonymous_bytes()?;
-    let slope = |now: u64, before: u64| (now as f64 - before as f64) / (count - FIRST_COUNT) as f64;
-    println!(
-        "{:20}{:>16.0}{:>16.0}{:>16.1}",
-        one.name,
-        slope(last, anonymous),
-        slope(server.resident_bytes()?, resident),
-        last as f64 / f64::from(1 << 20),
-    );
-    // A connection that the server had closed would make it look better than it is.
-    for (index, connection) in connections.iter().enumerate() {
-        let open = is_open(connection).with_context(|| format!("connection {}", index + 1))?;
+/// The same for servers that somebody else has chosen and written down in `list`, as JSON.
+pub(super) fn run_listed(options: &Options, list: &Path) -> Result<()> {
+    let text = std::fs::read(list).with_context(|| list.display().to_string())?;
+    let servers: Vec<Contestant> = serde_json::from_slice(&text).context("a list of servers")?;
+    let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let wanted = options.idle_connections.unwrap_or(COUNT);
+    Plan::within_limits(wanted, options, scratch.path())?.measure_all(&servers)
+}
+
+/// What is measured of each server.
+struct Plan {
+    /// The upper end of the slope.
+    count: usize,
+    per_address: usize,
+    /// Where a server's output goes.
+    log: PathBuf,
+}
+
+impl Plan {
+    /// `wanted` connections, or as many as this process may have.
+    fn within_limits(wanted: u32, options: &Options, scratch: &Path) -> Result<Plan> {
+        let wanted = wanted as usize;
+        let allowed = raise_descriptor_limit(wanted as u64 + SPARE_DESCRIPTORS)?;
+        let count = wanted.min(allowed.saturating_sub(SPARE_DESCRIPTORS) as usize);
         ensure!(
-            open,
-            "the server closed connection {} of {count}",
-            index + 1
+            count > FIRST_COUNT,
+            "a descriptor limit of {allowed} is too low for this"
         );
+        if count < wanted {
+            println!(
+                "the descriptor limit of {allowed} allows {count} connections, not {wanted}: \
+                 --emulated has no such limit"
+            );
+        }
+        Ok(Plan {
+            count,
+            per_address: options.per_address as usize,
+            log: scratch.join("server.log"),
+        })
     }
-    drop(connections);
-    server.stop()
+
+    fn measure_all(&self, servers: &[Contestant]) -> Result<()> {
+        println!(
+            "idle connections, from {FIRST_COUNT} to {}, {} from each address",
+            self.count, self.per_address
+        );
+        println!(
+            "{:20}{:>16}{:>16}{:>16}",
+            "bytes a connection", "anonymous", "resident", "MiB at the end"
+        );
+        for one in servers {
+            self.measure(one).with_context(|| one.name.clone())?;
+        }
+        Ok(())
+    }
+
+    fn measure(&self, one: &Contestant) -> Result<()> {
+        let count = self.count;
+        let cpus = allowed_cpus()?;
+        let server = Server::start(
+            &one.command,
+            one.port,
+            *cpus.first().context("no CPU")?,
+            &self.log,
+        )?;
+        let end = Instant::now() + OPEN_TIMEOUT;
+        let mut connections = Vec::with_capacity(count);
+        let mut open_until = |wanted: usize| -> Result<()> {
+            while connections.len() < wanted {
+                ensure!(
+                    Instant::now() < end,
+                    "{wanted} connections take too long to open"
+                );
+                let source = source(connections.len(), self.per_address);
+                let connection = open(source, one).with_context(|| {
+                    format!("connection {} from {source}", connections.len() + 1)
+                })?;
+                connections.push(connection);
+            }
+            sleep(SETTLE);
+            Ok(())
+        };
+        open_until(FIRST_COUNT)?;
+        let (anonymous, resident) = (server.anonymous_bytes()?, server.resident_bytes()?);
+        open_until(count)?;
+        let last = server.anonymous_bytes()?;
+        let slope =
+            |now: u64, before: u64| (now as f64 - before as f64) / (count - FIRST_COUNT) as f64;
+        println!(
+            "{:20}{:>16.0}{:>16.0}{:>16.1}",
+            one.name,
+            slope(last, anonymous),
+            slope(server.resident_bytes()?, resident),
+            last as f64 / f64::from(1 << 20),
+        );
+        // A connection that the server had closed would make it look better than it is.
+        for (index, connection) in connections.iter().enumerate() {
+            let open = is_open(connection).with_context(|| format!("connection {}", index + 1))?;
+            ensure!(
+                open,
+                "the server closed connection {} of {count}",
+                index + 1
+            );
+        }
+        drop(connections);
+        server.stop()
+    }
 }
 
 /// The address that the connection with this index comes from: 127.0.0.2 and onwards, for the ports

@@ -4,18 +4,20 @@
 //! its own round: what disturbs a machine for minutes disturbs both. Run as root it measures in a
 //! network namespace of its own, so that neither the host's settings nor its traffic count.
 
+mod emulated;
 mod idle;
 mod rounds;
 
 use crate::build::Programs;
 use crate::contestants::{BODIES, Body, Contestant, nginx, ringway};
+use crate::guest;
 use crate::process::{allowed_cpus, find, free_port};
 use crate::skip::skip;
 use anyhow::{Context, Result, bail};
 use rounds::Rounds;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -49,13 +51,22 @@ pub(crate) struct Options {
     #[arg(long)]
     idle: bool,
 
-    /// With --idle: how many connections; as many as the descriptor limit allows at most
-    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(2_000..=100_000))]
-    idle_connections: u32,
+    /// With --idle: how many connections; as many as the descriptor limit allows at most. Unless
+    /// given, 20,000, or 100,000 with --emulated
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2_000..=100_000))]
+    idle_connections: Option<u32>,
 
     /// With --idle: how many of them come from one address
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     per_address: u32,
+
+    /// With --idle: in an emulated machine, where no descriptor limit of this one counts; slow
+    #[arg(long, requires = "idle")]
+    emulated: bool,
+
+    /// With --idle: measure the servers of this list; what the emulated machine is asked to do
+    #[arg(long, requires = "idle", hide = true, value_name = "FILE")]
+    list: Option<PathBuf>,
 
     /// One more argument for `ringway serve`, such as a limit to raise; can be repeated
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
@@ -67,12 +78,17 @@ pub(crate) const INSIDE: &str = "RINGWAY_BENCH_INSIDE";
 
 /// Builds, enters the namespace and measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if let Some(list) = &options.list {
+        return idle::run_listed(options, list);
+    }
     if let Some(reason) = missing(options)? {
         skip("bench-serve", &reason);
         println!("1 skipped");
         return Ok(());
     }
-    if std::env::var_os(INSIDE).is_none() {
+    if options.emulated {
+        Programs::build()?;
+    } else if std::env::var_os(INSIDE).is_none() {
         Programs::build()?;
         enter_network_namespace()?;
     } else {
@@ -88,6 +104,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         scratch: scratch.path(),
         site: &site,
     };
+    if options.emulated {
+        return emulated::run(&setting);
+    }
     if options.idle {
         return idle::run(&setting);
     }
@@ -108,6 +127,12 @@ fn missing(options: &Options) -> Result<Option<String>> {
     let absent = programs.into_iter().find(|program| find(program).is_none());
     if let Some(program) = absent {
         return Ok(Some(format!("{program} is not installed")));
+    }
+    if options.emulated {
+        let programs: Vec<&str> = emulated::PROGRAMS.into();
+        return Ok(guest::requirements(&programs)
+            .err()
+            .map(|reason| format!("{reason:#}")));
     }
     let cpus = allowed_cpus()?.len();
     Ok((cpus < 2).then(|| "server and load need a CPU each".to_owned()))

@@ -2,6 +2,7 @@
 //!
 //! The format is the kernel's: Documentation/driver-api/early-userspace/buffer-format.rst.
 
+use crate::process::find;
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -14,14 +15,33 @@ const FILE_MODE: u32 = 0o100_644;
 
 /// An archive that grows; each path is put into it once, and its folders before it.
 #[derive(Default)]
-pub(super) struct Archive {
+pub(crate) struct Archive {
     bytes: Vec<u8>,
     paths: BTreeSet<PathBuf>,
 }
 
 impl Archive {
+    /// What any guest needs: the kernel's folders, a shell with its tools, two users, and `init` as
+    /// its first process.
+    pub(crate) fn with_init(init: &[u8]) -> Result<Archive> {
+        let mut archive = Archive::default();
+        for folder in ["/proc", "/sys", "/dev", "/tmp"] {
+            archive.folder(Path::new(folder));
+        }
+        let busybox = find("busybox").context("busybox is not installed")?;
+        archive.script(Path::new("/bin/busybox"), &std::fs::read(&busybox)?);
+        archive.copy(&busybox)?; // and its libraries, where it is not the static one
+        archive.file(
+            Path::new("/etc/passwd"),
+            b"root:x:0:0::/tmp:/bin/sh\nnobody:x:99:99::/tmp:\n",
+        );
+        archive.file(Path::new("/etc/group"), b"root:x:0:\nnogroup:x:99:\n");
+        archive.script(Path::new("/init"), init);
+        Ok(archive)
+    }
+
     /// The archive with its end mark.
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut whole = Archive {
             bytes: self.bytes.clone(),
             paths: BTreeSet::new(),
@@ -31,7 +51,7 @@ impl Archive {
     }
 
     /// Adds an empty folder and those above it.
-    pub(super) fn folder(&mut self, path: &Path) {
+    pub(crate) fn folder(&mut self, path: &Path) {
         if path.parent().is_none() || !self.paths.insert(path.to_owned()) {
             return;
         }
@@ -42,18 +62,18 @@ impl Archive {
     }
 
     /// Adds a file with this content.
-    pub(super) fn file(&mut self, path: &Path, content: &[u8]) {
+    pub(crate) fn file(&mut self, path: &Path, content: &[u8]) {
         self.entry(path, FILE_MODE, content);
     }
 
     /// Adds a program with this content.
-    pub(super) fn script(&mut self, path: &Path, content: &[u8]) {
+    pub(crate) fn script(&mut self, path: &Path, content: &[u8]) {
         self.entry(path, PROGRAM_MODE, content);
     }
 
     /// Adds a file, a folder with all it holds, or a program with its libraries, from the same
     /// absolute path of this machine.
-    pub(super) fn copy(&mut self, path: &Path) -> Result<()> {
+    pub(crate) fn copy(&mut self, path: &Path) -> Result<()> {
         let context = || format!("cannot put {} into the guest", path.display());
         let facts = std::fs::metadata(path).with_context(context)?;
         if facts.is_dir() {

@@ -4,15 +4,12 @@
 //! what a change costs where time shows only noise. It sees neither caches nor the price of
 //! entering the kernel, and it counts a copy far too dear: `bench-serve` is for those.
 
-mod guest;
-mod initramfs;
-
 use crate::build::Programs;
 use crate::contestants::{BODIES, Contestant, Driver, nginx, ringway};
+use crate::guest::{self, Archive};
 use crate::process::find;
 use crate::skip::skip;
 use anyhow::{Context, Result, bail};
-use initramfs::Archive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -65,7 +62,7 @@ const FIRST_PORT: u16 = 8001;
 
 /// Measures, prints the table, and fails when a contestant answered nothing.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let kernel = match requirements() {
+    let kernel = match guest::requirements(&["wrk"]) {
         Ok(kernel) => kernel,
         Err(reason) => {
             skip("icount", &format!("{reason:#}"));
@@ -106,13 +103,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         );
     }
     Ok(())
-}
-
-fn requirements() -> Result<PathBuf> {
-    for program in ["qemu-system-x86_64", "busybox", "wrk", "ldd"] {
-        find(program).with_context(|| format!("{program} is not installed"))?;
-    }
-    guest::kernel()
 }
 
 /// The contestants, and how many that were asked for could not be found.
@@ -207,20 +197,9 @@ fn parse_measure(pair: &[String]) -> Result<Contestant> {
 
 /// Everything that the guest needs, with the script that runs it.
 fn archive(options: &Options, contestants: &[Contestant], scratch: &Path) -> Result<Archive> {
-    let mut archive = Archive::default();
-    for folder in ["/proc", "/sys", "/dev", "/tmp"] {
-        archive.folder(Path::new(folder));
-    }
-    let busybox = find("busybox").context("busybox is not installed")?;
-    archive.script(Path::new("/bin/busybox"), &std::fs::read(&busybox)?);
-    archive.copy(&busybox)?; // and its libraries, where it is not the static one
+    let mut archive = Archive::with_init(include_bytes!("init.sh"))?;
     let wrk = find("wrk").context("wrk is not installed")?;
     archive.copy(&wrk)?;
-    archive.file(
-        Path::new("/etc/passwd"),
-        b"root:x:0:0::/tmp:/bin/sh\nnobody:x:99:99::/tmp:\n",
-    );
-    archive.file(Path::new("/etc/group"), b"root:x:0:\nnogroup:x:99:\n");
     archive.file(
         &Path::new(SITE).join(BODIES[0].file),
         &vec![b'.'; BODIES[0].bytes],
@@ -253,7 +232,6 @@ fn archive(options: &Options, contestants: &[Contestant], scratch: &Path) -> Res
     } = options;
     let parameters = format!("connections={connections}\nseconds={seconds}\nrepeats={repeats}\n");
     archive.file(Path::new("/parameters"), parameters.as_bytes());
-    archive.script(Path::new("/init"), include_bytes!("init.sh"));
     Ok(archive)
 }
 

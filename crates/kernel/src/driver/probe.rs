@@ -102,16 +102,21 @@ fn explain(operation: &str, error: &io::Error) -> String {
     format!("{operation}: {name}, {cause}")
 }
 
-/// Sends one message through everything that every connection depends on: a multishot receive
-/// into a provided buffer, a send, and the end of a stream.
-fn self_test() -> Result<(), String> {
-    let options = ReactorOptions {
+/// Enough for one connection.
+pub(super) fn tiny() -> ReactorOptions {
+    ReactorOptions {
         receive_buffers: 4,
         receive_buffer_bytes: 64,
         ring_entries: 8,
         completion_entries: 16,
         ..ReactorOptions::default()
-    };
+    }
+}
+
+/// Sends one message through everything that every connection depends on: a multishot receive
+/// into a provided buffer, a send, and the end of a stream.
+fn self_test() -> Result<(), String> {
+    let options = tiny();
     let mut ring = Uring::new(&options).map_err(|error| explain("io_uring_setup", &error))?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)

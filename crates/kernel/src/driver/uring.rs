@@ -613,19 +613,14 @@ impl Drop for Uring {
 
 #[cfg(test)]
 mod tests {
+    use super::super::probe;
     use super::*;
 
     /// A thread has room for 16 registered rings (`IO_RINGFD_REG_MAX`), and the entry of one that
     /// is closed without having been taken out stays.
     #[test]
     fn a_ring_that_ends_gives_its_registration_back() {
-        let options = ReactorOptions {
-            receive_buffers: 4,
-            receive_buffer_bytes: 64,
-            ring_entries: 8,
-            completion_entries: 16,
-            ..ReactorOptions::default()
-        };
+        let options = probe::tiny();
         let ring = || Uring::new(&options);
         match ring() {
             Err(error) => return eprintln!("SKIP uring: {error}"),
