@@ -1,0 +1,137 @@
+//! A connection, or the right to open one, in the hands of one request.
+
+use super::bounded::Place;
+use super::local::Inner;
+use super::shared::{Connection, Standing};
+use super::stats::Count;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
+use std::time::Instant;
+
+/// What a request gets from the pool.
+#[derive(Debug)]
+pub(crate) enum Leased<C: Connection> {
+    /// A connection that has been used before.
+    Reused(Lease<C>),
+    /// No idle one is left, but a place for a new one.
+    Open(Opening<C>),
+}
+
+/// The right to open one connection.
+///
+/// Dropping it, when connecting has failed or isn't wanted any more, gives the place back.
+#[must_use = "dropping it gives the place back"]
+pub(crate) struct Opening<C: Connection> {
+    /// `None` once it is a lease.
+    place: Option<Place>,
+    pool: Rc<Inner<C>>,
+}
+
+/// A connection in use by one request, and its place with it.
+///
+/// Dropping it closes the connection and gives its place back: so whatever cuts a request short, a
+/// connection in the middle of something is never used again. [`Lease::finish`] says that it can be.
+#[must_use = "dropping it closes the connection"]
+pub(crate) struct Lease<C: Connection> {
+    /// `None` once it is finished.
+    connection: Option<(C, Standing)>,
+    is_reused: bool,
+    pool: Rc<Inner<C>>,
+}
+
+impl<C: Connection> Opening<C> {
+    pub(super) fn new(place: Place, pool: Rc<Inner<C>>) -> Opening<C> {
+        Opening {
+            place: Some(place),
+            pool,
+        }
+    }
+
+    /// The connection is there, since `now`.
+    pub(crate) fn opened(mut self, connection: C, now: Instant) -> Lease<C> {
+        let place = self.place.take().expect("taken only here");
+        let standing = Standing {
+            since: now,
+            idle_since: now,
+            _place: place,
+        };
+        self.pool.counts().count(Count::Created);
+        Lease::new(connection, standing, false, Rc::clone(&self.pool))
+    }
+}
+
+impl<C: Connection> Drop for Opening<C> {
+    fn drop(&mut self) {
+        if self.place.is_some() {
+            self.pool.counts().count(Count::Failed);
+        }
+    }
+}
+
+impl<C: Connection> Lease<C> {
+    pub(super) fn new(
+        connection: C,
+        standing: Standing,
+        is_reused: bool,
+        pool: Rc<Inner<C>>,
+    ) -> Lease<C> {
+        pool.counts().count(Count::Leased);
+        Lease {
+            connection: Some((connection, standing)),
+            is_reused,
+            pool,
+        }
+    }
+
+    /// Whether it has been used before: if so, the peer may have closed it without our knowing yet.
+    pub(crate) fn is_reused(&self) -> bool {
+        self.is_reused
+    }
+
+    /// The request is over in good order at `now`, and the connection can carry another.
+    pub(crate) fn finish(mut self, now: Instant) {
+        let (connection, mut standing) = self.connection.take().expect("finished only here");
+        standing.idle_since = now;
+        self.pool.counts().unlease();
+        self.pool.give_back(connection, standing, now);
+    }
+}
+
+impl<C: Connection> Drop for Lease<C> {
+    fn drop(&mut self) {
+        if let Some((connection, standing)) = self.connection.take() {
+            self.pool.counts().unlease();
+            drop(connection);
+            drop(standing);
+        }
+    }
+}
+
+impl<C: Connection> Deref for Lease<C> {
+    type Target = C;
+
+    fn deref(&self) -> &C {
+        let (connection, _) = self.connection.as_ref().expect("taken only by its end");
+        connection
+    }
+}
+
+impl<C: Connection> DerefMut for Lease<C> {
+    fn deref_mut(&mut self) -> &mut C {
+        let (connection, _) = self.connection.as_mut().expect("taken only by its end");
+        connection
+    }
+}
+
+impl<C: Connection> fmt::Debug for Opening<C> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Opening")
+    }
+}
+
+impl<C: Connection> fmt::Debug for Lease<C> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Lease(reused: {})", self.is_reused)
+    }
+}
