@@ -1,5 +1,5 @@
 //! What goes wrong in the world, provoked: resets, no descriptors, no buffers, no io_uring, full
-//! logs, a jumping clock, panics, half-closed connections, interrupted calls.
+//! logs, a jumping clock, panics, half-closed connections.
 //!
 //! The same is expected each time: no crash, no hang, no spin, everything given back, and the
 //! others served.
@@ -709,51 +709,5 @@ fn small_send_buffers(io: Io) {
         });
         assert!(client.response().body == small);
     });
-    server.stop();
-}
-
-/// System calls of the epoll driver fail with EINTR again and again.
-#[test]
-fn interrupted_calls() {
-    if !peers::has("strace") {
-        return;
-    }
-    if !peers::run(
-        Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]),
-        PATIENCE,
-    )
-    .status
-    .success()
-    {
-        return peers::skip("strace may not trace here");
-    }
-    let tree = Tree::new();
-    let large = content(6, 2 << 20);
-    tree.write("large.bin", &large);
-    let inner = command(Io::Epoll, &tree.root(), &["--cache-bytes", "0"]);
-    // `-D`: the server itself is the child, so that signals reach it.
-    let mut arguments = vec!["-D", "-f", "-qq", "-o", "/dev/null"];
-    // `read` and `openat` aren't among them: the loader, which begins the program, takes no EINTR.
-    let calls = "epoll_wait,epoll_pwait,epoll_pwait2,accept4,recvfrom,recvmsg,sendto,sendmsg,\
-                 sendfile,openat2";
-    let trace = format!("trace={calls}");
-    arguments.extend(["-e", &trace]);
-    let injections: Vec<String> = calls
-        .split(',')
-        .map(|call| format!("inject={call}:error=EINTR:when=2+3"))
-        .collect();
-    for injection in &injections {
-        arguments.extend(["-e", injection]);
-    }
-    let server = Server::start(run_by("strace", &arguments, &inner));
-    for _ in 0..10 {
-        server.expect_alive("/hello.txt", HELLO);
-        server.expect_alive("/large.bin", &large);
-        let mut client = server.connect();
-        client.send(request("GET", "/hello.txt", &[]).repeat(20));
-        for _ in 0..20 {
-            assert_eq!(client.response().body, HELLO);
-        }
-    }
     server.stop();
 }

@@ -23,7 +23,6 @@ on_both_drivers!(
     a_second_instance,
     a_download_outlives_the_signal,
     a_download_that_takes_too_long,
-    an_answer_that_leaves_during_the_end,
     a_second_signal,
     interrupt_is_like_terminate,
     low_ports,
@@ -189,35 +188,6 @@ fn a_download_that_takes_too_long(io: Io) {
     );
     assert_eq!(status.code(), Some(0));
     assert!(client.expect_cut().len() < LENGTH);
-}
-
-/// An answer from memory is on its way while its connection waits for the next request: when it has
-/// left, that wait ends, and not with the deadline for one that stalls.
-fn an_answer_that_leaves_during_the_end(io: Io) {
-    let tree = Tree::new();
-    tree.write("cached.bin", content(3, LENGTH));
-    let flags = [
-        ["--cache-file-bytes", "64MiB"],
-        ["--write-stall-timeout", "1h"],
-        ["--idle-timeout", "1h"],
-        ["--shutdown-timeout", "1h"],
-    ];
-    let mut server = Server::serve(io, &tree.root(), flags.as_flattened());
-    let mut client = thin_client(&server);
-    // From disk, and then from memory.
-    for _ in 0..2 {
-        assert!(client.get("/cached.bin").body == content(3, LENGTH));
-    }
-    client.send(request("GET", "/cached.bin", &[]));
-    assert_eq!(client.head().status, 200);
-    let mut idle = server.connect();
-    assert_eq!(idle.get("/hello.txt").body, HELLO);
-    server.signal(Signal::TERM);
-    // The signal was understood, and what is left is waited for.
-    idle.expect_end();
-    assert!(client.take(LENGTH) == content(3, LENGTH));
-    client.expect_end();
-    assert_eq!(server.wait().code(), Some(0));
 }
 
 fn a_second_signal(io: Io) {

@@ -20,6 +20,7 @@ mod files;
 mod hash_password;
 mod headers;
 mod host;
+mod interrupted;
 mod lifecycle;
 mod listing;
 mod log_formats;

@@ -1,0 +1,114 @@
+//! What is ended or interrupted from outside: system calls by signals, connections by whoever
+//! administers the machine.
+
+use std::process::Command;
+
+use crate::client::{Client, request};
+use crate::peers;
+use crate::server::{Io, PATIENCE, Server, command, eventually, on_both_drivers, run_by};
+use crate::slowness::thin_client;
+use crate::tree::{HELLO, Tree, content};
+
+on_both_drivers!(interrupted_calls, connections_that_are_killed);
+
+/// Calls that each driver waits and moves bytes with. `read` and `openat` aren't among them: the
+/// loader, which begins the program, takes no EINTR.
+fn calls(io: Io) -> &'static [&'static str] {
+    match io {
+        Io::Uring => &["io_uring_enter", "sendto", "sendmsg", "sendfile"],
+        Io::Epoll | Io::Refused => &[
+            "epoll_wait",
+            "epoll_pwait",
+            "epoll_pwait2",
+            "accept4",
+            "recvfrom",
+            "recvmsg",
+            "sendto",
+            "sendmsg",
+            "sendfile",
+            "openat2",
+        ],
+    }
+}
+
+/// System calls fail with EINTR again and again.
+fn interrupted_calls(io: Io) {
+    if !peers::has("strace") {
+        return;
+    }
+    let mut trial = Command::new("strace");
+    trial.args(["-qq", "-o", "/dev/null", "true"]);
+    if !peers::run(&mut trial, PATIENCE).status.success() {
+        return peers::skip("strace may not trace here");
+    }
+    let tree = Tree::new();
+    let large = content(6, 2 << 20);
+    tree.write("large.bin", &large);
+    let inner = command(io, &tree.root(), &["--cache-bytes", "0"]);
+    let trace = format!("trace={}", calls(io).join(","));
+    // `-D`: the server itself is the child, so that signals reach it.
+    let mut arguments = vec!["-D", "-f", "-qq", "-o", "/dev/null", "-e", &trace];
+    let injections: Vec<String> = calls(io)
+        .iter()
+        .map(|call| format!("inject={call}:error=EINTR:when=2+3"))
+        .collect();
+    for injection in &injections {
+        arguments.extend(["-e", injection]);
+    }
+    let server = Server::start(run_by("strace", &arguments, &inner));
+    for _ in 0..10 {
+        server.expect_alive("/hello.txt", HELLO);
+        server.expect_alive("/large.bin", &large);
+        let mut client = server.connect();
+        client.send(request("GET", "/hello.txt", &[]).repeat(20));
+        for _ in 0..20 {
+            assert_eq!(client.response().body, HELLO);
+        }
+    }
+    server.stop();
+}
+
+/// `ss -K` ends the server's side of connections, whatever they are at: those alone are lost.
+fn connections_that_are_killed(io: Io) {
+    if !peers::is_root() || !peers::has("ss") {
+        return;
+    }
+    let tree = Tree::new();
+    tree.write("large.bin", content(8, 12 << 20));
+    let server = Server::serve(io, &tree.root(), &[]);
+    server.expect_alive("/hello.txt", HELLO);
+    let before = server.descriptors();
+    for _ in 0..3 {
+        let mut clients: Vec<Client> = (0..16).map(|_| thin_client(&server)).collect();
+        for (index, client) in clients.iter_mut().enumerate() {
+            // Idle, in the middle of a head, of a body, and of an answer.
+            assert_eq!(client.get("/hello.txt").body, HELLO);
+            match index % 4 {
+                0 => {}
+                1 => client.send("GET /hello.txt HT"),
+                2 => client.send(request("GET", "/hello.txt", &["Content-Length: 100"])),
+                _ => {
+                    client.send(request("GET", "/large.bin", &[]));
+                    assert_eq!(client.head().status, 200);
+                }
+            }
+        }
+        let port = format!(":{}", server.address().port());
+        let mut kill = Command::new("ss");
+        kill.args(["-K", "state", "established", "sport", "=", &port]);
+        let killed = String::from_utf8(peers::run(&mut kill, PATIENCE).stdout).unwrap();
+        // It shows what it has killed.
+        if !killed.contains(&port) {
+            return peers::skip("this kernel lets nobody kill connections");
+        }
+        for client in &mut clients {
+            client.expect_cut();
+        }
+        server.expect_alive("/hello.txt", HELLO);
+    }
+    eventually("its descriptors are closed", || {
+        // Each of the two workers may have kept the large file open.
+        (server.descriptors() <= before + 2).then_some(())
+    });
+    server.stop();
+}
