@@ -259,6 +259,11 @@ macro_rules! settings {
                 ]
             };
 
+            /// Writes every key with what holds.
+            pub(crate) fn write(&self, table: &mut $crate::config::write::TableWriter<'_>) {
+                $( table.key(stringify!($field), &self.$field); )*
+            }
+
             /// Reads the structure from a section of the file; problems go to the section.
             pub(crate) fn read(section: &mut $crate::config::read::Section<'_>) -> Self {
                 $name {
@@ -302,6 +307,12 @@ macro_rules! choices {
             /// The word that stands for this in the configuration.
             pub fn word(self) -> &'static str {
                 match self { $( $name::$variant => $word, )* }
+            }
+        }
+
+        impl $crate::config::write::ToValue for $name {
+            fn to_value(&self) -> Option<$crate::config::value::Value> {
+                Some($crate::config::value::Value::Text(self.word().to_owned()))
             }
         }
 

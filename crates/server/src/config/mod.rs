@@ -5,7 +5,7 @@
 //! [`crate::limits`]) say what may stand where; `read.rs` walks the tree by them, `value.rs` reads
 //! the values, and `check.rs` looks at what only shows when everything is known. All problems are
 //! reported at once (`problem.rs`). `include.rs` reads the files that a file names, `environment.rs`
-//! puts in what `${NAME}` stands for. `reference.rs` writes the reference page and the JSON Schema
+//! puts in what `${NAME}` stands for, `write.rs` writes out what holds. `reference.rs` writes the reference page and the JSON Schema
 //! from the same tables.
 //!
 //! It reads the file, those that it includes and the password files that it names, and looks at the
@@ -29,6 +29,7 @@ mod tests;
 mod upstream;
 mod users;
 pub(crate) mod value;
+pub(crate) mod write;
 
 use std::path::PathBuf;
 use std::time::Duration;

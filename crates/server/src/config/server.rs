@@ -409,6 +409,8 @@ impl Probe {
         match text.split_once(' ') {
             None if text == "off" => Ok(None),
             None if text == "tcp" => Ok(Some(Probe::Tcp)),
+            // As a flag has it: `--health /healthz`.
+            _ if text.starts_with('/') => Probe::parse(&format!("http {text}")),
             Some(("http", path)) => {
                 let path_only = path.split('?').next().unwrap_or(path);
                 let is_sound = path.bytes().all(|byte| (b'!'..=b'~').contains(&byte))

@@ -12,6 +12,7 @@ use super::*;
 mod includes;
 mod routes;
 mod upstreams;
+mod write;
 
 /// Of the password "secret", by crypt(3).
 const HASH: &str = "$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW";

@@ -159,15 +159,15 @@ settings! {
         /// of the others can be), `slow_start=30s` (its share grows for that long after it came
         /// back), `drain` (only who is bound to it by a sticky cookie still gets there).
         servers: Vec<String> =
-            List { of: &Line { example: "10.0.0.1:8080 weight=3" }, min_count: 1 }, Required, None;
+            List { of: &Line { example: "10.0.0.1:8080 weight=3" }, min_count: 1 }, Required, Shown("to");
         /// How a server is chosen.
         ///
         /// Nginx and HAProxy take turns. A server that is slow for a while then collects
         /// requests; `p2c` notices.
-        balance: BalanceWord = Choice(BalanceWord::WORDS), Is("p2c"), None;
+        balance: BalanceWord = Choice(BalanceWord::WORDS), Is("p2c"), Shown("lb");
         /// With `balance = "hash"`, what the key is: `"address"` (the client's), `"path"`,
         /// `"header NAME"` or `"cookie NAME"`. A request without it is balanced by `p2c`.
-        hash_by: String = Text { min_length: 1, example: "header X-User" }, Is("address"), None;
+        hash_by: String = Text { min_length: 1, example: "header X-User" }, Is("address"), Shown("hash-by");
         /// With `balance = "hash"`, how much more than the average a server may have under way,
         /// in percent of it, before the next one takes the rest (consistent hashing with bounded
         /// loads).
@@ -178,7 +178,7 @@ settings! {
         /// The name of a cookie that keeps a client with the server that it got first, as long
         /// as that can be used.
         sticky_cookie: Option<String> = Text { min_length: 1, example: "ringway_server" },
-            Means("none: each request is balanced anew"), None;
+            Means("none: each request is balanced anew"), Shown("sticky-cookie");
     }
 }
 
@@ -192,14 +192,14 @@ settings! {
         /// Clients have at most one each, so `connections` in `[limits]` bounds them already;
         /// a server that can do only so much at once needs a number of its own.
         max_connections: Option<u32> = Integer { min: 1, max: 16_777_216 },
-            Means("no bound of its own"), None;
+            Means("no bound of its own"), Shown("max-connections");
         /// Requests that wait for a connection, where there is a `max_connections`; beyond it: 503.
         /// 0 lets none wait.
-        queue: u32 = Integer { min: 0, max: 1_048_576 }, Is("1024"), None;
+        queue: u32 = Integer { min: 0, max: 1_048_576 }, Is("1024"), Shown("queue");
         /// How long a request may wait for a connection. Beyond it: 503.
         ///
         /// Whoever has waited for longer has gone, or tries again and doubles the load.
-        queue_timeout: Duration = Duration { min: SHORTEST, max: HOUR }, Is("5s"), None;
+        queue_timeout: Duration = Duration { min: SHORTEST, max: HOUR }, Is("5s"), Shown("queue-timeout");
         /// Idle connections to each server that are kept for the next request, across all
         /// workers. 0 keeps none.
         ///
@@ -227,22 +227,22 @@ settings! {
         /// Until a connection to a server is there. Beyond it the next one is tried, or: 504.
         ///
         /// Two lost SYNs, which are sent again after 1 and 3 s, fit in.
-        connect_timeout: Duration = Duration { min: SHORTEST, max: HOUR }, Is("5s"), None;
+        connect_timeout: Duration = Duration { min: SHORTEST, max: HOUR }, Is("5s"), Shown("connect-timeout");
         /// From the end of the request to the first byte of the answer. Beyond it: 504.
         ///
         /// Nginx's 60 s: reports take their time, and a client that waits longer has gone.
-        first_byte_timeout: Duration = Duration { min: SHORTEST, max: DAY }, Is("60s"), None;
+        first_byte_timeout: Duration = Duration { min: SHORTEST, max: DAY }, Is("60s"), Shown("first-byte-timeout");
         /// From one byte of the answer to the next, and while the server takes none of the
         /// request. Beyond it the connection ends.
         ///
         /// For an upgraded connection (WebSocket) it is the silence in both directions.
-        between_bytes_timeout: Duration = Duration { min: SHORTEST, max: DAY }, Is("60s"), None;
+        between_bytes_timeout: Duration = Duration { min: SHORTEST, max: DAY }, Is("60s"), Shown("between-bytes-timeout");
         /// From the request's head to the last byte of the answer, retries included. Upgraded
         /// connections aren't counted.
         ///
         /// Off, because downloads and streams of events last; those that stall are ended by the
         /// others.
-        total_timeout: Option<Duration> = Duration { min: SHORTEST, max: DAY }, Means("off"), None;
+        total_timeout: Option<Duration> = Duration { min: SHORTEST, max: DAY }, Means("off"), Shown("total-timeout");
     }
 }
 
@@ -252,7 +252,7 @@ settings! {
     pub struct Retries {
         /// How often a request is sent to another server after one has failed, where nothing can
         /// have happened yet or the method may be repeated. 0 never does.
-        retries: u32 = Integer { min: 0, max: 10 }, Is("2"), None;
+        retries: u32 = Integer { min: 0, max: 10 }, Is("2"), Shown("retries");
         /// How many retries there may be in percent of the requests of late, beside a few that
         /// are always allowed.
         ///
@@ -291,9 +291,9 @@ settings! {
     pub(crate) struct HealthKeys {
         /// How servers are asked whether they are well, beside the clients' requests:
         /// `"http /healthz"` asks for that path, `"tcp"` only connects, `"off"` asks nothing.
-        health: String = Text { min_length: 1, example: "http /healthz" }, Is("off"), None;
+        health: String = Text { min_length: 1, example: "http /healthz" }, Is("off"), Shown("health");
         /// From one question to the next, for each server.
-        health_interval: Duration = Duration { min: SHORTEST, max: DAY }, Is("5s"), None;
+        health_interval: Duration = Duration { min: SHORTEST, max: DAY }, Is("5s"), Shown("health-interval");
         /// How long the answer is waited for. Never more than `health_interval`.
         health_timeout: Duration = Duration { min: SHORTEST, max: HOUR }, Is("2s"), None;
         /// The statuses of a server that is well: `"200"`, `"200-204"`, `"2xx"`.
@@ -314,16 +314,16 @@ settings! {
         ///
         /// The client's, as with HAProxy and Caddy: applications make links and check cookies by
         /// it. (Nginx sends the server's.)
-        host: String = Text { min_length: 1, example: "app.internal" }, Is("client"), None;
+        host: String = Text { min_length: 1, example: "app.internal" }, Is("client"), Shown("upstream-host");
         /// Which fields tell the server the client's address, scheme and host.
         ///
         /// What a client claims in them is removed, unless it is `trusted`.
-        forwarded: Forwarded = Choice(Forwarded::WORDS), Is("x"), None;
+        forwarded: Forwarded = Choice(Forwarded::WORDS), Is("x"), Shown("forwarded");
         /// Addresses of proxies before this one, whose own such fields are kept and added to:
         /// `"10.0.0.0/8"`, `"fd00::/8"`, `"192.0.2.7"`.
         trusted: Vec<String> =
             List { of: &Text { min_length: 1, example: "10.0.0.0/8" }, min_count: 0 },
-            Means("none"), None;
+            Means("none"), Shown("trusted");
         /// The name that this proxy adds to `Via`, in both directions.
         ///
         /// Off, because it shows that there is a proxy. With it, loops show as well.

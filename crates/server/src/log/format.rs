@@ -6,6 +6,7 @@
 use super::access::BATCH_BYTES;
 use super::line::{CLIENT_VALUE_BYTES, OWN_VALUE_BYTES};
 use crate::config::value::nearest;
+use std::fmt;
 use std::ops::Range;
 
 /// The words that stand for whole formats, with what each means.
@@ -209,6 +210,33 @@ impl Format {
     pub(super) fn wants_duration(&self) -> bool {
         let wants = |piece: &Piece| matches!(piece, Piece::Value(Variable::DurationSeconds, _));
         self.pieces.iter().any(wants)
+    }
+}
+
+impl fmt::Display for Format {
+    /// As the configuration has it; one of the two words, if the format is theirs.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.style == Style::Json {
+            return out.write_str("json");
+        }
+        if *self == Format::default() {
+            return out.write_str("combined");
+        }
+        for piece in &self.pieces {
+            match piece {
+                Piece::Literal(text) => out.write_str(&text.replace('$', "$$"))?,
+                Piece::Value(Variable::Header(name), _) => {
+                    write!(out, "${{{HEADER}{}}}", name.replace('-', "_"))?;
+                }
+                Piece::Value(variable, _) => {
+                    let mut all = VARIABLES.iter();
+                    let known = all.find(|(_, known, _)| known == variable);
+                    let (name, ..) = known.expect("all but headers are in the table");
+                    write!(out, "${{{name}}}")?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn read_upstreams(document: &mut Document<'_>, sources: &Sources) -> 
 fn read_upstream(section: &mut Section<'_>, sources: &Sources) -> Upstream {
     let keys = UpstreamKeys::read(section);
     let pool = PoolOptions::read(section);
-    let timeouts = Timeouts::read(section);
+    let mut timeouts = Timeouts::read(section);
     let retries = Retries::read(section);
     let passive = PassiveHealth::read(section);
     let health = HealthKeys::read(section);
@@ -34,7 +34,7 @@ fn read_upstream(section: &mut Section<'_>, sources: &Sources) -> Upstream {
     let socket = SocketOptions::read(section);
     check_keepalive(section, &socket);
     check_pool(section, &pool);
-    check_timeouts(section, &timeouts);
+    check_timeouts(section, &mut timeouts);
     Upstream {
         name: section.name().to_owned(),
         servers: read_servers(section, &keys, sources),
@@ -125,20 +125,21 @@ fn check_pool(section: &mut Section<'_>, pool: &PoolOptions) {
     }
 }
 
-/// A bound for the whole that is shorter than one for a part makes that one idle.
-fn check_timeouts(section: &mut Section<'_>, timeouts: &Timeouts) {
+/// No part takes longer than the whole: a default gives way, what is written is a problem.
+fn check_timeouts(section: &mut Section<'_>, timeouts: &mut Timeouts) {
     let Some(total) = timeouts.total_timeout else {
         return;
     };
     for (name, part) in [
-        ("connect_timeout", timeouts.connect_timeout),
-        ("first_byte_timeout", timeouts.first_byte_timeout),
-        ("between_bytes_timeout", timeouts.between_bytes_timeout),
+        ("connect_timeout", &mut timeouts.connect_timeout),
+        ("first_byte_timeout", &mut timeouts.first_byte_timeout),
+        ("between_bytes_timeout", &mut timeouts.between_bytes_timeout),
     ] {
-        if part > total {
+        if *part > total {
             let message = format!("{name} is longer than total_timeout");
             let hint = format!("total_timeout is {}", show_duration(total));
             report_written(section, name, &message, &hint);
+            *part = total;
         }
     }
 }
