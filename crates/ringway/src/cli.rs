@@ -1,6 +1,7 @@
 //! The commands and their help, and what the program says when it can't do what it was asked.
 
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,7 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 use ringway_server::auth;
 
-use crate::flags::{ServeKeys, SharedKeys};
+use crate::flags::{ProxyKeys, ServeKeys, SharedKeys};
 use ringway_server::config::TransferMethod;
 
 /// The exit code for wrong usage, as in `sysexits.h`; 1 is for everything that failed.
@@ -18,6 +19,7 @@ const EXAMPLES: &str = "\
 Examples:
   ringway serve                                    Serve this directory on http://127.0.0.1:8080/
   ringway serve public --listen :80                Serve ./public to everybody on port 80
+  ringway proxy --to localhost:3000                Pass requests on to a server
   ringway check --config site.toml                 Find out what is wrong with a configuration
   ringway run --config site.toml                   Run with it
 
@@ -44,6 +46,37 @@ Examples:
       With tighter limits than the defaults.
 
 Stop it with Ctrl-C: requests under way may finish. A second Ctrl-C stops it at once.";
+
+const PROXY_EXAMPLES: &str = "\
+Examples:
+  ringway proxy --to localhost:3000
+      Pass what comes to http://127.0.0.1:8080/ on to port 3000.
+  ringway proxy --to 10.0.0.1:8080 --to 10.0.0.2:8080 --health /healthz
+      Share it out between two servers, and leave out one that isn't well.
+  ringway proxy --to '10.0.0.1:8080 weight=3' --to '10.0.0.2:8080 backup' --lb round_robin
+      With words behind a server: its share, or that it only stands in.
+  ringway proxy --to unix:/run/app.sock --max-connections 32 --listen :80
+      To a Unix socket, with 32 requests at once; more wait for a while.
+
+`ringway run --config FILE` does this by host and path, beside files.";
+
+const DUMP_EXAMPLES: &str = "\
+Examples:
+  ringway dump --config site.toml
+      Print what holds: every key with its value, with what was included and what ${NAME} stood
+      for, as one file that means the same.
+  diff <(ringway dump --config old.toml) <(ringway dump --config new.toml)
+      See what a change of the configuration changes.";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  ringway explain GET http://example.org/api/users --config site.toml
+      Say which listener and route a request gets, and why not the earlier ones; who answers; the
+      request as it goes out; and what the answer's fields have of the configuration.
+  ringway explain POST /login -H 'Host: example.org' -H 'X-Beta: 1' --config site.toml --json
+      The same for a request with these fields, for programs.
+
+No server has to run, and nothing is asked.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -119,12 +152,21 @@ pub(crate) enum Command {
     /// Serve a directory of files
     #[command(after_help = MORE, after_long_help = SERVE_EXAMPLES)]
     Serve(Box<Serve>),
+    /// Pass requests on to servers
+    #[command(after_help = MORE, after_long_help = PROXY_EXAMPLES)]
+    Proxy(Box<Proxy>),
     /// Run with a configuration file
     #[command(after_help = MORE, after_long_help = RUN_EXAMPLES)]
     Run(Box<Run>),
     /// Check a configuration file and say everything that is wrong with it
     #[command(after_long_help = CHECK_EXAMPLES)]
     Check(Check),
+    /// Print a configuration with everything that holds
+    #[command(after_long_help = DUMP_EXAMPLES)]
+    Dump(Dump),
+    /// Say what a configuration does with a request, and why
+    #[command(after_long_help = EXPLAIN_EXAMPLES)]
+    Explain(Explain),
     /// Measure a server
     Bench(crate::bench::Bench),
     /// Say what is wrong with this machine for a network service, and why
@@ -164,6 +206,54 @@ pub(crate) struct Serve {
     pub(crate) forced: Forced,
     #[command(flatten)]
     pub(crate) faults: Faults,
+}
+
+/// Flags of `proxy`.
+#[derive(Debug, Args)]
+pub(crate) struct Proxy {
+    /// Listen on this port of 127.0.0.1: short for --listen 127.0.0.1:PORT
+    #[arg(short, long, conflicts_with = "listen")]
+    pub(crate) port: Option<u16>,
+    #[command(flatten)]
+    pub(crate) keys: ProxyKeys,
+    #[command(flatten)]
+    pub(crate) shared: SharedKeys,
+    #[command(flatten)]
+    pub(crate) faults: Faults,
+}
+
+/// Flags of `dump`.
+#[derive(Debug, Args)]
+pub(crate) struct Dump {
+    /// The configuration, in TOML (.toml) or JSON (.json)
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: PathBuf,
+}
+
+/// Flags of `explain`.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The method, such as GET
+    #[arg(value_name = "METHOD")]
+    pub(crate) method: String,
+    /// The URL, or a path alone
+    #[arg(value_name = "URL", value_hint = ValueHint::Url)]
+    pub(crate) url: String,
+    /// A field of the request; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// The configuration, in TOML (.toml) or JSON (.json)
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: PathBuf,
+    /// The listener that is asked, if the URL's port doesn't say which
+    #[arg(long, value_name = "NAME")]
+    pub(crate) listener: Option<String>,
+    /// The address of the client
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
+    pub(crate) client: IpAddr,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Flags of `run`.
@@ -256,8 +346,8 @@ pub(crate) struct Completions {
 pub(crate) struct Man {
     /// The command whose page it is; without one, the page of the program
     #[arg(value_parser = [
-        "serve", "run", "check", "bench", "doctor", "tune", "hash-password", "completions", "man",
-        "version",
+        "serve", "proxy", "run", "check", "dump", "explain", "bench", "doctor", "tune", "hash-password",
+        "completions", "man", "version",
     ])]
     pub(crate) command: Option<String>,
 }

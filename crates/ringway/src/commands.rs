@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, anyhow};
 use clap::CommandFactory as _;
 use ringway_server::auth;
 use ringway_server::config::{self, Config, ConfigError, Flags};
+use ringway_server::explain::{self, Question};
 use ringway_server::route::Action;
 
 use crate::{cli, password};
@@ -16,6 +17,13 @@ pub(crate) fn serve(flags: &cli::Serve) -> Result<()> {
     let keys = flags.keys.apply(Flags::new(), &flags.directory, flags.port);
     let keys = flags.shared.apply(keys).transfer(flags.forced.transfer);
     let keys = inject_faults(keys, &flags.faults);
+    start(Config::from_flags(&keys)?)
+}
+
+/// `ringway proxy --to SERVER`: the flags are the configuration.
+pub(crate) fn proxy(flags: &cli::Proxy) -> Result<()> {
+    let keys = flags.keys.apply(Flags::new(), flags.port);
+    let keys = inject_faults(flags.shared.apply(keys), &flags.faults);
     start(Config::from_flags(&keys)?)
 }
 
@@ -70,6 +78,33 @@ pub(crate) fn check(flags: &cli::Check) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// `ringway dump --config FILE`
+pub(crate) fn dump(flags: &cli::Dump) -> Result<()> {
+    // Paths in it start at the file's directory: written out in full they mean the same wherever
+    // the output is read.
+    let file = std::path::absolute(&flags.config)?;
+    let config = load(&file, &Flags::new())?;
+    Ok(io::stdout().write_all(config.to_toml().as_bytes())?)
+}
+
+/// `ringway explain METHOD URL --config FILE`
+pub(crate) fn explain(flags: &cli::Explain) -> Result<()> {
+    let config = load(&flags.config, &Flags::new())?;
+    let question = Question {
+        method: flags.method.clone(),
+        url: flags.url.clone(),
+        headers: flags.headers.clone(),
+        listener: flags.listener.clone(),
+        client: flags.client,
+    };
+    let explanation = explain::explain(&config, &question)?;
+    let mut out = io::stdout().lock();
+    match flags.json {
+        true => Ok(writeln!(out, "{:#}", explanation.to_json())?),
+        false => Ok(write!(out, "{explanation}")?),
+    }
 }
 
 /// `ringway hash-password`

@@ -3,11 +3,18 @@
 
 use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, ValueHint};
-use ringway_server::config::{self, Absent, Flag, Flags, Key, Shape, Table};
+use ringway_server::config::{self, Absent, Flag, Flags, Key, Table};
 
-/// The NAMEs that `serve` gives its only listener and its only directory.
+/// The NAMEs that `serve` and `proxy` give their only listener, directory and upstream.
 const LISTENER: &str = "main";
 const ROOT: &str = "site";
+const UPSTREAM: &str = "app";
+
+/// The tables that any configuration has once.
+const SHARED: &[&str] = &["", "limits", "log"];
+/// Those that `serve` and `proxy` have one of.
+const SERVE: &[&str] = &["listen", "files"];
+const PROXY: &[&str] = &["listen", "upstream"];
 
 /// Keys that any configuration has once: the top level, `[limits]`, `[log]`.
 #[derive(Debug, Clone)]
@@ -16,6 +23,10 @@ pub(crate) struct SharedKeys(Vec<Given>);
 /// Keys of the listener and the directory of `serve`.
 #[derive(Debug, Clone)]
 pub(crate) struct ServeKeys(Vec<Given>);
+
+/// Keys of the listener and the upstream of `proxy`.
+#[derive(Debug, Clone)]
+pub(crate) struct ProxyKeys(Vec<Given>);
 
 /// A flag that was given.
 #[derive(Debug, Clone)]
@@ -36,16 +47,25 @@ impl SharedKeys {
 impl ServeKeys {
     /// `flags` with these; `directory` and `port` are what `serve` has beside them.
     pub(crate) fn apply(&self, flags: Flags, directory: &str, port: Option<u16>) -> Flags {
-        let flags = apply(
-            &self.0,
-            flags.set(&format!("files.{ROOT}.root"), "", directory),
-        );
-        match port {
-            None => flags,
-            Some(port) => {
-                let path = format!("listen.{LISTENER}.address");
-                flags.set(&path, "--listen", &format!("127.0.0.1:{port}"))
-            }
+        let path = format!("files.{ROOT}.root");
+        let flags = apply(&self.0, flags.set(&path, "", directory));
+        with_port(flags, port)
+    }
+}
+
+impl ProxyKeys {
+    /// `flags` with these; `port` is what `proxy` has beside them.
+    pub(crate) fn apply(&self, flags: Flags, port: Option<u16>) -> Flags {
+        with_port(apply(&self.0, flags), port)
+    }
+}
+
+fn with_port(flags: Flags, port: Option<u16>) -> Flags {
+    match port {
+        None => flags,
+        Some(port) => {
+            let path = format!("listen.{LISTENER}.address");
+            flags.set(&path, "--listen", &format!("127.0.0.1:{port}"))
         }
     }
 }
@@ -63,18 +83,20 @@ fn apply(given: &[Given], flags: Flags) -> Flags {
 /// What people look for in `-h`. The limits and most properties of files are seldom set.
 fn is_for_a_glance(table: &Table, flag: &str) -> bool {
     const OF_FILES: [&str; 5] = ["browse", "clean-urls", "index", "show-dotfiles", "spa"];
+    const OF_UPSTREAM: [&str; 5] = ["to", "lb", "health", "max-connections", "sticky-cookie"];
     match table.name {
         "limits" => false,
         "files" => OF_FILES.contains(&flag),
+        "upstream" => OF_UPSTREAM.contains(&flag),
         _ => true,
     }
 }
 
-/// Keys with a flag, each with the path it sets.
-fn keys(named: bool) -> impl Iterator<Item = (&'static Table, &'static Key, &'static str)> {
+/// Keys of these tables with a flag, each with that.
+fn keys(tables: &[&str]) -> impl Iterator<Item = (&'static Table, &'static Key, &'static str)> {
     config::tables()
         .iter()
-        .filter(move |table| (table.shape != Shape::Once) == named)
+        .filter(|table| tables.contains(&table.name))
         .flat_map(|table| {
             table.keys().filter_map(move |key| match key.flag {
                 Flag::Shown(flag) | Flag::Hidden(flag) => Some((table, key, flag)),
@@ -88,6 +110,7 @@ fn path(table: &Table, key: &Key) -> String {
         "" => key.name.to_owned(),
         "listen" => format!("listen.{LISTENER}.{}", key.name),
         "files" => format!("files.{ROOT}.{}", key.name),
+        "upstream" => format!("upstream.{UPSTREAM}.{}", key.name),
         name => format!("{name}.{}", key.name),
     }
 }
@@ -97,6 +120,7 @@ fn heading(table: &Table) -> &'static str {
         "limits" => "Limits",
         "log" => "Logs",
         "listen" | "files" => "Site",
+        "upstream" => "Upstream",
         _ => "Process",
     }
 }
@@ -108,25 +132,33 @@ fn arg(table: &'static Table, key: &'static Key, flag: &'static str) -> Arg {
         (_, Absent::Means(text)) => text,
         (_, Absent::Required) => "none",
     };
-    let summary = format!("{} [default: {default}]", plain(&key.summary()));
+    let is_required = table.name == "upstream" && matches!(key.absent, Absent::Required);
+    let (default, or_default) = match is_required {
+        true => ("required".to_owned(), String::new()),
+        false => (
+            format!("default: {default}"),
+            format!(" [default: {default}]"),
+        ),
+    };
+    let summary = format!("{}{or_default}", plain(&key.summary()));
     let place = match table.header() {
         header if header.is_empty() => "above the first table".to_owned(),
         header => format!("in {header}"),
     };
     let doc = paragraphs(key.doc);
-    let long = format!(
-        "{doc}\n\n[default: {default}; in a file: {} {place}]",
-        key.name
-    );
+    let long = format!("{doc}\n\n[{default}; in a file: {} {place}]", key.name);
     let arg = Arg::new(flag)
         .long(flag)
         .help(summary)
         .long_help(long)
         .help_heading(heading(table))
         .value_name(key.placeholder())
+        .required(is_required)
         .hide_short_help(!is_for_a_glance(table, flag))
         .hide(matches!(key.flag, Flag::Hidden(_)));
     let arg = match flag {
+        "to" => arg.value_name("SERVER"),
+        "health" => arg.value_name("PATH|tcp|off"),
         "access-log" => arg.value_name("PATH|-|off").value_hint(ValueHint::FilePath),
         _ => arg,
     };
@@ -179,15 +211,15 @@ fn plain(text: &str) -> String {
     text.replace('`', "")
 }
 
-fn augment(command: Command, named: bool) -> Command {
-    keys(named).fold(command, |command, (table, key, flag)| {
+fn augment(command: Command, tables: &[&str]) -> Command {
+    keys(tables).fold(command, |command, (table, key, flag)| {
         command.arg(arg(table, key, flag))
     })
 }
 
-fn given(matches: &ArgMatches, named: bool) -> Vec<Given> {
+fn given(matches: &ArgMatches, tables: &[&str]) -> Vec<Given> {
     let mut list = Vec::new();
-    for (table, key, flag) in keys(named) {
+    for (table, key, flag) in keys(tables) {
         let values: Vec<String> = if key.is_switch() && matches!(key.absent, Absent::Is("false")) {
             matches
                 .get_flag(flag)
@@ -218,28 +250,29 @@ fn given(matches: &ArgMatches, named: bool) -> Vec<Given> {
 }
 
 macro_rules! args_from_keys {
-    ($type:ident, named: $named:literal) => {
+    ($type:ident, $tables:expr) => {
         impl Args for $type {
             fn augment_args(command: Command) -> Command {
-                augment(command, $named)
+                augment(command, $tables)
             }
 
             fn augment_args_for_update(command: Command) -> Command {
-                augment(command, $named)
+                augment(command, $tables)
             }
         }
 
         impl FromArgMatches for $type {
             fn from_arg_matches(matches: &ArgMatches) -> Result<$type, Error> {
-                Ok($type(given(matches, $named)))
+                Ok($type(given(matches, $tables)))
             }
 
             fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
-                self.0 = given(matches, $named);
+                self.0 = given(matches, $tables);
                 Ok(())
             }
         }
     };
 }
-args_from_keys!(SharedKeys, named: false);
-args_from_keys!(ServeKeys, named: true);
+args_from_keys!(SharedKeys, SHARED);
+args_from_keys!(ServeKeys, SERVE);
+args_from_keys!(ProxyKeys, PROXY);

@@ -29,8 +29,11 @@ fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Serve(flags) => commands::serve(&flags),
+        Command::Proxy(flags) => commands::proxy(&flags),
         Command::Run(flags) => commands::run(&flags),
         Command::Check(flags) => commands::check(&flags),
+        Command::Dump(flags) => commands::dump(&flags),
+        Command::Explain(flags) => commands::explain(&flags),
         Command::Bench(flags) => bench::bench(&flags),
         Command::Doctor(flags) => return host::doctor(&flags),
         Command::Tune(flags) => return host::tune(&flags),

@@ -14,6 +14,7 @@ mod auth;
 mod changes;
 mod cli;
 mod codings;
+mod configuration;
 mod deploy;
 mod faults;
 mod files;

@@ -95,7 +95,7 @@ pub fn emit_fields(edits: &[HeaderEdit], values: &Values<'_>, out: &mut Vec<u8>)
 impl Redirect {
     /// Appends the value of `Location`; `path` in the values is what is left of the path without
     /// the rule's prefix. Nothing, if the template needs a host and the request names none.
-    fn emit_location(&self, values: &Values<'_>, out: &mut Vec<u8>) -> bool {
+    pub(crate) fn emit_location(&self, values: &Values<'_>, out: &mut Vec<u8>) -> bool {
         if values.host.is_empty() && self.to.has(Variable::Host) {
             return false;
         }

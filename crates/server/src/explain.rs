@@ -1,0 +1,449 @@
+//! What a configuration does with a request, told without a server: which listener and route, why
+//! not the earlier ones, who answers, and which fields are changed on the way.
+//!
+//! It asks the code that serves requests: the same parser, table of routes and templates. What
+//! only a server can know (whether a file is there, what an upstream answers) it doesn't say.
+
+mod tell;
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ringway_http::head::{HeadLimits, HeadScan, RequestHead, parse_head};
+use ringway_http::target::Target;
+
+use crate::config::{Config, Upstream};
+use crate::files::headers::Headers;
+use crate::route::table::{Asked, HostBuffer, Mismatch, authority_of};
+use crate::route::{Action, HeaderEdit, Matcher, Rule, Table, Values, rewrite};
+
+/// The longest URL and the most fields that are asked about; the configuration's own limits are
+/// looked at as well.
+const URL_BYTES: usize = 1 << 20;
+
+/// A request to ask about.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// The method, such as `GET`.
+    pub method: String,
+    /// `http://host:port/path?query`, or a path alone.
+    pub url: String,
+    /// Fields, each as `Name: value`.
+    pub headers: Vec<String>,
+    /// The NAME of the listener; by the port of the URL if there is none.
+    pub listener: Option<String>,
+    /// Who asks.
+    pub client: IpAddr,
+}
+
+/// Why a question has no answer: one line with what would help.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadQuestion(String);
+
+impl fmt::Display for BadQuestion {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadQuestion {}
+
+/// What is done with a request. Its `Display` is for people, [`Explanation::to_json`] for
+/// programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// The NAME of the listener.
+    pub listener: String,
+    /// Where it listens.
+    pub addresses: Vec<String>,
+    /// The host as routes compare it; empty if there is none.
+    pub host: String,
+    /// The path as routes compare it; `None` if the target has none.
+    pub path: Option<String>,
+    /// The routes of the listener that were looked at, in their order.
+    pub considered: Vec<Considered>,
+    /// Who answers.
+    pub answer: Answered,
+    /// Fields that the answer has because of the configuration, each as `Name: value`, and those
+    /// that are taken away, each as `-Name`.
+    pub response_headers: Vec<String>,
+}
+
+/// A route that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Considered {
+    /// Which `[[route]]` it is, from 1.
+    pub number: usize,
+    /// Its conditions, in words.
+    pub conditions: String,
+    /// Why it isn't for the request; `None` if it is.
+    pub mismatch: Option<String>,
+}
+
+/// Who answers a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Answered {
+    /// Nobody: it isn't understood, or breaks a rule of HTTP.
+    Refused {
+        /// The status of the answer.
+        status: u16,
+        /// Why.
+        reason: String,
+    },
+    /// A root.
+    Files {
+        /// The NAME of its table.
+        name: String,
+        /// The directory.
+        root: String,
+        /// What is looked up in it.
+        path: String,
+        /// Whether a password is asked for.
+        asks_password: bool,
+    },
+    /// An upstream.
+    Proxy {
+        /// The NAME of its table.
+        name: String,
+        /// Its servers.
+        servers: Vec<String>,
+        /// How one is chosen.
+        balance: String,
+        /// The request line as it goes out, and what is done to the request's fields.
+        request: Vec<String>,
+    },
+    /// A redirect.
+    Redirect {
+        /// The status.
+        status: u16,
+        /// Where to; `None` where the request names no host, which is answered 400.
+        location: Option<String>,
+    },
+    /// A status of the configuration's.
+    Status {
+        /// The status.
+        status: u16,
+        /// Its text.
+        body: Option<String>,
+    },
+}
+
+/// Says what `config` does with a request.
+///
+/// # Errors
+/// The question isn't a request, or could be to several listeners.
+pub fn explain(config: &Config, question: &Question) -> Result<Explanation, BadQuestion> {
+    let url = Url::parse(&question.url)?;
+    let listener = find_listener(config, question, &url)?;
+    let raw = written(question, &url)?;
+    let own = &config.listeners[listener];
+    let mut explanation = Explanation {
+        listener: own.name.clone(),
+        addresses: own.addresses.iter().map(ToString::to_string).collect(),
+        host: String::new(),
+        path: None,
+        considered: Vec::new(),
+        answer: Answered::Status {
+            status: 404,
+            body: None,
+        },
+        response_headers: Vec::new(),
+    };
+    let limits = HeadLimits {
+        head_bytes: config.limits.head_bytes,
+        header_count: config.limits.header_count,
+        target_bytes: config.limits.target_bytes,
+    };
+    let mut scan = HeadScan::default();
+    let head = match parse_head(&raw, &mut scan, &limits) {
+        Ok(Some((head, _))) => head,
+        Ok(None) => return Err(BadQuestion("the request has no end".to_owned())),
+        Err(error) => {
+            explanation.answer = Answered::Refused {
+                status: error.status().as_u16(),
+                reason: error.to_string(),
+            };
+            return Ok(explanation);
+        }
+    };
+    match Target::parse(head.method, head.target) {
+        Ok(target) => {
+            let request = Request {
+                head: &head,
+                target: &target,
+                client: question.client,
+            };
+            explanation.follow(config, listener, &request);
+        }
+        Err(error) => {
+            explanation.answer = Answered::Refused {
+                status: error.status().as_u16(),
+                reason: error.to_string(),
+            };
+        }
+    }
+    Ok(explanation)
+}
+
+/// A request that was understood.
+struct Request<'a> {
+    head: &'a RequestHead<'a>,
+    target: &'a Target<'a>,
+    client: IpAddr,
+}
+
+impl Explanation {
+    /// Follows a request through the routes of a listener.
+    fn follow(&mut self, config: &Config, listener: usize, request: &Request<'_>) {
+        let Request { head, target, .. } = request;
+        let mut buffer = HostBuffer::new();
+        let host = buffer.normal_host(authority_of(head, target));
+        let asked = Asked::new(head, target, host);
+        self.host = lossy(host);
+        if let Target::Resource(resource) = target {
+            self.path = Some(lossy(resource.path.as_bytes()));
+        }
+        for (index, route) in config.routes.iter().enumerate() {
+            if !route.listeners.contains(&listener) {
+                continue;
+            }
+            let mismatch = route.matcher.mismatch(&asked);
+            self.considered.push(Considered {
+                number: index + 1,
+                conditions: tell::conditions(&route.matcher),
+                mismatch: mismatch.map(|mismatch| self.why_not(&route.matcher, mismatch, head)),
+            });
+            if mismatch.is_none() {
+                break;
+            }
+        }
+        let table = Table::new(config, listener);
+        let rule = table.find(head, target);
+        self.answer = answered(config, rule, request);
+        self.response_headers = response_headers(config, rule, request);
+    }
+
+    fn why_not(&self, matcher: &Matcher, mismatch: Mismatch<'_>, head: &RequestHead<'_>) -> String {
+        let path = self.path.as_deref().unwrap_or("none");
+        match mismatch {
+            Mismatch::Host => format!(
+                "the host {:?} isn't {}",
+                self.host,
+                tell::any(&matcher.hosts)
+            ),
+            Mismatch::Path => format!("the path {path:?} isn't {}", tell::any(&matcher.paths)),
+            Mismatch::Method => {
+                let method = head.method.as_str();
+                format!("the method {method} isn't {}", tell::any(&matcher.methods))
+            }
+            Mismatch::Header(pattern) => format!("no field is {:?}", pattern.to_string()),
+            Mismatch::Query(pattern) => {
+                format!("nothing in the query is {:?}", pattern.to_string())
+            }
+        }
+    }
+}
+
+fn answered(config: &Config, rule: &Rule, request: &Request<'_>) -> Answered {
+    let values = Values::of(request.head, request.target, request.client);
+    match &rule.action {
+        Action::Files(index) => {
+            let root = &config.roots[*index];
+            Answered::Files {
+                name: root.name.clone(),
+                root: root.root.display().to_string(),
+                path: lossy(rule.stripped(values.path)),
+                asks_password: root.has_users(),
+            }
+        }
+        Action::Proxy(index) => passed_on(&config.upstreams[*index], rule, request, &values),
+        Action::Redirect(redirect) => {
+            let path = rule.stripped(values.path);
+            let mut location = Vec::new();
+            let leads = redirect.emit_location(&Values { path, ..values }, &mut location);
+            Answered::Redirect {
+                status: redirect.status,
+                location: leads.then(|| lossy(&location)),
+            }
+        }
+        Action::Status(answer) => Answered::Status {
+            status: answer.status,
+            body: answer.body.as_ref().map(ToString::to_string),
+        },
+    }
+}
+
+fn passed_on(
+    upstream: &Upstream,
+    rule: &Rule,
+    request: &Request<'_>,
+    values: &Values<'_>,
+) -> Answered {
+    Answered::Proxy {
+        name: upstream.name.clone(),
+        servers: upstream.servers.iter().map(ToString::to_string).collect(),
+        balance: upstream.balance.word().word().to_owned(),
+        request: tell::request(rule, request.head.method.as_str(), values),
+    }
+}
+
+/// What the configuration says beside the answer itself.
+fn response_headers(config: &Config, rule: &Rule, request: &Request<'_>) -> Vec<String> {
+    let values = Values::of(request.head, request.target, request.client);
+    let edits: &[HeaderEdit] = &rule.response_headers;
+    let mut lines = Vec::new();
+    if let Action::Files(index) = &rule.action {
+        let path = rule.stripped(values.path);
+        lines = Headers::of_request(&config.roots[*index], path, request.head);
+        lines.retain(|line| {
+            let name = line.split(':').next().unwrap_or(line);
+            !rewrite::takes_away(edits, name.as_bytes())
+        });
+    }
+    let mut added = Vec::new();
+    rewrite::emit_fields(edits, &values, &mut added);
+    lines.extend(tell::lines(&added));
+    let removed = edits.iter().map(ToString::to_string);
+    lines.extend(removed.filter(|edit| edit.starts_with('-')));
+    lines
+}
+
+/// As a terminal may show it: what was asked must not be able to send escape sequences.
+fn lossy(bytes: &[u8]) -> String {
+    let mut shown = String::new();
+    for character in String::from_utf8_lossy(bytes).chars() {
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown
+}
+
+/// A URL, as far as it says which listener is asked for what.
+struct Url<'a> {
+    /// Host and port; `None` for a path alone.
+    authority: Option<&'a str>,
+    /// Path and query.
+    target: &'a str,
+}
+
+impl<'a> Url<'a> {
+    fn parse(text: &'a str) -> Result<Url<'a>, BadQuestion> {
+        let fault = |message: &str| Err(BadQuestion(format!("{text:?} {message}")));
+        if text.len() > URL_BYTES {
+            return Err(BadQuestion("the URL has more than 1 MiB".to_owned()));
+        }
+        if text.starts_with('/') || text == "*" {
+            return Ok(Url {
+                authority: None,
+                target: text,
+            });
+        }
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return fault("isn't a URL: such as http://example.org/path, or /path");
+        };
+        if !scheme.eq_ignore_ascii_case("http") {
+            return fault("isn't served: listeners speak http");
+        }
+        let rest = rest.split('#').next().unwrap_or(rest);
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, target) = rest.split_at(end);
+        if authority.is_empty() {
+            return fault("has no host");
+        }
+        Ok(Url {
+            authority: Some(authority),
+            target: if target.is_empty() { "/" } else { target },
+        })
+    }
+
+    /// The port that is asked, if the URL says which.
+    fn port(&self) -> Option<u16> {
+        let authority = self.authority?;
+        match authority.rsplit_once(':') {
+            Some((_, port)) if !port.ends_with(']') => port.parse().ok(),
+            _ => Some(80),
+        }
+    }
+}
+
+/// The listener that a question is for.
+fn find_listener(
+    config: &Config,
+    question: &Question,
+    url: &Url<'_>,
+) -> Result<usize, BadQuestion> {
+    let names = || {
+        let names = config.listeners.iter().map(|listener| &*listener.name);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    if let Some(name) = &question.listener {
+        let index = config.listeners.iter().position(|one| one.name == *name);
+        return index.ok_or_else(|| {
+            BadQuestion(format!(
+                "there is no [listen.{name}]: there are {}",
+                names()
+            ))
+        });
+    }
+    if config.listeners.len() == 1 {
+        return Ok(0);
+    }
+    let has_port = |index: &usize| {
+        let addresses = &config.listeners[*index].addresses;
+        let port = url.port();
+        addresses
+            .iter()
+            .any(|address| Some(address.socket.port()) == port)
+    };
+    let meant: Vec<usize> = (0..config.listeners.len()).filter(has_port).collect();
+    match meant[..] {
+        [index] => Ok(index),
+        _ => Err(BadQuestion(format!(
+            "several listeners could be meant: choose one with --listener ({})",
+            names()
+        ))),
+    }
+}
+
+/// The request as a client sends it.
+fn written(question: &Question, url: &Url<'_>) -> Result<Vec<u8>, BadQuestion> {
+    let parts = [
+        &*question.method,
+        url.target,
+        url.authority.unwrap_or_default(),
+    ];
+    let mut parts = parts
+        .into_iter()
+        .chain(question.headers.iter().map(String::as_str));
+    let is_odd = |character: char| character.is_control() && character != '\t';
+    if let Some(part) = parts.find(|part| part.contains(is_odd)) {
+        return Err(BadQuestion(format!("a control character in {part:?}")));
+    }
+    let mut text = format!("{} {} HTTP/1.1\r\n", question.method, url.target);
+    let is_host = |line: &String| {
+        let name = line.split(':').next().unwrap_or(line);
+        name.eq_ignore_ascii_case("Host")
+    };
+    if !question.headers.iter().any(is_host) {
+        let host = url.authority.unwrap_or("localhost");
+        text += &format!("Host: {host}\r\n");
+    }
+    for line in &question.headers {
+        if !line.contains(':') {
+            return Err(BadQuestion(format!(
+                "{line:?} isn't a field: such as \"Accept: text/html\""
+            )));
+        }
+        text += &format!("{line}\r\n");
+    }
+    text += "\r\n";
+    Ok(text.into_bytes())
+}
+
+#[cfg(test)]
+mod tests;

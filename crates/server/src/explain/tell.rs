@@ -1,0 +1,201 @@
+//! Explanations in words, for people and as JSON.
+
+use std::fmt::{self, Display};
+
+use serde_json::{Value as Json, json};
+
+use super::{Answered, Considered, Explanation};
+use crate::route::{HeaderEdit, Matcher, Operation, Rule, Values, rewrite};
+
+/// The conditions of a route in words.
+pub(super) fn conditions(matcher: &Matcher) -> String {
+    fn push<T: Display>(parts: &mut Vec<String>, key: &str, list: &[T], word: &str) {
+        if !list.is_empty() {
+            let list: Vec<String> = list.iter().map(ToString::to_string).collect();
+            parts.push(format!("{key} {}", list.join(word)));
+        }
+    }
+    let mut parts = Vec::new();
+    push(&mut parts, "host", &matcher.hosts, " or ");
+    push(&mut parts, "path", &matcher.paths, " or ");
+    push(&mut parts, "method", &matcher.methods, " or ");
+    push(&mut parts, "header", &matcher.headers, " and ");
+    push(&mut parts, "query", &matcher.query, " and ");
+    match parts.is_empty() {
+        true => "everything".to_owned(),
+        false => parts.join(", "),
+    }
+}
+
+/// Some patterns, of which one would do.
+pub(super) fn any<T: Display>(patterns: &[T]) -> String {
+    let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
+    patterns.join(" or ")
+}
+
+/// The lines of a part of a head.
+pub(super) fn lines(head: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(head);
+    let lines = text.split("\r\n").filter(|line| !line.is_empty());
+    lines.map(str::to_owned).collect()
+}
+
+/// The request line as it goes out, and what is done to the fields.
+pub(super) fn request(rule: &Rule, method: &str, values: &Values<'_>) -> Vec<String> {
+    let mut out = format!("{method} ").into_bytes();
+    rule.emit_target(values, &mut out);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    rewrite::emit_fields(&rule.request_headers, values, &mut out);
+    let is_removal = |edit: &&HeaderEdit| edit.operation == Operation::Remove;
+    let removals = rule.request_headers.iter().filter(is_removal);
+    let mut lines = lines(&out);
+    lines.extend(removals.map(ToString::to_string));
+    lines
+}
+
+impl Display for Explanation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            out,
+            "listener  {} ({})",
+            self.listener,
+            self.addresses.join(", ")
+        )?;
+        if !matches!(self.answer, Answered::Refused { .. }) {
+            let path = self.path.as_deref().unwrap_or("none");
+            writeln!(out, "asked     host {}, path {path}", shown(&self.host))?;
+        }
+        for Considered {
+            number,
+            conditions,
+            mismatch,
+        } in &self.considered
+        {
+            let outcome = mismatch.as_deref().unwrap_or("matches");
+            writeln!(out, "route {number:<3} {conditions}: {outcome}")?;
+        }
+        let has_matched = self.considered.iter().any(|one| one.mismatch.is_none());
+        if !has_matched && !matches!(self.answer, Answered::Refused { .. }) {
+            writeln!(out, "no route  what the listener names answers")?;
+        }
+        write!(out, "{}", self.answer)?;
+        for line in &self.response_headers {
+            writeln!(out, "response  {line}")?;
+        }
+        Ok(())
+    }
+}
+
+fn shown(host: &str) -> &str {
+    if host.is_empty() { "none" } else { host }
+}
+
+impl Display for Answered {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Answered::Refused { status, reason } => writeln!(out, "refused   {status}: {reason}"),
+            Answered::Files {
+                name,
+                root,
+                path,
+                asks_password,
+            } => {
+                writeln!(out, "files     files.{name}: {path} in {root}")?;
+                match asks_password {
+                    true => writeln!(out, "password  users only"),
+                    false => Ok(()),
+                }
+            }
+            Answered::Proxy {
+                name,
+                servers,
+                balance,
+                request,
+            } => {
+                let servers = servers.join(", ");
+                writeln!(out, "proxy     upstream.{name}, {balance} of {servers}")?;
+                for line in request {
+                    writeln!(out, "request   {line}")?;
+                }
+                Ok(())
+            }
+            Answered::Redirect {
+                status,
+                location: Some(location),
+            } => writeln!(out, "redirect  {status} to {location}"),
+            Answered::Redirect { location: None, .. } => {
+                writeln!(
+                    out,
+                    "refused   400: a redirect needs a host, and the request has none"
+                )
+            }
+            Answered::Status { status, body } => match body {
+                Some(body) => writeln!(out, "status    {status}: {body:?}"),
+                None => writeln!(out, "status    {status}"),
+            },
+        }
+    }
+}
+
+impl Explanation {
+    /// The same for programs.
+    pub fn to_json(&self) -> Json {
+        let considered = self.considered.iter().map(|one| {
+            json!({
+                "route": one.number,
+                "conditions": one.conditions,
+                "matches": one.mismatch.is_none(),
+                "reason": one.mismatch,
+            })
+        });
+        json!({
+            "listener": self.listener,
+            "addresses": self.addresses,
+            "host": self.host,
+            "path": self.path,
+            "routes": considered.collect::<Vec<_>>(),
+            "answer": self.answer.to_json(),
+            "response_headers": self.response_headers,
+        })
+    }
+}
+
+impl Answered {
+    fn to_json(&self) -> Json {
+        match self {
+            Answered::Refused { status, reason } => {
+                json!({ "by": "refusal", "status": status, "reason": reason })
+            }
+            Answered::Files {
+                name,
+                root,
+                path,
+                asks_password,
+            } => json!({
+                "by": "files",
+                "name": name,
+                "root": root,
+                "path": path,
+                "asks_password": asks_password,
+            }),
+            Answered::Proxy {
+                name,
+                servers,
+                balance,
+                request,
+            } => json!({
+                "by": "proxy",
+                "name": name,
+                "servers": servers,
+                "balance": balance,
+                "request": request,
+            }),
+            Answered::Redirect { status, location } => {
+                json!({ "by": "redirect", "status": status, "location": location })
+            }
+            Answered::Status { status, body } => {
+                json!({ "by": "status", "status": status, "body": body })
+            }
+        }
+    }
+}

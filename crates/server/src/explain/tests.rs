@@ -1,0 +1,394 @@
+//! What is said about requests, and that it is what is done with them.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+
+use super::*;
+
+const CONFIG: &str = r#"
+[listen.public]
+address = ["127.0.0.1:80", "[::1]:80"]
+files = "site"
+[listen.admin]
+address = "127.0.0.1:9000"
+proxy = "app"
+
+[[route]]
+listen = "public"
+host = "old.example"
+redirect = "https://new.example{path}{query}"
+status = 308
+
+[[route]]
+host = ["api.example", "*.api.example"]
+path = "/v2/*"
+method = ["GET", "POST"]
+header = "X-Key"
+query = "token"
+proxy = "app"
+strip_prefix = "/v2"
+request_headers = ["X-Client: {client_ip}", "-Cookie"]
+response_headers = ["-Server", "X-Served-By: edge"]
+
+[[route]]
+path = "/teapot"
+status = 418
+body = "short and stout"
+
+[files.site]
+root = "/"
+headers = ["X-Site: a", "/img/** X-Image: b"]
+cache_control = "/img/** max-age=60"
+
+[upstream.app]
+servers = ["10.0.0.1:8080 weight=2", "10.0.0.2:8080"]
+balance = "round_robin"
+"#;
+
+fn ask(method: &str, url: &str, headers: &[&str]) -> Result<Explanation, BadQuestion> {
+    let question = Question {
+        method: method.to_owned(),
+        url: url.to_owned(),
+        headers: headers.iter().map(|line| (*line).to_owned()).collect(),
+        listener: None,
+        client: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
+    };
+    explain(&Config::from_toml(CONFIG).unwrap(), &question)
+}
+
+fn check(method: &str, url: &str, headers: &[&str], expected: Expect) {
+    expected.assert_eq(&ask(method, url, headers).unwrap().to_string());
+}
+
+fn check_bad(method: &str, url: &str, headers: &[&str], expected: Expect) {
+    expected.assert_eq(&ask(method, url, headers).unwrap_err().to_string());
+}
+
+#[test]
+fn files() {
+    check(
+        "GET",
+        "http://example.org/img/%61.png",
+        &[],
+        expect![[r#"
+        listener  public (127.0.0.1:80, [::1]:80)
+        asked     host example.org, path /img/a.png
+        route 1   host old.example: the host "example.org" isn't old.example
+        route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: the host "example.org" isn't api.example or *.api.example
+        route 3   path /teapot: the path "/img/a.png" isn't /teapot
+        no route  what the listener names answers
+        files     files.site: /img/a.png in /
+        response  X-Site: a
+        response  X-Image: b
+        response  Cache-Control: max-age=60
+    "#]],
+    );
+    let escape = ask("GET", "http://example.org/%1b[2J", &[]).unwrap();
+    assert!(
+        escape.to_string().contains("path /\\u{1b}[2J\n"),
+        "{escape}"
+    );
+    check(
+        "GET",
+        "http://example.org",
+        &[],
+        expect![[r#"
+        listener  public (127.0.0.1:80, [::1]:80)
+        asked     host example.org, path /
+        route 1   host old.example: the host "example.org" isn't old.example
+        route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: the host "example.org" isn't api.example or *.api.example
+        route 3   path /teapot: the path "/" isn't /teapot
+        no route  what the listener names answers
+        files     files.site: / in /
+        response  X-Site: a
+        response  Cache-Control: no-cache
+    "#]],
+    );
+}
+
+#[test]
+fn a_route_to_an_upstream() {
+    check(
+        "POST",
+        "http://EU.api.example/x/../v2/users%20?token=1",
+        &["X-Key: 1", "Cookie: a=b"],
+        expect![[r#"
+            listener  public (127.0.0.1:80, [::1]:80)
+            asked     host eu.api.example, path /v2/users 
+            route 1   host old.example: the host "eu.api.example" isn't old.example
+            route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: matches
+            proxy     upstream.app, round_robin of 10.0.0.1:8080 weight=2, 10.0.0.2:8080
+            request   POST /users%20?token=1 HTTP/1.1
+            request   X-Client: 192.0.2.7
+            request   -Cookie
+            response  X-Served-By: edge
+            response  -Server
+        "#]],
+    );
+}
+
+#[test]
+fn why_not() {
+    let url = "http://api.example/v2?token";
+    check(
+        "GET",
+        "http://api.example/v3",
+        &[],
+        expect![[r#"
+        listener  public (127.0.0.1:80, [::1]:80)
+        asked     host api.example, path /v3
+        route 1   host old.example: the host "api.example" isn't old.example
+        route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: the path "/v3" isn't /v2/*
+        route 3   path /teapot: the path "/v3" isn't /teapot
+        no route  what the listener names answers
+        files     files.site: /v3 in /
+        response  X-Site: a
+        response  Cache-Control: no-cache
+    "#]],
+    );
+    check(
+        "PUT",
+        url,
+        &["X-Key: 1"],
+        expect![[r#"
+        listener  public (127.0.0.1:80, [::1]:80)
+        asked     host api.example, path /v2
+        route 1   host old.example: the host "api.example" isn't old.example
+        route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: the method PUT isn't GET or POST
+        route 3   path /teapot: the path "/v2" isn't /teapot
+        no route  what the listener names answers
+        files     files.site: /v2 in /
+        response  X-Site: a
+        response  Cache-Control: no-cache
+    "#]],
+    );
+    check(
+        "GET",
+        url,
+        &[],
+        expect![[r#"
+        listener  public (127.0.0.1:80, [::1]:80)
+        asked     host api.example, path /v2
+        route 1   host old.example: the host "api.example" isn't old.example
+        route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: no field is "X-Key"
+        route 3   path /teapot: the path "/v2" isn't /teapot
+        no route  what the listener names answers
+        files     files.site: /v2 in /
+        response  X-Site: a
+        response  Cache-Control: no-cache
+    "#]],
+    );
+    check(
+        "GET",
+        "http://api.example/v2",
+        &["X-Key:"],
+        expect![[r#"
+        listener  public (127.0.0.1:80, [::1]:80)
+        asked     host api.example, path /v2
+        route 1   host old.example: the host "api.example" isn't old.example
+        route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: nothing in the query is "token"
+        route 3   path /teapot: the path "/v2" isn't /teapot
+        no route  what the listener names answers
+        files     files.site: /v2 in /
+        response  X-Site: a
+        response  Cache-Control: no-cache
+    "#]],
+    );
+}
+
+#[test]
+fn own_answers() {
+    check(
+        "GET",
+        "http://old.example/a?b",
+        &[],
+        expect![[r#"
+        listener  public (127.0.0.1:80, [::1]:80)
+        asked     host old.example, path /a
+        route 1   host old.example: matches
+        redirect  308 to https://new.example/a?b
+    "#]],
+    );
+    check(
+        "GET",
+        "http://x.example:9000/teapot",
+        &[],
+        expect![[r#"
+        listener  admin (127.0.0.1:9000)
+        asked     host x.example, path /teapot
+        route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: the host "x.example" isn't api.example or *.api.example
+        route 3   path /teapot: matches
+        status    418: "short and stout"
+    "#]],
+    );
+}
+
+#[test]
+fn requests_that_are_refused() {
+    check(
+        "GET",
+        "http://example.org/%zz",
+        &[],
+        expect![[r#"
+        listener  public (127.0.0.1:80, [::1]:80)
+        refused   400: malformed percent-encoding in the path
+    "#]],
+    );
+    check(
+        "GET",
+        "http://example.org/../..",
+        &[],
+        expect![[r#"
+        listener  public (127.0.0.1:80, [::1]:80)
+        refused   403: path leads above the root
+    "#]],
+    );
+    check(
+        "GET",
+        "http://example.org/a b",
+        &[],
+        expect![[r#"
+        listener  public (127.0.0.1:80, [::1]:80)
+        refused   400: malformed request line
+    "#]],
+    );
+    check(
+        "G(T",
+        "http://example.org/",
+        &[],
+        expect![[r#"
+        listener  public (127.0.0.1:80, [::1]:80)
+        refused   400: malformed request line
+    "#]],
+    );
+    check(
+        "GET",
+        "http://example.org/",
+        &["Host: a", "Host: b"],
+        expect![[r#"
+            listener  public (127.0.0.1:80, [::1]:80)
+            refused   400: more than one Host
+        "#]],
+    );
+}
+
+#[test]
+fn questions_that_are_none() {
+    check_bad(
+        "GET",
+        "example.org",
+        &[],
+        expect![[r#""example.org" isn't a URL: such as http://example.org/path, or /path"#]],
+    );
+    check_bad(
+        "GET",
+        "https://example.org/",
+        &[],
+        expect![[r#""https://example.org/" isn't served: listeners speak http"#]],
+    );
+    check_bad(
+        "GET",
+        "http:///a",
+        &[],
+        expect![[r#""http:///a" has no host"#]],
+    );
+    check_bad(
+        "GET",
+        "http://example.org:81/",
+        &[],
+        expect!["several listeners could be meant: choose one with --listener (public, admin)"],
+    );
+    check_bad(
+        "GET",
+        "/a",
+        &[],
+        expect!["several listeners could be meant: choose one with --listener (public, admin)"],
+    );
+    check_bad(
+        "GET",
+        "http://a/",
+        &["X-A"],
+        expect![[r#""X-A" isn't a field: such as "Accept: text/html""#]],
+    );
+    check_bad(
+        "GET",
+        "http://a/",
+        &["X-A: b\r\nX-B: c"],
+        expect![[r#"a control character in "X-A: b\r\nX-B: c""#]],
+    );
+    check_bad(
+        "GET",
+        "http://a/\n",
+        &[],
+        expect![[r#"a control character in "/\n""#]],
+    );
+    let question = Question {
+        method: "GET".to_owned(),
+        url: "/".to_owned(),
+        headers: Vec::new(),
+        listener: Some("pubic".to_owned()),
+        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    };
+    let config = Config::from_toml(CONFIG).unwrap();
+    expect!["there is no [listen.pubic]: there are public, admin"]
+        .assert_eq(&explain(&config, &question).unwrap_err().to_string());
+}
+
+#[test]
+fn as_json() {
+    let json = ask("GET", "http://old.example/a?b", &[]).unwrap().to_json();
+    expect![[r#"
+        {
+          "addresses": [
+            "127.0.0.1:80",
+            "[::1]:80"
+          ],
+          "answer": {
+            "by": "redirect",
+            "location": "https://new.example/a?b",
+            "status": 308
+          },
+          "host": "old.example",
+          "listener": "public",
+          "path": "/a",
+          "response_headers": [],
+          "routes": [
+            {
+              "conditions": "host old.example",
+              "matches": true,
+              "reason": null,
+              "route": 1
+            }
+          ]
+        }"#]]
+    .assert_eq(&format!("{json:#}"));
+}
+
+proptest! {
+    /// The route that is said to match is the one that the table finds.
+    #[test]
+    fn it_is_what_is_done(
+        host in prop::sample::select(vec!["old.example", "api.example", "a.API.example.", "b"]),
+        path in prop::sample::select(vec!["/", "/v2", "/v%32/x", "/teapot", "/v2/../teapot"]),
+        method in prop::sample::select(vec!["GET", "HEAD", "POST", "PUT"]),
+        key in any::<bool>(),
+        token in any::<bool>(),
+    ) {
+        let query = if token { "?token=a" } else { "" };
+        let headers: &[&str] = if key { &["X-Key: 1"] } else { &[] };
+        let said = ask(method, &format!("http://{host}{path}{query}"), headers).unwrap();
+        let matching = said.considered.iter().find(|one| one.mismatch.is_none());
+        let config = Config::from_toml(CONFIG).unwrap();
+        let table = Table::new(&config, 0);
+        let key = if key { "X-Key: 1\r\n" } else { "" };
+        let text = format!("{method} {path}{query} HTTP/1.1\r\nHost: {host}\r\n{key}\r\n");
+        let mut scan = HeadScan::default();
+        let parsed = parse_head(text.as_bytes(), &mut scan, &HeadLimits::default());
+        let (head, _) = parsed.unwrap().unwrap();
+        let target = Target::parse(head.method, head.target).unwrap();
+        let found = table.find_route(&head, &target).map(|index| index + 1);
+        prop_assert_eq!(matching.map(|one| one.number), found);
+    }
+}
