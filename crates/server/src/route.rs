@@ -40,13 +40,21 @@ pub struct Matcher {
 }
 
 impl Matcher {
-    /// Whether every request matches.
-    pub fn is_everything(&self) -> bool {
-        self.hosts.is_empty()
-            && self.paths.is_empty()
-            && self.methods.is_empty()
-            && self.headers.is_empty()
-            && self.query.is_empty()
+    /// Whether every request that `other` is for matches, as far as can be told from the two.
+    pub(crate) fn covers(&self, other: &Matcher) -> bool {
+        fn all<T>(own: &[T], others: &[T], covers: impl Fn(&T, &T) -> bool) -> bool {
+            // One of many is asked for: nothing means everything.
+            let is_covered = |other| own.iter().any(|own| covers(own, other));
+            own.is_empty() || (!others.is_empty() && others.iter().all(is_covered))
+        }
+        fn fewer<T: PartialEq>(own: &[T], others: &[T]) -> bool {
+            own.iter().all(|own| others.contains(own))
+        }
+        all(&self.hosts, &other.hosts, HostPattern::covers)
+            && all(&self.paths, &other.paths, PathPattern::covers)
+            && all(&self.methods, &other.methods, MethodPattern::eq)
+            && fewer(&self.headers, &other.headers)
+            && fewer(&self.query, &other.query)
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) fn check(
     let upstreams = upstreams::read_upstreams(&mut document, sources);
     let services = Services::new(&roots, &upstreams, complete);
     let names = listeners::names(&document);
-    let routes = routes::read_routes(&mut document, &names, &services);
+    let routes = routes::read_routes(&mut document, &names, &services, sources);
     let listeners = listeners::read_listeners(&mut document, &services, &routes);
     if let Some(problem) = services.problem_of_none(&routes, &document) {
         document.problems.push(problem);

@@ -75,6 +75,16 @@ impl HostPattern {
         })
     }
 
+    /// Whether whatever `other` means is meant, as far as can be told.
+    pub(crate) fn covers(&self, other: &HostPattern) -> bool {
+        match (self, other) {
+            (HostPattern::Any, _) => true,
+            (HostPattern::Beneath(_), HostPattern::Exact(name)) => self.matches(name.as_bytes()),
+            (HostPattern::Beneath(end), HostPattern::Beneath(longer)) => longer.ends_with(&**end),
+            _ => self == other,
+        }
+    }
+
     /// Whether `host` is meant: in lower case, without port and final dot.
     pub fn matches(&self, host: &[u8]) -> bool {
         match self {
@@ -136,6 +146,17 @@ impl PathPattern {
         match Glob::parse(text) {
             Ok(glob) => Ok(PathPattern::Glob(glob)),
             Err(error) => fault(format!("{}: {error}", quote(text)), EXAMPLE),
+        }
+    }
+
+    /// Whether whatever `other` means is meant, as far as can be told.
+    pub(crate) fn covers(&self, other: &PathPattern) -> bool {
+        match (self, other) {
+            (_, PathPattern::Exact(path)) => self.matches(path.as_bytes()),
+            (PathPattern::Prefix(prefix), PathPattern::Prefix(longer)) => {
+                beneath(longer.as_bytes(), prefix).is_some()
+            }
+            _ => self == other,
         }
     }
 

@@ -27,7 +27,7 @@ const HOST_BYTES: usize = 255;
 pub struct Table {
     entries: Box<[Entry]>,
     /// For each host that is spelt out: the entries that can be for it.
-    hosts: HashMap<Box<[u8]>, Box<[usize]>, RandomState>,
+    hosts: Hosts,
     /// The entries that can be for any other host.
     others: Box<[usize]>,
     /// Whether any entry asks for a host.
@@ -35,6 +35,8 @@ pub struct Table {
     /// What is done where none matches.
     last: Rule,
 }
+
+type Hosts = HashMap<Box<[u8]>, Box<[usize]>, RandomState>;
 
 #[derive(Debug)]
 struct Entry {
@@ -67,21 +69,7 @@ impl Table {
                 rule: route.rule.clone(),
             })
             .collect();
-        let able = |host: Option<&[u8]>| -> Box<[usize]> {
-            let is_able = |entry: &Entry| match host {
-                Some(host) => entry.matcher.takes_host(host),
-                None => entry.matcher.takes_unnamed_host(),
-            };
-            (0..entries.len())
-                .filter(|&index| is_able(&entries[index]))
-                .collect()
-        };
-        let names = entries.iter().flat_map(|entry| &entry.matcher.hosts);
-        let names = names.filter_map(|pattern| match pattern {
-            HostPattern::Exact(name) => Some(name.as_bytes()),
-            _ => None,
-        });
-        let hosts = names.map(|name| (name.into(), able(Some(name)))).collect();
+        let (hosts, others) = by_host(&entries);
         let nothing = Action::Status(FixedAnswer {
             status: 404,
             body: None,
@@ -89,7 +77,7 @@ impl Table {
         let catch_all = config.listeners[listener].catch_all.clone();
         Table {
             hosts,
-            others: able(None),
+            others,
             asks_host: entries.iter().any(|entry| !entry.matcher.hosts.is_empty()),
             entries,
             last: Rule::new(catch_all.unwrap_or(nothing)),
@@ -127,11 +115,51 @@ impl Table {
             false => b"",
         };
         let asked = Asked::new(head, target, host);
-        let able = self.hosts.get(host).unwrap_or(&self.others);
-        let entries = able.iter().map(|&index| &self.entries[index]);
-        let mut matching = entries.filter(|entry| entry.matcher.matches(&asked));
-        matching.next()
+        let (able, is_named) = match self.hosts.get(host) {
+            Some(able) => (able, true),
+            None => (&self.others, false),
+        };
+        let mut entries = able.iter().map(|&index| &self.entries[index]);
+        entries.find(|Entry { matcher, .. }| {
+            // Those of a host that is spelt out are for it, as the table was made.
+            (is_named || matcher.takes_host(host)) && matcher.mismatch_beside_host(&asked).is_none()
+        })
     }
+}
+
+/// The entries that can be for each host that is spelt out, and those for any other host.
+fn by_host(entries: &[Entry]) -> (Hosts, Box<[usize]>) {
+    let exact = |entry: &Entry| -> Vec<Box<[u8]>> {
+        let names = entry.matcher.hosts.iter();
+        let names = names.filter_map(|pattern| match pattern {
+            HostPattern::Exact(name) => Some(name.as_bytes().into()),
+            _ => None,
+        });
+        names.collect()
+    };
+    let names = entries.iter().flat_map(exact);
+    let mut hosts: HashMap<Box<[u8]>, Vec<usize>, RandomState> =
+        names.map(|name| (name, Vec::new())).collect();
+    let mut others = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
+        if entry.matcher.takes_unnamed_host() {
+            others.push(index);
+            let able = hosts.iter_mut();
+            able.filter(|(name, _)| entry.matcher.takes_host(name))
+                .for_each(|(_, list)| list.push(index));
+            continue;
+        }
+        // A thousand sites with a route each: each is looked at once.
+        for name in exact(entry) {
+            if let Some(list) = hosts.get_mut(&name)
+                && list.last() != Some(&index)
+            {
+                list.push(index);
+            }
+        }
+    }
+    let hosts = hosts.into_iter().map(|(name, list)| (name, list.into()));
+    (hosts.collect(), others.into())
 }
 
 impl<'a> Asked<'a> {
@@ -170,16 +198,15 @@ pub(crate) enum Mismatch<'a> {
 }
 
 impl Matcher {
-    /// Whether the request meets all conditions.
-    pub(crate) fn matches(&self, asked: &Asked<'_>) -> bool {
-        self.mismatch(asked).is_none()
-    }
-
     /// The first condition that the request doesn't meet.
     pub(crate) fn mismatch(&self, asked: &Asked<'_>) -> Option<Mismatch<'_>> {
-        if !self.takes_host(asked.host) {
-            return Some(Mismatch::Host);
+        match self.takes_host(asked.host) {
+            true => self.mismatch_beside_host(asked),
+            false => Some(Mismatch::Host),
         }
+    }
+
+    fn mismatch_beside_host(&self, asked: &Asked<'_>) -> Option<Mismatch<'_>> {
         let takes_path = match asked.path {
             Some(path) => self.paths.iter().any(|pattern| pattern.matches(path)),
             None => false,

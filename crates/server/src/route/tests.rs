@@ -12,7 +12,7 @@ use super::table::{Asked, HostBuffer, Table, authority_of};
 use super::*;
 use crate::answer::Frame;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Route};
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
@@ -411,6 +411,15 @@ prop_compose! {
     }
 }
 
+/// A configuration of these routes, whether or not one hides the other: read together they would
+/// be refused.
+fn together(routes: &[String]) -> Config {
+    let mut all = config("");
+    let each = routes.iter().flat_map(|route| config(route).routes);
+    all.routes.extend(each);
+    all
+}
+
 proptest! {
     /// The table finds what trying every route in turn finds.
     #[test]
@@ -422,15 +431,43 @@ proptest! {
         field in one_of(&["", "X-A: 12\r\n", "x-a: 2\r\n"]),
         query in one_of(&["", "?q", "?q=1", "?%71=%31", "?r=q"]),
     ) {
-        let config = config(&routes.concat());
+        let config = together(&routes);
         let table = Table::new(&config, 0);
         let lines = format!("Host: {host}\r\n{field}");
         with_request(method, &format!("{path}{query}"), &lines, |head, target| {
             let mut buffer = HostBuffer::new();
             let host = buffer.normal_host(authority_of(head, target));
             let asked = Asked::new(head, target, host);
-            let naive = config.routes.iter().position(|route| route.matcher.matches(&asked));
+            let naive = config.routes.iter().position(|route| {
+                route.matcher.mismatch(&asked).is_none()
+            });
             prop_assert_eq!(table.find_route(head, target), naive);
+            Ok(())
+        })?;
+    }
+
+    /// What another route is said to cover, it takes.
+    #[test]
+    fn what_is_covered_is_taken(
+        routes in prop::collection::vec(conditions(), 2..12),
+        host in one_of(&["a", "b.a", "c.b.a", "c"]),
+        path in one_of(&["/", "/x", "/x/y", "/x/y/z", "/x/w/y", "/v.z"]),
+        method in one_of(&["GET", "HEAD", "POST"]),
+        field in one_of(&["", "X-A: 12\r\n", "X-A: 2\r\n"]),
+        query in one_of(&["", "?q", "?q=1"]),
+    ) {
+        let routes = together(&routes).routes;
+        let lines = format!("Host: {host}\r\n{field}");
+        with_request(method, &format!("{path}{query}"), &lines, |head, target| {
+            let mut buffer = HostBuffer::new();
+            let host = buffer.normal_host(authority_of(head, target));
+            let asked = Asked::new(head, target, host);
+            let takes = |route: &Route| route.matcher.mismatch(&asked).is_none();
+            for first in routes.iter().filter(|route| !takes(route)) {
+                for second in routes.iter().filter(|route| takes(route)) {
+                    prop_assert!(!first.matcher.covers(&second.matcher), "{first:?} {second:?}");
+                }
+            }
             Ok(())
         })?;
     }

@@ -4,6 +4,7 @@ use super::{Services, parse_line, parse_lines, report_idle_keys, report_written}
 use crate::config::problem::{Fault, Problem, quote};
 use crate::config::read::{Document, Section};
 use crate::config::route::{ActionKeys, MatchKeys, ROUTE, Route};
+use crate::config::source::Sources;
 use crate::config::value::nearest;
 use crate::route::edit::{HeaderEdit, Operation, Side};
 use crate::route::pattern::{
@@ -23,13 +24,38 @@ pub(super) fn read_routes(
     document: &mut Document<'_>,
     listeners: &[String],
     services: &Services<'_>,
+    sources: &Sources,
 ) -> Vec<Route> {
-    let mut routes = Vec::new();
-    for node in document.listed(&ROUTE) {
+    let nodes = document.listed(&ROUTE);
+    let mut routes: Vec<Route> = Vec::new();
+    for node in &nodes {
+        let problems_before = document.problems.len();
         let mut section = document.listed_section(&ROUTE, node);
-        routes.push(read_route(&mut section, listeners, services));
+        let route = read_route(&mut section, listeners, services);
+        // What is wrong with a route may be just what would tell it from the other.
+        let is_sound = document.problems.len() == problems_before;
+        if let Some(index) = routes.iter().position(|before| before.hides(&route))
+            && is_sound
+        {
+            let problem = Problem::new(node.place.clone(), "a route that no request gets to");
+            let place = sources.show(&nodes[index].place);
+            let hint = format!(
+                "the one at {place} takes all of them: put this before it, or leave it out"
+            );
+            document.problems.push(problem.hint(hint));
+        }
+        routes.push(route);
     }
     routes
+}
+
+impl Route {
+    /// Whether `later` gets nothing because of this.
+    fn hides(&self, later: &Route) -> bool {
+        let mut listeners = later.listeners.iter();
+        listeners.all(|listener| self.listeners.contains(listener))
+            && self.matcher.covers(&later.matcher)
+    }
 }
 
 fn read_route(section: &mut Section<'_>, listeners: &[String], services: &Services<'_>) -> Route {

@@ -121,10 +121,10 @@ fn which_listeners() {
     let listeners = "[listen.a]\naddress = \":1\"\n[listen.b]\naddress = \":2\"\n\
                      [listen.c]\naddress = \":3\"\n";
     let config = parse(&format!(
-        "{listeners}[[route]]\nstatus = 404\n[[route]]\nlisten = [\"c\", \"a\"]\nstatus = 404\n"
+        "{listeners}[[route]]\nlisten = [\"c\", \"a\"]\nstatus = 404\n[[route]]\nstatus = 404\n"
     ));
-    assert_eq!(config.routes[0].listeners, [0, 1, 2]);
-    assert_eq!(config.routes[1].listeners, [0, 2]);
+    assert_eq!(config.routes[0].listeners, [0, 2]);
+    assert_eq!(config.routes[1].listeners, [0, 1, 2]);
     check(
         "listen = [\"man\", \"other\"]\nstatus = 404",
         expect![[r#"
@@ -645,6 +645,51 @@ fn keys_without_effect() {
                 = it is for routes with proxy
         "#]],
     );
+}
+
+#[test]
+fn routes_that_nothing_gets_to() {
+    let check = |first: &str, second: &str, expected: Expect| {
+        let text = format!(
+            "[[route]]\n{first}\nproxy = \"app\"\n[[route]]\n{second}\nstatus = 404\n{TABLES}"
+        );
+        super::check(&text, expected);
+    };
+    check(
+        "path = \"/api/*\"",
+        "path = \"/api/admin/*\"",
+        expect![[r#"
+            site.toml:4:1: a route that no request gets to
+              4 | [[route]]
+                | ^^^^^^^^^
+                = the one at site.toml:1 takes all of them: put this before it, or leave it out
+        "#]],
+    );
+    check(
+        "",
+        "host = \"a\"",
+        expect![[r#"
+            site.toml:4:1: a route that no request gets to
+              4 | [[route]]
+                | ^^^^^^^^^
+                = the one at site.toml:1 takes all of them: put this before it, or leave it out
+        "#]],
+    );
+    // Each of these can be reached.
+    for (first, second) in [
+        ("path = \"/api/*\"", "path = \"/apis\""),
+        ("path = \"/api\"", "path = \"/api/*\""),
+        ("host = \"*.a\"", "host = \"a\""),
+        ("host = \"*.b.a\"", "host = \"*.a\""),
+        ("method = \"GET\"", ""),
+        ("path = [\"/a\", \"/b\"]", "path = [\"/b\", \"/c\"]"),
+        ("header = [\"A\", \"B\"]", "header = \"A\""),
+        ("query = \"a=1\"", "query = \"a\""),
+    ] {
+        parse(&format!(
+            "[[route]]\n{first}\nproxy = \"app\"\n[[route]]\n{second}\nstatus = 404\n{TABLES}"
+        ));
+    }
 }
 
 #[test]
