@@ -34,6 +34,9 @@ root = \"public\"
 idle_timeout = \"30s\"
 ```
 
+Whole configurations to start from are in [`examples`](examples). `ringway explain METHOD URL` says what one
+does with a request, and why.
+
 Durations are strings with a unit (`\"500ms\"`, `\"30s\"`, `\"5m\"`, `\"1h\"`, `\"1d\"`), and so are sizes
 (`\"512B\"`, `\"16KiB\"`, `\"64MiB\"`, `\"1GiB\"`; a bare number is bytes). Relative paths start at the
 directory of the configuration file. NAME is one of your choice. A flag goes before the file.

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod examples;
+
 const CONFIG: &str = r#"
 [listen.public]
 address = ["127.0.0.1:80", "[::1]:80"]
