@@ -182,6 +182,10 @@ fn flags_of_proxy() {
     assert!(missing.contains("--to <SERVER>"), "{missing}");
     for (arguments, expected) in [
         (
+            &["--to", "localhost:8080"][..],
+            "--to localhost:8080: [listen.main] would pass requests on to itself",
+        ),
+        (
             &["--to", "https://a:1"][..],
             "--to https://a:1: https upstreams aren't supported yet",
         ),

@@ -48,6 +48,7 @@ pub(super) fn check(
     let names = listeners::names(&document);
     let routes = routes::read_routes(&mut document, &names, &services, sources);
     let listeners = listeners::read_listeners(&mut document, &services, &routes);
+    listeners::check_loops(&mut document, &listeners, &upstreams);
     if let Some(problem) = services.problem_of_none(&routes, &document) {
         document.problems.push(problem);
     }

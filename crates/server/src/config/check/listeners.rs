@@ -7,8 +7,10 @@ use crate::config::keys::{Binding, LISTEN, ListenOptions, SocketOptions};
 use crate::config::node::Place;
 use crate::config::problem::Problem;
 use crate::config::read::{Document, Section};
+use crate::config::server::ServerAddress;
+use crate::config::upstream::UPSTREAM;
 use crate::config::value::Address;
-use crate::config::{Listener, Route};
+use crate::config::{Listener, Route, Upstream};
 use crate::route::Action;
 
 /// Where a configuration without a listener listens.
@@ -124,6 +126,55 @@ fn catch_all(
         section.report(Problem::new(section.header(), message).hint(hint));
     }
     only
+}
+
+/// Reports a listener that passes everything on to itself: `--to localhost:8080` is written
+/// easily, and takes all descriptors with the first request.
+pub(super) fn check_loops(
+    document: &mut Document<'_>,
+    listeners: &[Listener],
+    upstreams: &[Upstream],
+) {
+    for (upstream, entry) in upstreams.iter().zip(document.named(&UPSTREAM)) {
+        let section = document.named_section(&UPSTREAM, entry);
+        let places = section.places("servers");
+        for (server, place) in upstream.servers.iter().zip(places) {
+            let is_itself = |listener: &&Listener| {
+                let catch_all = match listener.catch_all {
+                    Some(Action::Proxy(index)) => Some(&upstreams[index]),
+                    _ => None,
+                };
+                let mut addresses = listener.addresses.iter();
+                catch_all.is_some_and(|gets| gets.name == upstream.name)
+                    && addresses.any(|address| is_at(&server.address, address))
+            };
+            if let Some(listener) = listeners.iter().find(is_itself) {
+                let name = &listener.name;
+                let message = format!("[listen.{name}] would pass requests on to itself");
+                let hint = format!("choose another address for the one or the other");
+                document
+                    .problems
+                    .push(Problem::new(place, message).hint(hint));
+            }
+        }
+    }
+}
+
+/// Whether who connects to `server` comes to who listens on `address`.
+fn is_at(server: &ServerAddress, address: &Address) -> bool {
+    let own = address.socket;
+    match server {
+        ServerAddress::Socket(socket) => {
+            let is_reached =
+                socket.ip() == own.ip() || (own.ip().is_unspecified() && socket.ip().is_loopback());
+            is_reached && socket.port() == own.port()
+        }
+        ServerAddress::Name(name, port) => {
+            let is_reached = own.ip().is_loopback() || own.ip().is_unspecified();
+            name == "localhost" && is_reached && *port == own.port()
+        }
+        ServerAddress::Service(_) | ServerAddress::Unix(_) => false,
+    }
 }
 
 impl Services<'_> {

@@ -480,6 +480,45 @@ fn servers_together() {
 }
 
 #[test]
+fn a_server_that_is_the_listener() {
+    check(
+        "servers = [\"a:8080\", \"localhost:8080\"]",
+        expect![[r#"
+            site.toml:2:22: [listen.main] would pass requests on to itself
+              2 | servers = ["a:8080", "localhost:8080"]
+                |                      ^^^^^^^^^^^^^^^^
+                = choose another address for the one or the other
+        "#]],
+    );
+    for (address, server, is_loop) in [
+        (":80", "127.0.0.1:80", true),
+        ("0.0.0.0:80", "127.1.2.3:80", true),
+        ("[::1]:80", "localhost:80", true),
+        ("192.0.2.1:80", "192.0.2.1:80", true),
+        ("127.0.0.1:80", "127.0.0.1:81", false),
+        ("192.0.2.1:80", "127.0.0.1:80", false),
+        (":80", "192.0.2.1:80", false),
+        ("127.0.0.1:80", "app:80", false),
+    ] {
+        let text = format!(
+            "[listen.a]\naddress = {address:?}\nproxy = \"app\"\n\
+             [listen.b]\naddress = \"127.0.0.1:1\"\nproxy = \"other\"\n\
+             [upstream.app]\nservers = {server:?}\n[upstream.other]\nservers = \"x:1\"\n"
+        );
+        assert_eq!(
+            Config::from_toml(&text).is_err(),
+            is_loop,
+            "{address} {server}"
+        );
+    }
+    // From one listener to another is a way, not a circle.
+    parse(
+        "[listen.a]\naddress = \":80\"\nproxy = \"b\"\n[listen.b]\naddress = \":81\"\n\
+         proxy = \"c\"\n[upstream.b]\nservers = \"localhost:81\"\n[upstream.c]\nservers = \"c:1\"\n",
+    );
+}
+
+#[test]
 fn wrong_types_units_and_words() {
     check(
         "servers = \"a:1\"\nconnect_timeout = 5\nidle_timeout = \"30\"\nqueue = \"10\"\n\
