@@ -14,8 +14,8 @@ use crate::log::FORMAT_WORDS;
 const HEAD: &str = "\
 # Configuration
 
-<!-- Written from the tables of keys in crates/server/src/config/keys.rs and
-     crates/server/src/limits.rs. After a change there:
+<!-- Written from the tables of keys in crates/server/src/config/ (keys.rs, route.rs, upstream.rs)
+     and crates/server/src/limits.rs. After a change there:
      UPDATE_EXPECT=1 cargo test -p ringway-server config -->
 
 `ringway run --config site.toml` reads this file, `ringway check --config site.toml` only checks

@@ -1556,6 +1556,14 @@ prop_compose! {
         ),
         head in 100..20_000_u32,
         idle in 0..100_u32,
+        routes in prop::collection::vec(
+            (prop::sample::select(vec!["/a", "/a/*", "/b", "b"]), 198..600_u16),
+            0..3,
+        ),
+        servers in prop::collection::vec(
+            prop::sample::select(vec!["a:1", "b:2 weight=3", "unix:/s", "c"]),
+            0..3,
+        ),
         unknown in prop::option::weighted(0.1, word()),
     ) -> serde_json::Value {
         let mut top = serde_json::json!({
@@ -1574,8 +1582,35 @@ prop_compose! {
         for (name, index) in roots {
             top["files"][name] = serde_json::json!({ "root": "/", "index": index });
         }
+        if !servers.is_empty() {
+            top["upstream"]["app"] = serde_json::json!({ "servers": servers, "splice": pin });
+        }
+        for (path, status) in routes {
+            let route = serde_json::json!({ "path": path, "status": status, "body": "a\nb" });
+            match &mut top["route"] {
+                serde_json::Value::Array(list) => list.push(route),
+                other => *other = serde_json::json!([route]),
+            }
+        }
         if let Some(name) = unknown { top[name] = 1.into(); }
         top
+    }
+}
+
+/// What a table needs beside `key` for that to be looked at.
+fn rest_of(table: &Table, key: &Key) -> &'static str {
+    match (table.name, key.name) {
+        ("files", _) => "root = \"/\"",
+        ("upstream", "servers") => "balance = \"hash\"",
+        ("upstream", "hash_by") => "servers = \"a:1\"\nbalance = \"hash\"",
+        ("upstream", "health_status") => "servers = \"a:1\"\nhealth = \"/\"",
+        ("upstream", _) => "servers = \"a:1\"",
+        ("listen", "address") => "backlog = 3\n[[route]]\nstatus = 404",
+        ("route", "files" | "redirect") => "strip_prefix = \"/a\"",
+        ("route", "body") => "status = 200",
+        ("route", "proxy" | "listen") => "response_headers = \"A: b\"",
+        ("route", _) => "proxy = \"app\"\n[upstream.app]\nservers = \"a:1\"",
+        _ => "",
     }
 }
 
@@ -1621,5 +1656,41 @@ proptest! {
         let shown = value::show_duration(time);
         value::read(&key, &node::Node::from_flag("", &shown), &mut problems);
         prop_assert!(problems.is_empty(), "{} {}: {:?}", size, shown, problems);
+    }
+}
+
+proptest! {
+    // Each case reads every key of every table twice.
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Whatever stands in the place of a text that means something, there is an answer and no
+    /// panic, and what is taken can be written out.
+    #[test]
+    fn any_text_of_a_key_has_an_answer(
+        text in "[-+a-z0-9:/.*?={}\\[\\]$ %\u{e4}\u{1f980}]{0,12}",
+        line in "(unix:|srv:|http://|http |header |cookie |-|\\+)?[a-z\u{e4}{}:/*. =0-9-]{0,10}",
+    ) {
+        for table in tables() {
+            for key in table.keys() {
+                if !matches!(
+                    key.kind,
+                    Kind::Text { .. } | Kind::Line { .. } | Kind::Prose { .. } | Kind::List { .. }
+                ) || ["include", "root", "users_file", "access"].contains(&key.name)
+                {
+                    continue;
+                }
+                for text in [&text, &line] {
+                    let header = table.header().replace("NAME", "name");
+                    let toml = format!("{header}\n{} = {text:?}\n{}\n", key.name, rest_of(table, key));
+                    let parsed = Config::parse(
+                        "f", &toml, Format::Toml, Path::new("/"), &Flags::new(),
+                    );
+                    match parsed {
+                        Ok(config) => prop_assert_eq!(parse(&config.to_toml()), config),
+                        Err(problems) => prop_assert!(!problems.to_string().is_empty()),
+                    }
+                }
+            }
+        }
     }
 }
