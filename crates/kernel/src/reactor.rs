@@ -20,7 +20,6 @@ use crate::buffers::BufferPool;
 use crate::driver::probe::{self, DriverChoice, Io};
 use crate::driver::sim::SimWorld;
 use crate::driver::{Completion, Driver, DriverKind};
-use crate::outgoing::Outgoing;
 use crate::pool::BlockingPool;
 use crate::slots::{SlotKey, Slots};
 use crate::wake::WakeHandle;

@@ -25,7 +25,7 @@ use crate::stats::Counter;
 use crate::worker::{Place, Worker};
 use ringway_http::StatusCode;
 use ringway_http::head::{Framing, HeadScan, Method, RequestHead, parse_head};
-use ringway_runtime::{Buffer, TcpStream};
+use ringway_runtime::{Buffer, Outgoing, TcpStream};
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
@@ -56,6 +56,20 @@ enum Flow {
     Silence,
     /// That answer was the last, for this reason; the client may still be sending.
     Last(End),
+}
+
+/// What a connection has to wait for next.
+enum Step {
+    /// Nothing: the request at hand was dealt with.
+    Done(Flow),
+    /// That a message has its turn.
+    Send(Box<Outgoing>, Flow),
+    /// That this is said.
+    Refuse(Refusal),
+    /// The rest of a head.
+    CompleteHead,
+    /// Whatever a request needs.
+    Serve(Box<Special>),
 }
 
 /// What the bytes at hand amount to.
@@ -118,17 +132,23 @@ impl Connection {
     }
 
     /// Serves the connection to its end.
-    pub(crate) async fn run(mut self) {
-        let served = self.serve().await;
-        let ended = match served {
-            Ok(flow) => Box::pin(self.finish(flow)).await,
-            Err(end) => Err(end),
-        };
-        let end = ended.err().unwrap_or(End::Orderly);
-        self.place.count_end(end);
-        if end == End::WriteStall {
-            // Or the kernel would keep what nobody takes.
-            self.stream.reset();
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps its arguments twice, as given and as used (rust-lang/rust#62958)"
+    )]
+    pub(crate) fn run(mut self) -> impl Future<Output = ()> {
+        async move {
+            let served = self.serve().await;
+            let ended = match served {
+                Ok(flow) => Box::pin(self.finish(flow)).await,
+                Err(end) => Err(end),
+            };
+            let end = ended.err().unwrap_or(End::Orderly);
+            self.place.count_end(end);
+            if end == End::WriteStall {
+                // Or the kernel would keep what nobody takes.
+                self.stream.reset();
+            }
         }
     }
 
@@ -144,26 +164,40 @@ impl Connection {
                 };
                 self.input.push(buffer);
             }
-            let flow = match self.next_request() {
-                Request::Answer(answer) => {
-                    let keep_alive = answer.keep_alive;
-                    if let Some(message) = self.send_now(answer.message)? {
-                        Box::pin(self.send(message)).await?;
-                    }
-                    if keep_alive {
-                        Flow::Continue
-                    } else {
-                        Flow::Last(End::Orderly)
-                    }
+            let flow = match self.step()? {
+                Step::Done(flow) => flow,
+                Step::Send(message, flow) => {
+                    Box::pin(self.send(*message)).await?;
+                    flow
                 }
-                Request::Refused(refusal) => Box::pin(self.refuse(refusal)).await?,
-                Request::Partial => Box::pin(self.complete_head()).await?,
-                Request::Special(special) => Box::pin(self.serve_special(*special)).await?,
+                Step::Refuse(refusal) => Box::pin(self.refuse(refusal)).await?,
+                Step::CompleteHead => Box::pin(self.complete_head()).await?,
+                Step::Serve(special) => Box::pin(self.serve_special(*special)).await?,
             };
             if !matches!(flow, Flow::Continue) {
                 return Ok(flow);
             }
         }
+    }
+
+    /// Deals with one request as far as that needs no wait. In a function of its own, because what
+    /// it has in hand would be part of every idle connection's future.
+    fn step(&mut self) -> Result<Step, End> {
+        let answer = match self.next_request() {
+            Request::Answer(answer) => answer,
+            Request::Refused(refusal) => return Ok(Step::Refuse(refusal)),
+            Request::Partial => return Ok(Step::CompleteHead),
+            Request::Special(special) => return Ok(Step::Serve(special)),
+        };
+        let flow = if answer.keep_alive {
+            Flow::Continue
+        } else {
+            Flow::Last(End::Orderly)
+        };
+        Ok(match self.send_now(answer.message)? {
+            None => Step::Done(flow),
+            Some(message) => Step::Send(Box::new(message), flow),
+        })
     }
 
     /// Parses one request and, if memory suffices, answers it.
@@ -434,13 +468,14 @@ impl Connection {
 mod tests {
     use super::*;
 
-    /// A million idle connections are a million of these; the rarer states are boxed.
+    /// A million idle connections are a million of these; the rarer states are boxed. With what its
+    /// task adds it has to fit the allocator's class of 640 bytes: the next is 768.
     #[test]
-    fn an_idle_connection_takes_at_most_a_kibibyte() {
+    fn an_idle_connection_is_small() {
         fn size_of_future<F: Future>(_: impl FnOnce(Connection) -> F) -> usize {
             size_of::<F>()
         }
         let bytes = size_of_future(Connection::run);
-        assert!(bytes <= 1024, "{bytes} bytes");
+        assert!(bytes <= 560, "{bytes} bytes");
     }
 }

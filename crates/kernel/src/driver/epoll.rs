@@ -61,7 +61,8 @@ struct Watch {
     read_wait: Option<Token>,
     write_wait: Option<Token>,
     connect: Option<Token>,
-    send: Option<(Token, SendParts)>,
+    /// Boxed: most sends fit at once, and wait for nothing.
+    send: Option<Box<(Token, SendParts)>>,
     /// Its error queue holds notifications, which are no errors.
     has_notices: bool,
     noticed: bool,
@@ -244,7 +245,7 @@ impl Epoll {
                 Ok(Err(errno)) | Err(errno) => -errno.raw_os_error(),
             };
             completions.push(Completion::last(token, result));
-        } else if let Some((token, parts)) = watch.send.take() {
+        } else if let Some((token, parts)) = watch.send.take().map(|send| *send) {
             // SAFETY: `parts` came with `send`, whose caller keeps it valid until the completion.
             if let Some(result) = unsafe { self.try_send(token, borrowed, parts) } {
                 completions.push(Completion::last(token, result));
@@ -366,7 +367,7 @@ impl Epoll {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let watch = self.watch(socket.as_raw_fd());
                 watch.writable = false;
-                watch.send = Some((token, parts));
+                watch.send = Some(Box::new((token, parts)));
                 None
             }
             Err(error) => Some(negative_errno(&error)),
@@ -546,7 +547,7 @@ impl Driver for Epoll {
         let mut found = waits
             .into_iter()
             .any(|wait| wait.take_if(|armed| *armed == token).is_some());
-        found |= watch.send.take_if(|(armed, _)| *armed == token).is_some();
+        found |= watch.send.take_if(|send| send.0 == token).is_some();
         if found {
             self.complete(token, -libc::ECANCELED);
         }

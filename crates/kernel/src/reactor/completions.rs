@@ -121,7 +121,7 @@ impl Reactor {
         let total = socket
             .sending
             .as_ref()
-            .map_or(0, super::Outgoing::byte_count);
+            .map_or(0, |outgoing| outgoing.byte_count());
         // A send of no bytes takes none; that can't happen here, and would never end.
         let is_interrupted = result == -libc::EINTR || result == -libc::EAGAIN;
         let goes_on = (result > 0 && socket.sent < total) || is_interrupted;

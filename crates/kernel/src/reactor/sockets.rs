@@ -42,7 +42,8 @@ pub(super) struct Socket {
     pub(super) reader: Option<Waker>,
     pub(super) writer: Option<Waker>,
     pub(super) ready_result: Option<i32>,
-    pub(super) sending: Option<Outgoing>,
+    /// Boxed, because most messages fit at once, and then nothing has to be kept.
+    pub(super) sending: Option<Box<Outgoing>>,
     pub(super) sent: usize,
     /// Bytes that the kernel has taken since the connection began.
     pub(super) sent_total: u64,
@@ -276,7 +277,7 @@ impl Reactor {
         }
         let parts = outgoing.parts(0, true, &mut socket.gather);
         // SAFETY: the bytes are on the heap, in the arena or static, so they stay where they are
-        // when `outgoing` moves into the slot below; the header is boxed in the slot. Both are
+        // when `outgoing` moves to the heap below; the header is boxed in the slot. Both are
         // touched again only by this operation's last completion.
         let result = unsafe {
             self.driver
@@ -287,7 +288,7 @@ impl Reactor {
             socket.sent_total += count as u64;
             return Ok(None);
         }
-        socket.sending = Some(outgoing);
+        socket.sending = Some(Box::new(outgoing));
         socket.sent = 0;
         socket.in_flight.insert(Lane::Send);
         if result.is_some_and(|result| self.take_send_result(key, result)) {
@@ -303,8 +304,8 @@ impl Reactor {
                 return;
             };
             let parts = outgoing.parts(socket.sent, false, &mut socket.gather);
-            // SAFETY: the bytes belong to `sending`, the header to `gather`, both in a slot that
-            // never moves; they are touched again only by this operation's last completion.
+            // SAFETY: the bytes belong to `sending`, the header to `gather`, both boxed in the
+            // socket's slot; they are touched again only by this operation's last completion.
             let result = unsafe {
                 self.driver
                     .send(Token::new(Lane::Send, key.0), &socket.fd, parts)
