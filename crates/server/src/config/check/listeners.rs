@@ -151,7 +151,7 @@ pub(super) fn check_loops(
             if let Some(listener) = listeners.iter().find(is_itself) {
                 let name = &listener.name;
                 let message = format!("[listen.{name}] would pass requests on to itself");
-                let hint = format!("choose another address for the one or the other");
+                let hint = "choose another address for the one or the other";
                 document
                     .problems
                     .push(Problem::new(place, message).hint(hint));
