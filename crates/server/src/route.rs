@@ -18,7 +18,7 @@ mod tests;
 
 pub use edit::{HeaderEdit, Operation};
 pub use pattern::{HeaderPattern, HostPattern, MethodPattern, PathPattern, QueryPattern};
-pub use rewrite::{emit_fields, takes_away};
+pub use rewrite::{edited, emit_fields, retargeted, takes_away};
 pub use table::Table;
 pub use template::{Template, Values, Variable};
 

@@ -72,6 +72,38 @@ impl Rule {
     }
 }
 
+/// The head of a request with another target: for whoever reads the target from the head, such as
+/// `files`. `raw` is the head that `head` was parsed from.
+pub fn retargeted(raw: &[u8], head: &RequestHead<'_>, target: &[u8]) -> Vec<u8> {
+    let start = head.target.as_ptr() as usize - raw.as_ptr() as usize;
+    let end = start + head.target.len();
+    [&raw[..start], target, &raw[end..]].concat()
+}
+
+/// A message with these edits made to its head, for an answer that was made without them. What
+/// follows the head stays as it is.
+pub fn edited(message: &[u8], edits: &[HeaderEdit], values: &Values<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(message.len() + 256);
+    let mut rest = message;
+    let mut is_first = true;
+    while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+        let (line, behind) = rest.split_at(end + 1);
+        if line == b"\r\n" {
+            break;
+        }
+        let name = line.split(|&byte| byte == b':').next().unwrap_or(line);
+        // The status line has no name.
+        if is_first || !takes_away(edits, name) {
+            out.extend_from_slice(line);
+        }
+        is_first = false;
+        rest = behind;
+    }
+    emit_fields(edits, values, &mut out);
+    out.extend_from_slice(rest);
+    out
+}
+
 /// Whether a field is replaced or removed by these edits: then it isn't sent as it came.
 pub fn takes_away(edits: &[HeaderEdit], name: &[u8]) -> bool {
     edits.iter().any(|edit| {

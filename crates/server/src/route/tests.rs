@@ -381,6 +381,33 @@ fn redirects() {
     assert_eq!(location(https, "/", "Host:\r\n"), ("400".to_owned(), None));
 }
 
+#[test]
+fn another_target() {
+    let raw = b"\r\nGET http://a/b?c HTTP/1.1\r\nHost: a\r\n\r\nbody";
+    let mut scan = HeadScan::default();
+    let parsed = parse_head(raw, &mut scan, &HeadLimits::default());
+    let (head, _) = parsed.unwrap().unwrap();
+    let other = retargeted(raw, &head, b"/x");
+    assert_eq!(other, b"\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\nbody");
+}
+
+#[test]
+fn other_fields() {
+    let config = config(
+        "[[route]]\nproxy = \"app\"\n\
+         response_headers = [\"X-A: {path}\", \"+x-b: 2\", \"-SERVER\"]\n",
+    );
+    let edits = &config.routes[0].rule.response_headers;
+    let message = "HTTP/1.1 200 OK\r\nServer: a\r\nX-B: 1\r\nx-a: b\r\n\r\nX-A: body\r\n";
+    let edited = with_request("GET", "/p", "Host: a\r\n", |head, target| {
+        edited(message.as_bytes(), edits, &Values::of(head, target, CLIENT))
+    });
+    assert_eq!(
+        String::from_utf8(edited).unwrap(),
+        "HTTP/1.1 200 OK\r\nX-B: 1\r\nX-A: /p\r\nx-b: 2\r\n\r\nX-A: body\r\n"
+    );
+}
+
 // Properties.
 
 fn one_of(words: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
