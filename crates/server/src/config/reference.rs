@@ -185,6 +185,11 @@ pub fn schema() -> String {
         "type": "object",
         "additionalProperties": false,
         "properties": top,
+        "$defs": { "variable": {
+            "type": "string",
+            "description": "A value that the environment says.",
+            "pattern": "\\$\\{",
+        } },
     });
     format!("{schema:#}\n")
 }
@@ -215,12 +220,30 @@ fn properties(table: &Table) -> Map<String, Json> {
 }
 
 fn key_schema(key: &Key) -> Json {
-    let mut schema = kind_schema(&key.kind);
+    let mut schema = kind_or_variable(&key.kind);
     schema["description"] = json!(unindent(key.doc));
     if let Absent::Is(text) = key.absent {
         schema["default"] = json_value(&key.kind, text);
     }
     schema
+}
+
+/// A value of the kind, or a text with a variable in it, which may stand for any.
+fn kind_or_variable(kind: &Kind) -> Json {
+    let variable = json!({ "$ref": "#/$defs/variable" });
+    let mut schema = kind_schema(kind);
+    match kind {
+        // Any text will do there already.
+        Kind::Text { .. } | Kind::Line { .. } | Kind::Prose { .. } => return schema,
+        // In it `${name}` is something else.
+        Kind::Format => return schema,
+        _ => {}
+    }
+    if let Some(Json::Array(choices)) = schema.get_mut("anyOf") {
+        choices.push(variable);
+        return schema;
+    }
+    json!({ "anyOf": [schema, variable] })
 }
 
 fn kind_schema(kind: &Kind) -> Json {
@@ -249,7 +272,7 @@ fn kind_schema(kind: &Kind) -> Json {
         }
         Kind::Address => json!({ "type": "string", "pattern": ":[0-9]+$" }),
         Kind::List { of, min_count } => {
-            let one = kind_schema(of);
+            let one = kind_or_variable(of);
             json!({ "anyOf": [one, { "type": "array", "items": one, "minItems": min_count }] })
         }
     }
