@@ -31,6 +31,7 @@ impl<'a> Values<'a> {
             method: head.method.as_str(),
             path,
             query,
+            is_asterisk: matches!(target, Target::Asterisk),
         }
     }
 }
@@ -54,8 +55,12 @@ impl Rule {
     }
 
     /// Appends the target that the request goes on with: its path without the prefix, rewritten,
-    /// and its query.
+    /// and its query. What is asked of the server as a whole has no path to rewrite.
     pub fn emit_target(&self, values: &Values<'_>, out: &mut Vec<u8>) {
+        if values.is_asterisk {
+            out.push(b'*');
+            return;
+        }
         let path = self.stripped(values.path);
         let mut has_query = false;
         match &self.rewrite {

@@ -81,6 +81,8 @@ pub struct Values<'a> {
     pub path: &'a [u8],
     /// What follows the question mark, as it was sent.
     pub query: Option<&'a [u8]>,
+    /// The target is `*`: the server as a whole (RFC 9112 §3.2.4). `path` is a slash then.
+    pub is_asterisk: bool,
 }
 
 impl Template {

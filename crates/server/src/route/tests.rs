@@ -231,8 +231,9 @@ fn what_comes_last() {
 fn goes_on(rule: &str, target: &str) -> String {
     let config = config(&format!("[[route]]\nproxy = \"app\"\n{rule}\n"));
     let rule = &config.routes[0].rule;
+    let method = if target == "*" { "OPTIONS" } else { "GET" };
     with_request(
-        "GET",
+        method,
         target,
         "Host: Example.org:8080\r\n",
         |head, target| {
@@ -263,6 +264,7 @@ fn targets() {
     );
     assert_eq!(goes_on(front, "/1+1"), "/index.php?path=/1%2B1");
     assert_eq!(goes_on("rewrite = \"/a\"", "/b"), "/a");
+    assert_eq!(goes_on(both, "*"), "*");
 }
 
 /// The lines that are added to a request for `target` with `Host: host`.

@@ -178,6 +178,45 @@ fn a_name_or_key_twice() {
 }
 
 #[test]
+fn listeners_of_two_files_that_overlap() {
+    check(
+        &[
+            (
+                "main.toml",
+                "include = \"sites/*.toml\"\n[files.site]\nroot = \".\"\n",
+            ),
+            ("sites/a.toml", "[listen.a]\naddress = \":80\"\n"),
+            ("sites/b.toml", "[listen.b]\naddress = \"127.0.0.1:80\"\n"),
+        ],
+        expect![[r#"
+            sites/b.toml:2:11: 127.0.0.1:80 is already listened on
+              2 | address = "127.0.0.1:80"
+                |           ^^^^^^^^^^^^^^
+                = [listen.a] has :80
+        "#]],
+    );
+}
+
+#[test]
+fn a_route_that_another_file_hides() {
+    check(
+        &[
+            (
+                "main.toml",
+                "include = \"a.toml\"\n[[route]]\npath = \"/a/*\"\nstatus = 404\n",
+            ),
+            ("a.toml", "[[route]]\npath = \"/a/b\"\nstatus = 200\n"),
+        ],
+        expect![[r#"
+            a.toml:1:1: a route that no request gets to
+              1 | [[route]]
+                | ^^^^^^^^^
+                = the one at main.toml:2 takes all of them: put this before it, or leave it out
+        "#]],
+    );
+}
+
+#[test]
 fn problems_of_all_files() {
     check(
         &[
