@@ -7,9 +7,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's failure is a panic")]
 
+use ringway_http::head::{HeadLimits, HeadScan, parse_head};
+use ringway_http::target::Target;
 use ringway_kernel::counting::{CountingAllocator, thread_allocations};
 use ringway_runtime::{Io, Runtime, RuntimeOptions, Sender, mailbox};
 use ringway_server::config::Config;
+use ringway_server::route::Table;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -269,4 +272,36 @@ fn not_modified_costs_its_head_on_epoll() {
         NOT_MODIFIED,
         1,
     );
+}
+
+/// Among a thousand sites, with every kind of condition.
+#[test]
+fn finding_a_route_costs_nothing() {
+    let mut text = "[[route]]\nhost = \"*.wild.example\"\npath = [\"/a\", \"/b/**/*.png\"]\n\
+                    header = \"Accept: *html*\"\nquery = \"q=*1\"\nstatus = 200\n"
+        .to_owned();
+    for site in 0..1000 {
+        text += &format!(
+            "[[route]]\nhost = \"{site}.example\"\npath = \"/x/*\"\nmethod = \"GET\"\nstatus = 200\n"
+        );
+    }
+    let table = Table::new(&Config::from_toml(&text).unwrap(), 0);
+    for (host, path, expect) in [
+        ("417.EXAMPLE:80", "/x/y", Some(418)),
+        ("417.example.", "/y", None),
+        ("a.wild.example", "/b/c/d.png?p&q=%31", Some(0)),
+        ("[::1]", "/x", None),
+        ("nobody.example", "/", None),
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/html\r\n\r\n");
+        let mut scan = HeadScan::default();
+        let parsed = parse_head(request.as_bytes(), &mut scan, &HeadLimits::default());
+        let (head, _) = parsed.unwrap().unwrap();
+        let target = Target::parse(head.method, head.target).unwrap();
+        let before = thread_allocations();
+        let found = table.find_route(&head, &target);
+        let allocations = thread_allocations() - before;
+        assert_eq!(found, expect, "{request}");
+        assert_eq!(allocations, 0, "{request}");
+    }
 }
