@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench_pool;
 mod bench_serve;
 mod build;
 mod contestants;
@@ -34,6 +35,7 @@ enum Command {
     /// Check what ARCHITECTURE.md and CONTRIBUTING.md promise about the sources
     Tidy,
     Icount(icount::Options),
+    BenchPool(bench_pool::Options),
     BenchServe(bench_serve::Options),
     Sim(sim::Options),
     Transfer(transfer::Options),
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Tidy => tidy::run(),
         Command::Icount(options) => icount::run(&options),
+        Command::BenchPool(options) => bench_pool::run(&options),
         Command::BenchServe(options) => bench_serve::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::Transfer(options) => transfer::run(&options),
