@@ -51,11 +51,7 @@ impl<C: Connection> Opening<C> {
     /// The connection is there, since `now`.
     pub(crate) fn opened(mut self, connection: C, now: Instant) -> Lease<C> {
         let place = self.place.take().expect("taken only here");
-        let standing = Standing {
-            since: now,
-            idle_since: now,
-            _place: place,
-        };
+        let standing = Standing::new(self.pool.limits(), place, now);
         self.pool.counts().count(Count::Created);
         Lease::new(connection, standing, false, Rc::clone(&self.pool))
     }
@@ -91,8 +87,7 @@ impl<C: Connection> Lease<C> {
 
     /// The request is over in good order at `now`, and the connection can carry another.
     pub(crate) fn finish(mut self, now: Instant) {
-        let (connection, mut standing) = self.connection.take().expect("finished only here");
-        standing.idle_since = now;
+        let (connection, standing) = self.connection.take().expect("finished only here");
         self.pool.counts().unlease();
         self.pool.give_back(connection, standing, now);
     }

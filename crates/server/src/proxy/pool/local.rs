@@ -11,11 +11,10 @@ use super::bounded::Place;
 use super::demand::Demand;
 use super::lease::{Lease, Leased, Opening};
 use super::parts::Queue;
-use super::shared::{Connection, Exchanged, Shared, Standing};
+use super::shared::{Connection, Exchanged, PoolLimits, Shared, Standing};
 use super::stats::{Count, Counts};
 use super::waits::{Key, Left, Waits};
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::rc::Rc;
@@ -76,8 +75,8 @@ enum Source {
 pub(super) struct Inner<C: Connection> {
     shared: Arc<Shared<C::Detached>>,
     worker: usize,
-    /// The one given back last is at the back, and is used first.
-    idle: RefCell<VecDeque<Idle<C>>>,
+    /// The one given back last is the last, and is used first.
+    idle: RefCell<Vec<Idle<C>>>,
     waits: RefCell<Waits<Grant<C>>>,
     /// Whether others have been told that there may be idle connections.
     holds: Cell<bool>,
@@ -238,8 +237,7 @@ impl<C: Connection> Drop for Wait<C> {
         match left {
             Left::Waiting(_waker) => self.pool.one_left(),
             Left::Served(Grant::Idle(idle, _)) => {
-                let since = idle.standing.idle_since;
-                self.pool.give_back(idle.connection, idle.standing, since);
+                self.pool.pass_on(idle, None);
             }
             // Whoever waits is told by the place itself.
             Left::Served(Grant::Place(place)) => drop(place),
@@ -257,6 +255,11 @@ impl<C: Connection> Inner<C> {
     #[inline]
     pub(super) fn counts(&self) -> &Counts {
         &self.shared.counts[self.worker]
+    }
+
+    #[inline]
+    pub(super) fn limits(&self) -> &PoolLimits {
+        &self.shared.limits
     }
 
     #[inline]
@@ -298,13 +301,13 @@ impl<C: Connection> Inner<C> {
 
     fn pop_idle(&self) -> Option<Idle<C>> {
         let mut stack = self.idle.borrow_mut();
-        let idle = stack.pop_back()?;
+        let idle = stack.pop()?;
         self.counts().set_idle(stack.len());
         Some(idle)
     }
 
     fn is_usable(&self, idle: &mut Idle<C>, now: Instant) -> bool {
-        let is_fresh = idle.standing.is_fresh(&self.shared.limits, now);
+        let is_fresh = idle.standing.is_fresh(now);
         if is_fresh && idle.connection.is_alive() {
             return true;
         }
@@ -335,7 +338,7 @@ impl<C: Connection> Inner<C> {
             connection,
             standing,
         } = exchanged;
-        if !standing.is_fresh(&self.shared.limits, now) {
+        if !standing.is_fresh(now) {
             self.counts().count(Count::Expired);
             return None;
         }
@@ -392,7 +395,7 @@ impl<C: Connection> Inner<C> {
 
     fn regive(&self, grant: Grant<C>, now: Instant) {
         match grant {
-            Grant::Idle(idle, _) => self.give_back(idle.connection, idle.standing, now),
+            Grant::Idle(idle, _) => self.pass_on(idle, Some(now)),
             Grant::Place(place) => drop(place),
         }
     }
@@ -407,43 +410,49 @@ impl<C: Connection> Inner<C> {
         }
     }
 
-    /// A connection that can be used again: finds the one who needs it most.
-    pub(super) fn give_back(&self, connection: C, standing: Standing, now: Instant) {
-        let idle = Idle {
-            connection,
-            standing,
-        };
-        if !idle.standing.is_fresh(&self.shared.limits, now) {
-            self.counts().count(Count::Expired);
-            return;
-        }
-        let first_since = self.waits.borrow().first_since();
-        let is_another_hungry = self.demand().is_another_hungry(self.worker);
-        if let Some(since) = first_since {
-            if is_another_hungry && self.is_anothers_turn(since, now) {
-                return self.give_away(idle);
-            }
-            // It was looked at above.
-            if let Err(grant) = self.grant(Grant::Idle(idle, Source::Local)) {
-                drop(grant);
-            }
-        } else if is_another_hungry {
-            self.give_away(idle);
+    /// A connection that has carried a request in good order.
+    #[inline]
+    pub(super) fn give_back(&self, connection: C, mut standing: Standing, now: Instant) {
+        if standing.rest(&self.shared.limits, now) {
+            let idle = Idle {
+                connection,
+                standing,
+            };
+            self.pass_on(idle, Some(now));
         } else {
-            self.keep(idle);
+            self.counts().count(Count::Expired);
+            drop(connection);
+            drop(standing);
+        }
+    }
+
+    /// Finds the one who needs an idle connection most. `now` is unknown where one is dropped.
+    #[inline]
+    fn pass_on(&self, idle: Idle<C>, now: Option<Instant>) {
+        let is_another_hungry = self.demand().is_another_hungry(self.worker);
+        let first_since = self.waits.borrow().first_since();
+        match first_since {
+            None if is_another_hungry => self.give_away(idle),
+            None => self.keep(idle),
+            Some(since) if is_another_hungry && self.is_anothers_turn(since, now) => {
+                self.give_away(idle);
+            }
+            // Somebody is in line, so it doesn't come back.
+            Some(_) => drop(self.grant(Grant::Idle(idle, Source::Local)).err()),
         }
     }
 
     /// Whether somebody in another worker has waited so much longer than the first here that the
     /// connection should rather go there.
-    fn is_anothers_turn(&self, since: u64, now: Instant) -> bool {
+    fn is_anothers_turn(&self, since: u64, now: Option<Instant>) -> bool {
         if !self.exchange().is_empty() {
             return false; // it has been rung for that, and isn't as fast
         }
         let Some(other_since) = self.demand().longest_wait_of_another(self.worker) else {
             return false;
         };
-        let own_wait = self.shared.nanoseconds(now).saturating_sub(since);
+        let now = now.map_or(since, |now| self.shared.nanoseconds(now));
+        let own_wait = now.saturating_sub(since);
         let margin = own_wait / PATIENCE_DIVISOR + PATIENCE_NANOSECONDS;
         other_since.saturating_add(margin) < since
     }
@@ -454,7 +463,7 @@ impl<C: Connection> Inner<C> {
             return self.give_away(idle);
         }
         let mut stack = self.idle.borrow_mut();
-        stack.push_back(idle);
+        stack.push(idle);
         self.counts().set_idle(stack.len());
         drop(stack);
         if !self.holds.replace(true) {
@@ -529,18 +538,13 @@ impl<C: Connection> Inner<C> {
 
     /// Closes what has been idle, or there, for too long.
     fn expire_idle(&self, now: Instant) {
-        let limits = &self.shared.limits;
-        let mut expired = Vec::new();
         let mut stack = self.idle.borrow_mut();
-        for _ in 0..stack.len() {
-            let Some(idle) = stack.pop_front() else { break };
-            if idle.standing.is_fresh(limits, now) {
-                stack.push_back(idle);
-            } else {
-                self.counts().count(Count::Expired);
-                expired.push(idle);
-            }
-        }
+        let expired: Vec<_> = stack
+            .extract_if(.., |idle| !idle.standing.is_fresh(now))
+            .collect();
+        expired
+            .iter()
+            .for_each(|_| self.counts().count(Count::Expired));
         self.counts().set_idle(stack.len());
         drop(stack);
         // Closing is foreign code: outside of the borrow.
@@ -555,7 +559,7 @@ impl<C: Connection> Inner<C> {
                 let Some(exchanged) = exchange.pop() else {
                     break;
                 };
-                if !exchanged.standing.is_fresh(&self.shared.limits, now) {
+                if !exchanged.standing.is_fresh(now) {
                     self.counts().count(Count::Expired);
                     continue;
                 }
@@ -576,7 +580,7 @@ impl<C: Connection> Inner<C> {
     fn find_expiry(&self, now: Instant) -> Option<Instant> {
         let limits = &self.shared.limits;
         let stack = self.idle.borrow();
-        let own = stack.iter().filter_map(|idle| idle.standing.expiry(limits));
+        let own = stack.iter().map(|idle| idle.standing.expires);
         // What is in the exchange can't be looked at; its turn comes within half the time again.
         // So does that of what will be on the stack again in a moment.
         let is_exchanging = !self.shared.exchanges.iter().all(Queue::is_empty);

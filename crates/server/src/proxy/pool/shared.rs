@@ -71,28 +71,44 @@ pub(super) struct Exchanged<D> {
 }
 
 /// What comes with an open connection, whichever worker has it.
+///
+/// The times when it ends, not those when something began: so each use compares once.
 pub(super) struct Standing {
-    /// When it was connected.
-    pub(super) since: Instant,
-    /// When it was last given back.
-    pub(super) idle_since: Instant,
+    /// When it has been there for too long.
+    pub(super) dies: Instant,
+    /// When it has been idle, or there, for too long.
+    pub(super) expires: Instant,
     // Last, so that a connection is closed before its place is free.
     pub(super) _place: Place,
 }
 
 impl Standing {
-    /// Whether it may be used again.
-    pub(super) fn is_fresh(&self, limits: &PoolLimits, now: Instant) -> bool {
-        now.saturating_duration_since(self.idle_since) < limits.idle_timeout
-            && now.saturating_duration_since(self.since) < limits.lifetime
+    /// Of a connection that is there since `now`.
+    pub(super) fn new(limits: &PoolLimits, place: Place, now: Instant) -> Standing {
+        let dies = later(now, limits.lifetime);
+        Standing {
+            dies,
+            expires: dies,
+            _place: place,
+        }
     }
 
-    /// When it has been idle, or there, for too long; `None`: never.
-    pub(super) fn expiry(&self, limits: &PoolLimits) -> Option<Instant> {
-        let idle = self.idle_since.checked_add(limits.idle_timeout);
-        let old = self.since.checked_add(limits.lifetime);
-        idle.into_iter().chain(old).min()
+    /// It is idle since `now`. False when it is too old to be used again.
+    pub(super) fn rest(&mut self, limits: &PoolLimits, now: Instant) -> bool {
+        self.expires = self.dies.min(later(now, limits.idle_timeout));
+        now < self.dies
     }
+
+    /// Whether it may be used again.
+    pub(super) fn is_fresh(&self, now: Instant) -> bool {
+        now < self.expires
+    }
+}
+
+/// `now` and some time; where that can't be told as a time, one that nobody lives to see.
+fn later(now: Instant, time: Duration) -> Instant {
+    const AGES: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    now.checked_add(time).unwrap_or_else(|| now + AGES)
 }
 
 impl<D> Shared<D> {
