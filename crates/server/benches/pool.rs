@@ -159,26 +159,34 @@ fn run(kind: Kind, threads: usize, operations: usize) -> Duration {
     }
 }
 
-/// From when all threads are there until the last is done.
+/// From when the first thread begins until the last is done, all of them having been there.
 fn time<P: Pool>(threads: usize, operations: usize, pool: impl Fn(usize) -> P + Sync) -> Duration {
-    let barrier = Barrier::new(threads + 1);
-    std::thread::scope(|scope| {
-        for index in 0..threads {
-            let (pool, barrier) = (&pool, &barrier);
-            scope.spawn(move || {
-                let pool = pool(index);
-                pool.take_and_give_back(); // the first connection isn't what is measured
-                barrier.wait();
-                for _ in 0..operations / threads {
-                    pool.take_and_give_back();
-                }
-                barrier.wait();
-            });
-        }
+    let barrier = Barrier::new(threads);
+    let run = |index| {
+        let pool = pool(index);
+        pool.take_and_give_back(); // the first connection isn't what is measured
         barrier.wait();
         let begin = Instant::now();
+        for _ in 0..operations / threads {
+            pool.take_and_give_back();
+        }
+        let times = (begin, Instant::now());
+        // Whoever ends first doesn't take its connections down while others are measured.
         barrier.wait();
-        begin.elapsed()
+        times
+    };
+    let run = &run;
+    std::thread::scope(|scope| {
+        let running = (0..threads).map(|index| scope.spawn(move || run(index)));
+        let running: Vec<_> = running.collect();
+        let times = running
+            .into_iter()
+            .map(|thread| thread.join().expect("it doesn't panic"));
+        let (begins, ends): (Vec<_>, Vec<_>) = times.unzip();
+        let (begin, end) = (begins.into_iter().min(), ends.into_iter().max());
+        begin
+            .zip(end)
+            .map_or(Duration::ZERO, |(begin, end)| end - begin)
     })
 }
 
