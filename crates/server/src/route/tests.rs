@@ -14,6 +14,8 @@ use crate::answer::Frame;
 use crate::clock::Clock;
 use crate::config::{Config, Route};
 
+mod naive;
+
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
 /// Does something with a parsed request; `lines` are its fields.
@@ -450,7 +452,7 @@ fn together(routes: &[String]) -> Config {
 }
 
 proptest! {
-    /// The table finds what trying every route in turn finds.
+    /// The table's lists of hosts leave out no route and add none.
     #[test]
     fn as_if_every_route_were_tried(
         routes in prop::collection::vec(conditions(), 0..6),
