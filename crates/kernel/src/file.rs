@@ -2,9 +2,16 @@
 //!
 //! Names are resolved by the kernel (`openat2(2)`, Linux 5.6), never by comparing strings: `..`,
 //! absolute links and magic links can't lead out of the root, whatever races with the lookup.
+//!
+//! What a worker opens is on its root's own mount (`RESOLVE_NO_XDEV`), because beyond a mount point
+//! there may be a file system that takes its time (`medium`). Files on such a one are opened, looked
+//! at, read and closed by the threads of a pool that belongs to the root alone, so that what hangs
+//! there takes nobody else's thread.
 
 use crate::arena::Arena;
 use crate::blocks::Block;
+use crate::medium::Medium;
+use crate::pool::BlockingPool;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::ffi::CString;
@@ -26,22 +33,41 @@ pub enum Symlinks {
     Deny,
 }
 
+/// Threads, and jobs that wait for one, of a directory that is given no pool.
+const WAITING_LIMITS: (usize, usize) = (16, 1024);
+
 /// A directory that files are opened beneath. Cheap to clone, and to send to other threads.
 #[derive(Clone, Debug)]
 pub struct Directory {
     descriptor: Arc<OwnedFd>,
+    device: u64,
+    medium: Medium,
+    /// For what may wait here. It has no threads before somebody needs one.
+    waiting: BlockingPool,
 }
 
 impl Directory {
-    /// Opens a directory by any path.
+    /// Opens a directory by any path, and waits as long as that takes.
     ///
     /// # Errors
     /// As `open(2)` with `O_DIRECTORY`.
     pub fn open(path: &Path) -> io::Result<Directory> {
+        let (threads_limit, queue_limit) = WAITING_LIMITS;
+        Directory::open_with(path, BlockingPool::new(threads_limit, queue_limit))
+    }
+
+    /// The same; what may wait beneath it is left to `waiting`.
+    ///
+    /// # Errors
+    /// As `open(2)` with `O_DIRECTORY`.
+    pub fn open_with(path: &Path, waiting: BlockingPool) -> io::Result<Directory> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let descriptor = rustix::fs::open(path, flags, Mode::empty())?;
         Ok(Directory {
+            device: rustix::fs::fstat(&descriptor)?.st_dev,
+            medium: Medium::of(&descriptor)?,
             descriptor: Arc::new(descriptor),
+            waiting,
         })
     }
 
@@ -55,18 +81,46 @@ impl Directory {
         Ok((stat.st_ino, stat.st_dev))
     }
 
+    /// Whether its file system may take its time, whatever is cached: a network, or a program.
+    pub fn may_wait(&self) -> bool {
+        self.medium == Medium::Distant
+    }
+
+    /// The pool for what may wait beneath this directory.
+    pub fn waiting(&self) -> &BlockingPool {
+        &self.waiting
+    }
+
     pub(crate) fn descriptor(&self) -> &OwnedFd {
         &self.descriptor
     }
 
-    /// Opens a file beneath this one and waits as long as it takes: for other threads than workers,
-    /// and for tests.
+    /// Opens a file or directory beneath this one, on whatever is mounted there, looks at it, and
+    /// waits as long as that takes: for other threads than workers, and for tests.
     ///
     /// # Errors
-    /// As [`Reactor::open_beneath`](crate::Reactor::open_beneath).
-    pub fn open_waiting(&self, path: &[u8], symlinks: Symlinks) -> io::Result<File> {
-        let request = OpenRequest::new(self, path, symlinks)?;
-        Ok(File::from_descriptor(request.to_blocking().run()?))
+    /// As [`Reactor::open_beneath`](crate::Reactor::open_beneath), but for mount points.
+    pub fn open_waiting(&self, path: &[u8], symlinks: Symlinks) -> io::Result<(File, Metadata)> {
+        let path = path_of(path)?;
+        let descriptor = open_beneath(self, &path, resolve_flags(symlinks))?;
+        let metadata = Metadata::from_stat(&rustix::fs::fstat(&descriptor)?);
+        let medium = match metadata.device == self.device {
+            true => self.medium,
+            false => Medium::of(&descriptor)?,
+        };
+        Ok((self.file(descriptor, medium), metadata))
+    }
+
+    pub(crate) fn file(&self, descriptor: OwnedFd, medium: Medium) -> File {
+        let may_wait = medium == Medium::Distant;
+        File {
+            open: Arc::new(OpenFile {
+                descriptor: Some(descriptor),
+                cachestat_refused: AtomicBool::new(false),
+                is_in_memory: medium == Medium::Memory,
+                waiting: may_wait.then(|| self.waiting.clone()),
+            }),
+        }
     }
 }
 
@@ -78,35 +132,50 @@ pub struct File {
 
 #[derive(Debug)]
 struct OpenFile {
-    descriptor: OwnedFd,
+    /// Until it is dropped.
+    descriptor: Option<OwnedFd>,
     /// Counting its cached pages is refused, or makes no sense.
     cachestat_refused: AtomicBool,
     /// On a file system that has nothing but memory.
     is_in_memory: bool,
+    /// On a file system that may take its time: where that is waited for.
+    waiting: Option<BlockingPool>,
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        // Closing asks such a file system as well (`flush` of FUSE), and waits for its answer.
+        if let (Some(pool), Some(descriptor)) = (&self.waiting, self.descriptor.take()) {
+            pool.submit_release(move || drop(descriptor));
+        }
+    }
+}
+
+impl OpenFile {
+    fn descriptor(&self) -> &OwnedFd {
+        let open = self.descriptor.as_ref();
+        open.expect("only the destructor takes it")
+    }
 }
 
 impl File {
-    pub(crate) fn from_descriptor(descriptor: OwnedFd) -> File {
-        File {
-            open: Arc::new(OpenFile {
-                descriptor,
-                cachestat_refused: AtomicBool::new(false),
-                is_in_memory: false,
-            }),
-        }
-    }
-
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.open.descriptor.as_fd()
+        self.open.descriptor().as_fd()
     }
 
     pub(crate) fn cachestat_refused(&self) -> &AtomicBool {
         &self.open.cachestat_refused
     }
 
-    /// Whether its file system may take its time, whatever is cached: a network, or a program.
+    /// Whether its file system may take its time, whatever is cached: a network, or a program. Then
+    /// nothing here is for a worker's thread.
     pub fn may_wait(&self) -> bool {
-        false
+        self.open.waiting.is_some()
+    }
+
+    /// The pool for what may wait, if [`File::may_wait`].
+    pub fn waiting(&self) -> Option<&BlockingPool> {
+        self.open.waiting.as_ref()
     }
 
     pub(crate) fn is_in_memory(&self) -> bool {
@@ -119,8 +188,18 @@ impl File {
     /// As `fstat(2)`.
     pub fn metadata(&self) -> io::Result<Metadata> {
         Ok(Metadata::from_stat(&rustix::fs::fstat(
-            &self.open.descriptor,
+            self.open.descriptor(),
         )?))
+    }
+
+    /// Reads into `bytes` from `offset`, and waits as long as that takes. How much was read; nothing
+    /// at the end of the file.
+    ///
+    /// # Errors
+    /// As `pread(2)`.
+    pub fn read_waiting(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let read = || rustix::io::pread(self.open.descriptor(), &mut *bytes, offset);
+        Ok(rustix::io::retry_on_intr(read)?)
     }
 }
 
@@ -177,7 +256,7 @@ pub(crate) struct OpenRequest {
     directory: Directory,
     path: CString,
     how: io_uring::types::OpenHow,
-    symlinks: Symlinks,
+    resolve: ResolveFlags,
 }
 
 /// `O_NONBLOCK` so that a FIFO doesn't wait for a writer; it has no effect on regular files.
@@ -190,17 +269,15 @@ impl OpenRequest {
     /// # Errors
     /// `EINVAL` when the path holds a NUL byte.
     pub(crate) fn new(directory: &Directory, path: &[u8], symlinks: Symlinks) -> io::Result<Self> {
-        // The root itself is named by ".": openat2 refuses an empty path.
-        let path = if path.is_empty() { b"." } else { path };
-        let path = CString::new(path).map_err(|_| io::Error::from(Errno::INVAL))?;
+        let resolve = resolve_flags(symlinks) | ResolveFlags::NO_XDEV;
         let how = io_uring::types::OpenHow::new()
             .flags(u64::from(OPEN_FLAGS.bits()))
-            .resolve(resolve_flags(symlinks).bits());
+            .resolve(resolve.bits());
         Ok(OpenRequest {
             directory: directory.clone(),
-            path,
+            path: path_of(path)?,
             how,
-            symlinks,
+            resolve,
         })
     }
 
@@ -216,19 +293,24 @@ impl OpenRequest {
         &raw const self.how
     }
 
+    /// The file that was opened.
+    pub(crate) fn file(&self, descriptor: OwnedFd) -> File {
+        self.directory.file(descriptor, self.directory.medium)
+    }
+
     /// A copy for another thread.
     pub(crate) fn to_blocking(&self) -> BlockingOpen {
         BlockingOpen {
             directory: self.directory.clone(),
             path: self.path.clone(),
-            symlinks: self.symlinks,
+            resolve: self.resolve,
         }
     }
 
     /// Opens without waiting for a disk: `WouldBlock` when a name isn't in the kernel's cache
     /// (`RESOLVE_CACHED`, Linux 5.12).
     pub(crate) fn open_cached(&self) -> io::Result<OwnedFd> {
-        let resolve = resolve_flags(self.symlinks) | ResolveFlags::CACHED;
+        let resolve = self.resolve | ResolveFlags::CACHED;
         open_beneath(&self.directory, &self.path, resolve)
     }
 }
@@ -237,13 +319,19 @@ impl OpenRequest {
 pub(crate) struct BlockingOpen {
     directory: Directory,
     path: CString,
-    symlinks: Symlinks,
+    resolve: ResolveFlags,
 }
 
 impl BlockingOpen {
     pub(crate) fn run(&self) -> io::Result<OwnedFd> {
-        open_beneath(&self.directory, &self.path, resolve_flags(self.symlinks))
+        open_beneath(&self.directory, &self.path, self.resolve)
     }
+}
+
+/// The root itself is named by ".": `openat2` refuses an empty path.
+fn path_of(path: &[u8]) -> io::Result<CString> {
+    let path = if path.is_empty() { b"." } else { path };
+    CString::new(path).map_err(|_| io::Error::from(Errno::INVAL))
 }
 
 pub(crate) fn resolve_flags(symlinks: Symlinks) -> ResolveFlags {
@@ -293,11 +381,7 @@ impl ReadRequest {
 
     /// Reads, and waits as long as it takes.
     pub(crate) fn read_waiting(&mut self) -> io::Result<usize> {
-        Ok(rustix::io::pread(
-            &self.file.open.descriptor,
-            &mut self.bytes,
-            self.offset,
-        )?)
+        self.file.read_waiting(&mut self.bytes, self.offset)
     }
 }
 
@@ -335,14 +419,7 @@ pub(crate) fn warm_waiting(file: &File, offset: u64, count: usize) -> io::Result
     let mut done = 0;
     while done < count {
         let most = space.len().min(count - done);
-        let read = || {
-            rustix::io::pread(
-                &file.open.descriptor,
-                &mut space[..most],
-                offset + done as u64,
-            )
-        };
-        match rustix::io::retry_on_intr(read)? {
+        match file.read_waiting(&mut space[..most], offset + done as u64)? {
             0 => break,
             more => done += more,
         }
@@ -390,7 +467,7 @@ impl Mapping {
                 bytes,
                 ProtFlags::READ,
                 MapFlags::SHARED,
-                &file.open.descriptor,
+                file.open.descriptor(),
                 start,
             )
         };

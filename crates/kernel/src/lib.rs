@@ -7,7 +7,8 @@
 //! io_uring, epoll, or a simulated kernel. Bytes arrive in pooled [`Buffer`]s (`buffers`) and
 //! leave as [`Chunk`]s (`outgoing`). Files are opened beneath a [`Directory`] (`file`), which also
 //! says what is in it (`directory`); what may wait for a disk goes through the ring or the
-//! [`BlockingPool`] (`pool`). A [`Watcher`] tells of changes below a directory (`watch`).
+//! [`BlockingPool`] (`pool`), and what may wait for a network or a program (`medium`) through a pool
+//! of its own. A [`Watcher`] tells of changes below a directory (`watch`).
 //!
 //! No raw descriptor leaves this crate.
 
@@ -20,6 +21,7 @@ pub mod cpu;
 mod directory;
 mod driver;
 mod file;
+mod medium;
 pub mod nic;
 mod outgoing;
 mod pipe;

@@ -79,12 +79,8 @@ impl BlockingPool {
         let mut state = self.shared.lock();
         let needs_thread = state.idle <= state.queue.len();
         if needs_thread && state.threads < self.shared.threads_limit {
-            let shared = Arc::clone(&self.shared);
-            let thread = std::thread::Builder::new().name("ringway-blocking".to_owned());
-            match thread.spawn(move || Shared::work(&shared)) {
-                Ok(_) => state.threads += 1,
-                Err(_) if state.threads == 0 => return Err(PoolFull),
-                Err(_) => {}
+            if !Shared::start_thread(&self.shared, &mut state) && state.threads == 0 {
+                return Err(PoolFull);
             }
         } else if needs_thread && state.queue.len() >= self.shared.queue_limit {
             return Err(PoolFull);
@@ -92,6 +88,19 @@ impl BlockingPool {
         state.queue.push_back(Box::new(job));
         self.shared.arrived.notify_one();
         Ok(())
+    }
+
+    /// Queues a job that gives something back (an open file, say) and can't be refused: the queue's
+    /// bound doesn't hold for it, the number of things that there are to give back does. Where no
+    /// thread can be started it is done with the next job.
+    pub fn submit_release(&self, job: impl FnOnce() + Send + 'static) {
+        let mut state = self.shared.lock();
+        let needs_thread = state.idle <= state.queue.len();
+        if needs_thread && state.threads < self.shared.threads_limit {
+            Shared::start_thread(&self.shared, &mut state);
+        }
+        state.queue.push_back(Box::new(job));
+        self.shared.arrived.notify_one();
     }
 }
 
@@ -111,6 +120,15 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Jobs run outside the lock, so a poisoned state is still a consistent one.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is one more.
+    fn start_thread(shared: &Arc<Shared>, state: &mut State) -> bool {
+        let shared = Arc::clone(shared);
+        let thread = std::thread::Builder::new().name("ringway-blocking".to_owned());
+        let is_started = thread.spawn(move || Shared::work(&shared)).is_ok();
+        state.threads += usize::from(is_started);
+        is_started
     }
 
     fn work(shared: &Arc<Shared>) {
@@ -160,8 +178,11 @@ mod tests {
             pool.submit(move || done.send(number).unwrap()).unwrap();
         }
         assert_eq!(pool.submit(|| ()), Err(PoolFull));
+        // What is given back is taken all the same.
+        pool.submit_release(move || done.send(2).unwrap());
         release.send(()).unwrap();
-        assert_eq!([results.recv().unwrap(), results.recv().unwrap()], [0, 1]);
+        let results: Vec<i32> = results.iter().collect();
+        assert_eq!(results, [0, 1, 2]);
     }
 
     /// The last moment of a pool's only thread: it has waited in vain, and then a job comes.

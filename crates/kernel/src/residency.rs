@@ -144,6 +144,7 @@ mod tests {
         directory
             .open_waiting(name.as_bytes(), Symlinks::Deny)
             .unwrap()
+            .0
     }
 
     #[test]

@@ -83,14 +83,17 @@ impl Watcher {
     /// Watches the directory at `path` below `root` (an empty path is `root` itself).
     ///
     /// # Errors
-    /// `ELOOP` when a link is on the way: where it leads can change unseen. `EOPNOTSUPP` on a file
-    /// system whose changes aren't all told. `ENOSPC` beyond `fs.inotify.max_user_watches`. `ENOENT`
+    /// `ELOOP` when a link is on the way: where it leads can change unseen. `EXDEV` when a mount point
+    /// is. `EOPNOTSUPP` on a file system whose changes aren't all told. `ENOSPC` beyond `fs.inotify.max_user_watches`. `ENOENT`
     /// also without `/proc`. Else as `openat2(2)`.
     pub fn add(&self, root: &Directory, path: &[u8]) -> io::Result<WatchId> {
         let path = if path.is_empty() { b"." } else { path };
         let path = CString::new(path).map_err(|_| io::Error::from(Errno::INVAL))?;
-        let resolve =
-            ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+        // Nor beyond a mount point, where a file system might take its time to answer.
+        let resolve = ResolveFlags::BENEATH
+            | ResolveFlags::NO_MAGICLINKS
+            | ResolveFlags::NO_SYMLINKS
+            | ResolveFlags::NO_XDEV;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory =
             rustix::fs::openat2(root.descriptor(), &path, flags, Mode::empty(), resolve)?;

@@ -96,8 +96,7 @@ async fn answer(
     stream.set_deadline(Some(now() + PATIENCE));
     let path = receive_path(&mut stream).await?;
     // The kernel resolves it beneath the root: nothing here looks for `..`.
-    let file = root.open_beneath(&path, Symlinks::Beneath).await?;
-    let metadata = file.metadata()?;
+    let (file, metadata) = root.find_beneath(&path, Symlinks::Beneath).await?;
     if metadata.kind != FileKind::Regular {
         return Err(io::ErrorKind::PermissionDenied.into());
     }

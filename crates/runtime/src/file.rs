@@ -1,7 +1,12 @@
 //! Files: opened beneath a directory and read, without a wait on the worker's thread.
+//!
+//! On a disk of this machine the reactor does that, at once where everything is in memory. On a file
+//! system that asks a network or a program every call may wait, so all of them are done by the
+//! threads of the directory's own pool.
 
+use crate::blocking::{BlockingError, spawn_blocking, spawn_blocking_on};
 use crate::worker::Worker;
-use ringway_kernel::{Contents, Metadata, RequestKey, Symlinks, WatchId, Watcher};
+use ringway_kernel::{BlockingPool, Contents, Metadata, RequestKey, Symlinks, WatchId, Watcher};
 use std::future::poll_fn;
 use std::io;
 use std::path::Path;
@@ -22,6 +27,23 @@ impl Directory {
         Ok(Directory {
             inner: ringway_kernel::Directory::open(path)?,
         })
+    }
+
+    /// The same; what may wait beneath it, because its file system takes its time, is left to
+    /// `waiting`. [`Directory::open`] has 16 threads for that, which start when they are needed.
+    ///
+    /// # Errors
+    /// As `open(2)` with `O_DIRECTORY`.
+    pub fn open_with(path: &Path, waiting: BlockingPool) -> io::Result<Directory> {
+        Ok(Directory {
+            inner: ringway_kernel::Directory::open_with(path, waiting)?,
+        })
+    }
+
+    /// Whether its file system may take its time (a network, a program), so that no plain call on it
+    /// is safe on a worker.
+    pub fn may_wait(&self) -> bool {
+        self.inner.may_wait()
     }
 
     /// As [`ringway_kernel::Directory::identity`].
@@ -50,12 +72,49 @@ impl Directory {
     /// # Panics
     /// Outside of a runtime.
     pub async fn open_beneath(&self, path: &[u8], symlinks: Symlinks) -> io::Result<File> {
+        let (file, _) = self.find_beneath(path, symlinks).await?;
+        Ok(file)
+    }
+
+    /// As [`Directory::open_beneath`], and looks at what was opened.
+    ///
+    /// # Errors
+    /// As that; `EBUSY` when too many wait for a file system that takes its time.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub async fn find_beneath(
+        &self,
+        path: &[u8],
+        symlinks: Symlinks,
+    ) -> io::Result<(File, Metadata)> {
+        if !self.inner.may_wait() {
+            match self.open_here(path, symlinks).await {
+                // It leads over a mount point, or out.
+                Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
+                opened => {
+                    let file = File { inner: opened? };
+                    let metadata = file.metadata()?;
+                    return Ok((file, metadata));
+                }
+            }
+        }
+        let (directory, path) = (self.inner.clone(), path.to_vec());
+        let opened = wait_on(self.inner.waiting(), move || {
+            directory.open_waiting(&path, symlinks)
+        });
+        let (inner, metadata) = opened.await?;
+        Ok((File { inner }, metadata))
+    }
+
+    /// Opens on this directory's own mount.
+    async fn open_here(&self, path: &[u8], symlinks: Symlinks) -> io::Result<ringway_kernel::File> {
         let worker = Worker::current();
         let key = worker
             .reactor
             .enter(|reactor| reactor.open_beneath(&self.inner, path, symlinks))?;
         let request = Request { worker, key };
-        let inner = poll_fn(|context| {
+        poll_fn(|context| {
             request
                 .worker
                 .reactor
@@ -63,13 +122,31 @@ impl Directory {
                     reactor.poll_open(key, waiter)
                 })
         })
-        .await?;
-        Ok(File { inner })
+        .await
+    }
+
+    /// Does work that waits for this directory's file system: in the blocking pool, or where that
+    /// one takes its time by the threads that are there for it.
+    ///
+    /// # Errors
+    /// [`BlockingError`].
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub async fn spawn_blocking<T, F>(&self, work: F) -> Result<T, BlockingError>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        match self.may_wait() {
+            true => spawn_blocking_on(self.inner.waiting(), work).await,
+            false => spawn_blocking(work).await,
+        }
     }
 
     /// Reads the directory at `path` beneath this one; an empty path is this one. At most `limit`
     /// names are looked at, those among them that `is_wanted` are told of. It waits for the disk:
-    /// for [`spawn_blocking`](crate::spawn_blocking).
+    /// for [`Directory::spawn_blocking`].
     ///
     /// # Errors
     /// As [`Directory::open_beneath`], and `ENOTDIR` when it isn't a directory.
@@ -95,12 +172,28 @@ impl File {
         &self.inner
     }
 
-    /// What the file is now (`fstat(2)`).
+    /// What the file is now (`fstat(2)`), asked at once: where the file system may take its time that
+    /// is [`File::look`].
     ///
     /// # Errors
     /// As `fstat(2)`.
     pub fn metadata(&self) -> io::Result<Metadata> {
         self.inner.metadata()
+    }
+
+    /// What the file is now, without a wait on this thread.
+    ///
+    /// # Errors
+    /// As `fstat(2)`, and `EBUSY` when too many wait for a file system that takes its time.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub async fn look(&self) -> io::Result<Metadata> {
+        let Some(waiting) = self.inner.waiting() else {
+            return self.metadata();
+        };
+        let file = self.inner.clone();
+        wait_on(waiting, move || file.metadata()).await
     }
 
     /// Whether its file system may take its time (a network, a program), so that no plain call on it
@@ -118,6 +211,9 @@ impl File {
     /// # Panics
     /// Outside of a runtime.
     pub async fn read_at(&self, bytes: Vec<u8>, offset: u64) -> io::Result<(Vec<u8>, usize)> {
+        if let Some(waiting) = self.inner.waiting() {
+            return self.read_on(waiting, bytes, offset).await;
+        }
         let worker = Worker::current();
         let key = worker
             .reactor
@@ -132,6 +228,51 @@ impl File {
                 })
         })
         .await
+    }
+
+    /// The same where that may take its time.
+    async fn read_on(
+        &self,
+        waiting: &BlockingPool,
+        mut bytes: Vec<u8>,
+        offset: u64,
+    ) -> io::Result<(Vec<u8>, usize)> {
+        let file = self.inner.clone();
+        let read = move || {
+            let count = file.read_waiting(&mut bytes, offset)?;
+            Ok((bytes, count))
+        };
+        wait_on(waiting, read).await
+    }
+
+    /// At most `count` bytes from `offset`, in memory that nobody holds while they are waited for.
+    pub(crate) async fn read_distant(&self, count: usize, offset: u64) -> io::Result<Vec<u8>> {
+        let Some(waiting) = self.inner.waiting() else {
+            let (mut bytes, count) = self.read_at(vec![0; count], offset).await?;
+            bytes.truncate(count);
+            return Ok(bytes);
+        };
+        let file = self.inner.clone();
+        let read = move || {
+            let mut bytes = vec![0; count];
+            let count = file.read_waiting(&mut bytes, offset)?;
+            bytes.truncate(count);
+            Ok(bytes)
+        };
+        wait_on(waiting, read).await
+    }
+}
+
+/// Has `work` done by the threads of `pool`.
+async fn wait_on<T, F>(pool: &BlockingPool, work: F) -> io::Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> io::Result<T> + Send + 'static,
+{
+    match spawn_blocking_on(pool, work).await {
+        Ok(done) => done,
+        Err(BlockingError::Full) => Err(io::ErrorKind::ResourceBusy.into()),
+        Err(error @ BlockingError::Panicked) => Err(io::Error::other(error)),
     }
 }
 

@@ -222,7 +222,7 @@ impl Server {
         let open = |root: &config::Root| {
             // Opening a directory asks for no right to it; a look inside does.
             let entered = std::fs::metadata(root.root.join("."));
-            let opened = entered.and_then(|_| Directory::open(&root.root));
+            let opened = entered.and_then(|_| files::open(root, &config.limits));
             opened.map_err(|error| ServerError::Root {
                 path: root.root.clone(),
                 error,

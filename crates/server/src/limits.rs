@@ -110,10 +110,12 @@ settings! {
         /// What a client had under way on a fast link when it was refused.
         linger_bytes: u64 = Size { min: 0, max: GIB }, Is("256KiB"), Shown("linger-bytes");
 
-        /// Threads that take what could block a worker: cold opens and reads with epoll, slow
-        /// file systems. For the whole process.
+        /// Threads that take what could block a worker, such as cold opens and reads with epoll, for
+        /// the whole process; and as many more for each root whose file system asks a network or a
+        /// program (NFS, SMB, FUSE).
         ///
-        /// Disks answer 16 requests at once well; the threads sleep when there is nothing cold.
+        /// Disks answer 16 requests at once well; the threads sleep when there is nothing cold. Such
+        /// a root has its own, so that what hangs there takes nobody else's.
         blocking_threads: usize = Integer { min: 1, max: 512 }, Is("16"),
             Shown("blocking-threads");
         /// Jobs that wait for a blocking thread; beyond it a request is answered 503.
@@ -122,6 +124,15 @@ settings! {
         /// turn overload into timeouts.
         blocking_queue: usize = Integer { min: 1, max: 1_048_576 }, Is("1024"),
             Shown("blocking-queue");
+
+        /// How long a file system may take for a request: to find the file, and then for each part of
+        /// it. Beyond it: 503, or what was right a moment ago; in the middle of a body the connection
+        /// is cut.
+        ///
+        /// A disk answers in milliseconds, a network file system whose server is away perhaps never.
+        /// As long as a client may take.
+        file_timeout: Duration = Duration { min: SHORTEST, max: HOUR }, Is("30s"),
+            Shown("file-timeout");
 
         /// Threads that check passwords, beside the blocking ones, for the whole process.
         ///

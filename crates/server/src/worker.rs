@@ -9,7 +9,7 @@ mod throttled;
 use crate::admission::{Admission, Refusal, Ticket};
 use crate::auth::{Gate, Passwords};
 use crate::clock::Clock;
-use crate::config::{self, Config, TransferOptions};
+use crate::config::{Config, TransferOptions};
 use crate::connection::{Connection, End};
 use crate::files::{self, CacheLimits, FileLimits, Moment, Root};
 use crate::limits::Limits;
@@ -208,7 +208,7 @@ pub struct Served {
 /// # Errors
 /// When a root can't be opened, or the address can't be bound.
 pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<Served> {
-    let open = |root: &config::Root| Directory::open(&root.root);
+    let open = |root| files::open(root, &config.limits);
     let connections = match config.limits.connections {
         0 => u32::MAX,
         limit => limit,
@@ -325,6 +325,7 @@ impl Worker {
             absent_entries: share(limits.cache_absent_entries),
             ranges: limits.ranges,
             listing_entries: limits.listing_entries,
+            timeout: limits.file_timeout,
             compress_file_bytes: limits.compress_file_bytes,
             compress_jobs: limits.compress_jobs,
         };
@@ -355,7 +356,10 @@ impl Worker {
             is_draining: Cell::new(false),
             open_count: Cell::new(0),
             emptied: RefCell::new(None),
-            transfer: spec.config.transfer,
+            transfer: TransferOptions {
+                source_timeout: limits.file_timeout,
+                ..spec.config.transfer
+            },
             #[cfg(any(debug_assertions, feature = "fault-injection"))]
             faults: faults::Faults::at(spec.config.panic_path.clone()),
             throttled: RefCell::default(),

@@ -145,7 +145,9 @@ impl Reactor {
         self.driver.close(listener.fd);
     }
 
-    /// Begins to open a file beneath `directory`, to be awaited with [`Reactor::poll_open`].
+    /// Begins to open a file beneath `directory`, to be awaited with [`Reactor::poll_open`]. Mount
+    /// points aren't passed (`EXDEV`): what may take its time, there or in `directory` itself, is for
+    /// [`Directory::open_waiting`].
     ///
     /// # Errors
     /// `EINVAL` when the path holds a NUL byte.
@@ -177,7 +179,7 @@ impl Reactor {
             return Poll::Ready(Err(os_error(-result)));
         }
         let opened = work.opened(result).ok_or(io::ErrorKind::InvalidInput);
-        Poll::Ready(Ok(File::from_descriptor(opened?)))
+        Poll::Ready(Ok(opened?))
     }
 
     /// Begins to read at most `bytes.len()` bytes from `offset`, to be awaited with
@@ -270,11 +272,15 @@ impl Reactor {
 
 impl Work {
     /// The end of an open: what it opened.
-    fn opened(self, result: i32) -> Option<OwnedFd> {
+    fn opened(self, result: i32) -> Option<File> {
         match (self, result) {
-            // SAFETY: an open's completion hands over a descriptor that was opened for this
-            // process, and that nobody else owns. Its work was in the slot, and is gone with this.
-            (Work::Open(_), 0..) => Some(unsafe { OwnedFd::from_raw_fd(result) }),
+            (Work::Open(open), 0..) => {
+                // SAFETY: an open's completion hands over a descriptor that was opened for this
+                // process, and that nobody else owns. Its work was in the slot, and is gone with
+                // this.
+                let descriptor = unsafe { OwnedFd::from_raw_fd(result) };
+                Some(open.file(descriptor))
+            }
             _ => None,
         }
     }

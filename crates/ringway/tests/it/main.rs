@@ -4,6 +4,7 @@
 
 // What the tests are made with.
 mod client;
+mod fuse;
 mod peers;
 mod server;
 mod transfer;
@@ -16,6 +17,7 @@ mod cli;
 mod codings;
 mod configuration;
 mod deploy;
+mod distant;
 mod faults;
 mod files;
 mod hash_password;

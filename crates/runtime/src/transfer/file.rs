@@ -225,11 +225,14 @@ impl FileTransfer {
             ZeroCopy if !worker.reactor.enter(|it| it.has_zero_copy_operation()) => {
                 worker.transfers.allowed(TransferMethod::NoticedZeroCopy)
             }
+            // Every other way would touch the file on this thread.
+            _ if self.file.may_wait() => return Copy,
             // There is nothing that could be refused.
             method @ (NaiveCopy | Copy | Map | Registered) => return method,
             method => worker.transfers.allowed(method),
         };
-        if self.copies && matches!(method, SendFile | Splice) {
+        let is_inside = matches!(method, SendFile | Splice);
+        if is_inside && (self.copies || self.file.may_wait()) {
             return Copy;
         }
         method
@@ -332,10 +335,8 @@ impl FileTransfer {
         }
         let mut has_waited = false;
         for _ in 0..WARM_TRIES {
-            match seen {
-                Residency::Resident => break,
-                Residency::Unknown if self.file.may_wait() => break,
-                Residency::Cold | Residency::Unknown => {}
+            if seen == Residency::Resident {
+                break;
             }
             count = self.warm(&stream.worker, part as usize).await? as u64;
             has_waited = true;
@@ -489,10 +490,11 @@ impl FileTransfer {
         method: TransferMethod,
         count: usize,
     ) -> Result<(Block, usize, bool), TransferError> {
+        if self.file.may_wait() {
+            return self.read_distant(worker, count).await;
+        }
         let patience = self.options.source_timeout;
-        let lease = timeout(patience, lease_block(worker));
-        let leased = lease.await.map_err(|_| timed_out())?;
-        let mut block = leased.map_err(TransferError::Source)?;
+        let mut block = lease_within(worker, patience).await?;
         let (file, offset) = (self.file.inner(), self.offset);
         if method == TransferMethod::Registered {
             worker.reactor.enter(|reactor| reactor.register_blocks());
@@ -519,6 +521,25 @@ impl FileTransfer {
             (_, 0) => Err(TransferError::Truncated),
             (block, count) => Ok((block, count, true)),
         }
+    }
+
+    /// The same from a file system that may take its time. No block is kept for that long.
+    async fn read_distant(
+        &self,
+        worker: &Rc<Worker>,
+        count: usize,
+    ) -> Result<(Block, usize, bool), TransferError> {
+        let patience = self.options.source_timeout;
+        let read = retry_while_busy(patience, async || {
+            self.file.read_distant(count, self.offset).await
+        });
+        let bytes = read.await?;
+        if bytes.is_empty() {
+            return Err(TransferError::Truncated);
+        }
+        let mut block = lease_within(worker, patience).await?;
+        block.bytes_mut()[..bytes.len()].copy_from_slice(&bytes);
+        Ok((block, bytes.len(), true))
     }
 
     fn lease_pipe(&mut self, stream: &TcpStream) -> Option<PipeKey> {
@@ -645,6 +666,13 @@ async fn lease_block(worker: &Rc<Worker>) -> io::Result<Block> {
             })
     })
     .await
+}
+
+async fn lease_within(worker: &Rc<Worker>, patience: Duration) -> Result<Block, TransferError> {
+    let leased = timeout(patience, lease_block(worker)).await;
+    leased
+        .map_err(|_| timed_out())?
+        .map_err(TransferError::Source)
 }
 
 /// A pipe of the worker's, given back when dropped.

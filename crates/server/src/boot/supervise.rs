@@ -44,20 +44,31 @@ impl Server {
         served
     }
 
-    /// Listens to changes of files, and of what the roots' paths lead to.
+    /// Listens to changes of files, and of what the roots' paths lead to. Roots whose file system may
+    /// take its time are looked at by a thread of their own: the others don't wait for them.
     pub(super) fn watch(&self) -> Result<(), ServerError> {
-        let (config, directories) = (Arc::clone(&self.config), self.directories.clone());
-        let (files, events) = (Arc::clone(&self.files), self.events.0.clone());
+        let places = self.directories.iter().cloned().enumerate();
+        let (distant, near): (Vec<_>, Vec<_>) =
+            places.partition(|(_, directory)| directory.may_wait());
+        if !distant.is_empty() {
+            self.watch_places(distant, false)?;
+        }
+        self.watch_places(near, true)
+    }
+
+    fn watch_places(
+        &self,
+        places: Vec<(usize, Directory)>,
+        listens: bool,
+    ) -> Result<(), ServerError> {
+        let (config, files) = (Arc::clone(&self.config), Arc::clone(&self.files));
+        let events = self.events.0.clone();
         std::thread::Builder::new()
             .name("ringway-watch".to_owned())
             .spawn(move || {
                 let swapped = |root, new| events.send(Event::Replaced(root, new)).is_ok();
-                files::watch(
-                    &config.roots,
-                    directories,
-                    files.watches.as_deref(),
-                    swapped,
-                );
+                let watches = files.watches.as_deref().filter(|_| listens);
+                files::watch(&config, places, watches, swapped);
             })
             .map_err(ServerError::Thread)?;
         Ok(())

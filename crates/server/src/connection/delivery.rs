@@ -3,7 +3,7 @@
 
 use super::{Connection, End};
 use crate::answer::{FilePart, Segment};
-use ringway_runtime::{FileTransfer, Metadata, Outgoing, Step, TransferError};
+use ringway_runtime::{FileTransfer, Metadata, Outgoing, Step, TransferError, timeout};
 use std::cmp::Ordering;
 use std::future::poll_fn;
 use std::io;
@@ -131,8 +131,8 @@ impl Connection {
         while transfer.left() > 0 {
             // Looked at after each wait, in which anything may have been done to it, and before the
             // end: nobody is to take a mixture for the file.
-            if (has_waited || transfer.is_nearly_done()) && !part.keeps_promise() {
-                return Err(End::FileChanged);
+            if has_waited || transfer.is_nearly_done() {
+                self.look_again(&mut part).await?;
             }
             has_waited = false;
             match transfer.step(&mut self.stream).await {
@@ -153,6 +153,26 @@ impl Connection {
         Ok(part.bytes)
     }
 
+    /// Ends the connection unless what is left of the file may still be what was promised.
+    async fn look_again(&self, part: &mut FilePart) -> Result<(), End> {
+        let now = match part.file.may_wait() {
+            false => part.file.metadata(),
+            true => {
+                let patience = self.worker.transfer.source_timeout;
+                let looked = timeout(patience, part.file.look()).await;
+                looked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            }
+        };
+        match now {
+            Ok(now) if part.keeps_promise(now) => Ok(()),
+            Ok(_) => Err(End::FileChanged),
+            Err(error) => {
+                tracing::warn!(%error, "a file can't be looked at any more");
+                Err(End::FileFailed)
+            }
+        }
+    }
+
     async fn wait_for_room(&mut self, transfer: &mut FileTransfer) -> Result<(), End> {
         loop {
             let delivered = self.expect_progress();
@@ -166,15 +186,12 @@ impl Connection {
 
 impl FilePart {
     /// Whether what is left of it may still be what the head promised, as far as can be told from
-    /// what it was when that was written, or when it was looked at last.
+    /// what it was when that was written, or when it was looked at last, and what it is `now`.
     ///
     /// Being renamed over or removed changes the inode, not the content. A file that only grew was
     /// appended to, as logs are all the time: what was there is there still. (Nothing tells that
     /// from being written anew and longer between two looks.)
-    fn keeps_promise(&mut self) -> bool {
-        let Ok(now) = self.file.metadata() else {
-            return false;
-        };
+    fn keeps_promise(&mut self, now: Metadata) -> bool {
         let before = std::mem::replace(&mut self.metadata, now);
         let modified = |at: &Metadata| (at.modified_seconds, at.modified_nanoseconds);
         match self.metadata.bytes.cmp(&before.bytes) {

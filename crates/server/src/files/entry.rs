@@ -241,10 +241,12 @@ impl Variant {
         }
     }
 
-    /// Whether the bytes are still those that the head would promise. What is in memory is.
+    /// Whether the bytes are still those that the head would promise. What is in memory is; and so,
+    /// for the time within which nothing is looked at anew, is what would have to be waited for.
     pub(super) fn is_intact(&self) -> bool {
         match &self.source {
             Source::Memory(_) => true,
+            Source::Open(file, _) if file.may_wait() => true,
             Source::Open(file, metadata) => file.metadata().is_ok_and(|now| now == *metadata),
         }
     }

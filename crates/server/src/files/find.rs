@@ -10,12 +10,12 @@ use super::watched::{Outlook, Sight};
 use super::{Kept, Root, media};
 use ringway_http::StatusCode;
 use ringway_http::negotiate::Coding;
-use ringway_runtime::{Directory, File, FileKind, Metadata, Symlinks, spawn_blocking};
+use ringway_runtime::{Directory, File, FileKind, Metadata, Symlinks, spawn_blocking, timeout};
 use rustix::io::Errno;
 use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How much longer a file is taken for unchanged when its directory is watched.
 const WATCHED_FACTOR: u32 = 10;
@@ -102,14 +102,14 @@ impl Root {
 
     async fn find_with(&self, look: &mut Look, key: &[u8], relative: &[u8]) -> io::Result<Found> {
         if !relative.is_empty() && !relative.ends_with(b"/") {
-            let file = self.open(look, relative).await?;
-            return self.take(look, key, relative, file).await;
+            let found = self.open(look, relative).await?;
+            return self.take(look, key, relative, found).await;
         }
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for index in &self.config.index {
             let name = [relative, index.as_bytes()].concat();
             match self.open(look, &name).await {
-                Ok(file) => match self.take(look, key, &name, file).await? {
+                Ok(found) => match self.take(look, key, &name, found).await? {
                     Found::Directory => {}
                     found => return Ok(found),
                 },
@@ -124,6 +124,8 @@ impl Root {
     fn look(&self, relative: &[u8]) -> Look {
         let directory = self.directory.borrow().clone();
         let outlook: Option<&Rc<Outlook>> = self.outlook.as_ref();
+        // Another machine's changes aren't told, and asking for a watch might wait for it.
+        let outlook = outlook.filter(|_| !directory.may_wait());
         Look {
             sight: outlook.and_then(|outlook| outlook.sight(&directory, relative)),
             directory,
@@ -137,18 +139,18 @@ impl Root {
         self.kept.as_ref().filter(|_| is_same)
     }
 
-    /// Opens a file. When that takes a link, whose end isn't watched, the look has no sight any
-    /// more.
-    async fn open(&self, look: &mut Look, name: &[u8]) -> io::Result<File> {
+    /// Opens a file and looks at it. When that takes a link, whose end isn't watched, the look has no
+    /// sight any more.
+    async fn open(&self, look: &mut Look, name: &[u8]) -> io::Result<(File, Metadata)> {
         if look.sight.is_some() {
-            match look.directory.open_beneath(name, Symlinks::Deny).await {
+            match look.directory.find_beneath(name, Symlinks::Deny).await {
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => {
                     look.sight = None;
                 }
                 opened => return opened,
             }
         }
-        look.directory.open_beneath(name, self.symlinks).await
+        look.directory.find_beneath(name, self.symlinks).await
     }
 
     /// Makes an open file an entry, or finds that the one there is holds.
@@ -157,9 +159,8 @@ impl Root {
         look: &mut Look,
         key: &[u8],
         name: &[u8],
-        file: File,
+        (file, metadata): (File, Metadata),
     ) -> io::Result<Found> {
-        let metadata = file.metadata()?;
         match metadata.kind {
             FileKind::Regular => {}
             FileKind::Directory => return Ok(Found::Directory),
@@ -235,15 +236,14 @@ impl Root {
         let mut siblings = Vec::new();
         for coding in self.config.precompressed.iter().copied().map(Coding::from) {
             let name = [name, extension(coding)].concat();
-            let file = match self.open(look, &name).await {
-                Ok(file) => file,
+            let (_, metadata) = match self.open(look, &name).await {
+                Ok(found) => found,
                 Err(error) if status_of(&error) == StatusCode::SERVICE_UNAVAILABLE => {
                     return Err(error);
                 }
                 // Not there, or not for us: the source is.
                 Err(_) => continue,
             };
-            let metadata = file.metadata()?;
             let time =
                 |metadata: &Metadata| (metadata.modified_seconds, metadata.modified_nanoseconds);
             if metadata.kind != FileKind::Regular {
@@ -334,8 +334,7 @@ impl Root {
     ) -> io::Result<Option<Variant>> {
         let name = [entry.name(), extension(coding)].concat();
         let mut look = self.look(&name);
-        let file = self.open(&mut look, &name).await?;
-        let metadata = file.metadata()?;
+        let (file, metadata) = self.open(&mut look, &name).await?;
         if metadata != *sibling {
             entry.expire();
             return Err(io::ErrorKind::StaleNetworkFileHandle.into());
@@ -392,6 +391,15 @@ fn again(found: &io::Result<Found>) -> io::Result<Found> {
     }
 }
 
+/// Waits for the file system, at most that long.
+pub(super) async fn within<T>(
+    patience: Duration,
+    look: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    let done = timeout(patience, look).await;
+    done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
 /// All of a file; `None` when it changed while it was read.
 async fn read_whole(file: &File, metadata: &Metadata) -> io::Result<Option<Vec<u8>>> {
     let size = metadata.bytes as usize;
@@ -405,7 +413,7 @@ async fn read_whole(file: &File, metadata: &Metadata) -> io::Result<Option<Vec<u
         }
         body.extend_from_slice(&part[..count]);
     }
-    Ok((file.metadata()? == *metadata).then_some(body))
+    Ok((file.look().await? == *metadata).then_some(body))
 }
 
 /// What the client is told of an error of the file system. A path that leads out of the root isn't
@@ -423,6 +431,14 @@ pub(super) fn status_of(error: &io::Error) -> StatusCode {
         // ENXIO: a socket, or a device without its driver.
         Some(Errno::ACCESS | Errno::PERM | Errno::NXIO) => StatusCode::FORBIDDEN,
         Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::BUSY | Errno::AGAIN) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        // Too many wait for the file system already, or it took too long.
+        None if matches!(
+            error.kind(),
+            io::ErrorKind::ResourceBusy | io::ErrorKind::TimedOut
+        ) =>
+        {
             StatusCode::SERVICE_UNAVAILABLE
         }
         None if error.kind() == io::ErrorKind::PermissionDenied => StatusCode::FORBIDDEN,

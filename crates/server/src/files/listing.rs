@@ -15,7 +15,7 @@ use ringway_http::StatusCode;
 use ringway_http::head::RequestHead;
 use ringway_http::negotiate::media_type;
 use ringway_http::target::{Target, encode_path};
-use ringway_runtime::{Contents, DirectoryEntry, FileKind, Metadata, spawn_blocking};
+use ringway_runtime::{Contents, DirectoryEntry, FileKind, Metadata};
 use serde_json::{Value, json};
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -76,9 +76,9 @@ impl Root {
         let directory = self.directory.borrow().clone();
         let (symlinks, limit) = (self.symlinks, self.limits.listing_entries);
         let shows_dotted = self.config.show_dotfiles;
-        let own_path = path.to_vec();
-        let made = spawn_blocking(move || {
-            let contents = directory.contents(&own_path[1..], symlinks, limit, |name| {
+        let (own_path, listed) = (path.to_vec(), directory.clone());
+        let made = directory.spawn_blocking(move || {
+            let contents = listed.contents(&own_path[1..], symlinks, limit, |name| {
                 shows_dotted || !is_dotted(name)
             })?;
             let body = render(&own_path, contents, form, order, limit);

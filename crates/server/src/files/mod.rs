@@ -24,11 +24,12 @@ mod watched;
 use crate::answer::{Answer, Frame};
 use crate::clock::Clock;
 use crate::config;
+use crate::limits::Limits;
 pub(crate) use cache::CacheLimits;
 use cache::{Absent, Cache};
 use codings::{Choice, Jobs};
 use entry::{Entry, Readiness, Variant};
-use find::{Found, status_of};
+use find::{Found, status_of, within};
 use flight::Flights;
 use headers::Headers;
 use pages::PageRule;
@@ -36,13 +37,13 @@ use paths::{Outcome, Paths};
 use ringway_http::StatusCode;
 use ringway_http::head::{HeadLimits, HeadScan, Method, RequestHead, parse_head};
 use ringway_http::target::{Path, Target, encode_path};
-use ringway_runtime::{Directory, Symlinks};
+use ringway_runtime::{BlockingPool, Directory, Symlinks};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use watched::Outlook;
 pub(crate) use watched::{Watches, watch};
 
@@ -82,6 +83,8 @@ pub(crate) struct FileLimits {
     pub(crate) absent_entries: usize,
     pub(crate) ranges: usize,
     pub(crate) listing_entries: usize,
+    /// How long a file system may take.
+    pub(crate) timeout: Duration,
     pub(crate) compress_file_bytes: u64,
     /// Of the whole process.
     pub(crate) compress_jobs: usize,
@@ -104,6 +107,15 @@ impl Shared {
             ..Shared::default()
         }
     }
+}
+
+/// Opens a root's directory. It may wait for a disk.
+///
+/// # Errors
+/// As [`Directory::open_with`].
+pub(crate) fn open(root: &config::Root, limits: &Limits) -> io::Result<Directory> {
+    let waiting = BlockingPool::new(limits.blocking_threads, limits.blocking_queue);
+    Directory::open_with(&root.root, waiting)
 }
 
 /// What an answer depends on besides the request.
@@ -280,7 +292,7 @@ impl Root {
             let status = StatusCode::INTERNAL_SERVER_ERROR;
             return self.brief(status, frame, Moment::present(clock));
         };
-        match self.resolve(&lookup.path, &head).await {
+        match within(self.limits.timeout, self.resolve(&lookup.path, &head)).await {
             Ok(Outcome::File(entry, key)) => {
                 self.answer_file(&entry, &key, &head, frame, clock).await
             }
@@ -291,8 +303,8 @@ impl Root {
             Ok(Outcome::Refused(status)) => self.refuse(status, frame, clock).await,
             Err(error) => {
                 let status = status_of(&error);
-                // Short of descriptors or threads: what was right a moment ago is better than
-                // nothing.
+                // Short of descriptors, threads or time: what was right a moment ago is better
+                // than nothing.
                 if status == StatusCode::SERVICE_UNAVAILABLE
                     && let Some(entry) = self.cached(&lookup.path)
                 {
@@ -321,7 +333,10 @@ impl Root {
                 let coded = match candidate.readiness() {
                     Readiness::Ready(variant) => Ok(Some(variant)),
                     Readiness::Identity if or_identity => Ok(None),
-                    _ => self.bring_in(entry, candidate, path).await,
+                    _ => {
+                        let brought = self.bring_in(entry, candidate, path);
+                        within(self.limits.timeout, brought).await
+                    }
                 };
                 match coded {
                     Ok(None) if !or_identity => {

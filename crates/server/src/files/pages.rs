@@ -4,7 +4,7 @@
 //! for it, no index, no fallback, and when it isn't there the few words of the server are. So it
 //! leads to no other page.
 
-use super::find::{Found, status_of};
+use super::find::{Found, status_of, within};
 use super::{First, Lookup, Moment, Root, respond};
 use crate::answer::{self, Answer, Frame};
 use crate::clock::Clock;
@@ -120,7 +120,7 @@ impl Root {
         // Short of descriptors or threads, a page is the last thing to look for.
         let is_short = status == StatusCode::SERVICE_UNAVAILABLE;
         if let Some(key) = key_of(&self.pages, status).filter(|_| !is_short) {
-            match self.find_as(key, &key[1..]).await {
+            match within(self.limits.timeout, self.find_as(key, &key[1..])).await {
                 Ok(Found::File(entry)) => {
                     let moment = Moment::present(clock);
                     return respond::page(entry.identity(), status, frame, moment);

@@ -8,7 +8,8 @@
 //! A watch is only an improvement: whatever can't be watched (a path over a link, a network file
 //! system, one directory too many) is looked at again each `revalidate_interval`.
 
-use crate::config;
+use crate::config::Config;
+use crate::files;
 use foldhash::fast::RandomState;
 use ringway_runtime::{Change, Directory, WatchId, Watcher};
 use std::cell::RefCell;
@@ -198,11 +199,12 @@ impl Table {
     }
 }
 
-/// Listens to the kernel, and looks at the roots, as long as the process runs. `swapped` hears of
-/// each root, by its index, whose path leads to another directory now.
+/// Listens to the kernel, and looks at what the paths of some roots lead to, as long as the process
+/// runs. `places` are those roots, by their index, with the directories that they are now; `swapped`
+/// hears of each whose path leads to another one.
 pub(crate) fn watch(
-    roots: &[config::Root],
-    mut directories: Vec<Directory>,
+    config: &Config,
+    mut places: Vec<(usize, Directory)>,
     watches: Option<&Watches>,
     mut swapped: impl FnMut(usize, Directory) -> bool,
 ) {
@@ -215,7 +217,7 @@ pub(crate) fn watch(
             Some(Ok(())) => {}
             Some(Err(error)) => {
                 tracing::error!(%error, "inotify failed: files are looked at each interval");
-                for index in 0..roots.len() {
+                for index in 0..config.roots.len() {
                     watches.inspect(|watches| watches.forget(index));
                 }
                 watches = None;
@@ -225,18 +227,18 @@ pub(crate) fn watch(
             continue;
         }
         next_look = Instant::now() + ROOTS_INTERVAL;
-        for (index, root) in roots.iter().enumerate() {
+        for (index, current) in &mut places {
             // While a deployment is under way there may be none: the old one stays.
-            let Ok(directory) = Directory::open(&root.root) else {
+            let Ok(directory) = files::open(&config.roots[*index], &config.limits) else {
                 continue;
             };
-            let (Ok(new), Ok(old)) = (directory.identity(), directories[index].identity()) else {
+            let (Ok(new), Ok(old)) = (directory.identity(), current.identity()) else {
                 continue;
             };
             if new != old {
-                directories[index] = directory.clone();
-                watches.inspect(|watches| watches.forget(index));
-                if !swapped(index, directory) {
+                *current = directory.clone();
+                watches.inspect(|watches| watches.forget(*index));
+                if !swapped(*index, directory) {
                     return;
                 }
             }

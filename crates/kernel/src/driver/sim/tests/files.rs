@@ -3,7 +3,8 @@
 use super::{Bench, RECEIVE, token};
 use crate::driver::sim::SimOptions;
 use crate::driver::{Completion, Lane, Token};
-use crate::file::{Directory, File, OpenRequest, ReadRequest, Symlinks};
+use crate::file::{Directory, OpenRequest, ReadRequest, Symlinks};
+use crate::medium::Medium;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 const CONTENT: &[u8] = b"the bytes of a real file";
@@ -51,7 +52,7 @@ fn a_file_is_opened_read_and_sent() {
     let mut bench = Bench::new(1, SimOptions::calm());
     let (client, accepted) = bench.pair();
     assert_eq!(open(&mut bench, &directory, "missing"), -libc::ENOENT);
-    let file = File::from_descriptor(open_file(&mut bench, &directory));
+    let file = directory.file(open_file(&mut bench, &directory), Medium::Disk);
 
     let mut request = ReadRequest {
         file: file.clone(),
