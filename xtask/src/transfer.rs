@@ -200,28 +200,62 @@ impl Bench<'_> {
         })
     }
 
-    /// Finds out from which size on `sendfile` is no dearer than reading and sending.
+    /// Finds out from which size on one way is no dearer than the other, and prints that as lines of
+    /// the configuration.
     fn thresholds(&self, options: &Options) -> Result<()> {
-        const SIZES: [u64; 9] = [
-            4_096, 8_192, 16_384, 32_768, 65_536, 131_072, 262_144, 524_288, 1_048_576,
-        ];
         let methods = ["copy", "sendfile", "msg-zerocopy", "send-zc"].map(str::to_owned);
         for io in &options.io {
             println!("\n### Server CPU for a connection with one file, in µs, on {io}\n");
             println!("| bytes | copy | sendfile | msg-zerocopy | send-zc |");
             println!("| ---: | ---: | ---: | ---: | ---: |");
-            for size in SIZES {
+            let mut rows: Vec<Vec<f64>> = Vec::new();
+            for size in THRESHOLD_SIZES {
                 let costs = self.compare(io, &methods, size, options.rounds)?;
                 let each = |cost: &Cost| cost.cpu.as_secs_f64() * 1e6 / requests(size) as f64;
-                let cells: Vec<String> = costs
-                    .iter()
-                    .map(|(_, cost)| format!("{:.1}", each(cost)))
-                    .collect();
+                let row: Vec<f64> = costs.iter().map(|(_, cost)| each(cost)).collect();
+                let cells: Vec<String> = row.iter().map(|cost| format!("{cost:.1}")).collect();
                 println!("| {size} | {} |", cells.join(" | "));
+                rows.push(row);
             }
+            println!("\n{}", configuration(&rows, io));
         }
         Ok(())
     }
+}
+
+/// What is measured to find where one way becomes cheaper than another, in bytes.
+const THRESHOLD_SIZES: [u64; 9] = [
+    4_096, 8_192, 16_384, 32_768, 65_536, 131_072, 262_144, 524_288, 1_048_576,
+];
+
+/// The largest size that is copied.
+const COPY_MOST: u64 = 256 << 10;
+
+/// What `rows` (the costs of `copy`, `sendfile`, `msg-zerocopy` and `send-zc` for each of
+/// [`THRESHOLD_SIZES`]) mean for the configuration, and for who uses the library.
+fn configuration(rows: &[Vec<f64>], io: &str) -> String {
+    // Where the other way is cheaper, and stays so; the size before that is the last for this one.
+    let crossing = |other: usize| {
+        let dearer = rows.iter().rposition(|row| row[other] >= row[0]);
+        dearer.map_or(0, |last| last + 1)
+    };
+    let copied = match crossing(1) {
+        0 => 0,
+        next => THRESHOLD_SIZES[next - 1].min(COPY_MOST),
+    };
+    let unit = |bytes: u64| match bytes {
+        0 => "0B".to_owned(),
+        bytes => format!("{}KiB", bytes >> 10),
+    };
+    let way = if io == "epoll" { 2 } else { 3 };
+    let zero_copy = match THRESHOLD_SIZES.get(crossing(way)) {
+        Some(size) => format!("zero_copy_min_bytes of the library: {}", unit(*size)),
+        None => "sending without a copy is never cheaper here".to_owned(),
+    };
+    format!(
+        "```toml\n# {io}\n[transfer]\ncopy_max_bytes = \"{}\"\n# {zero_copy}\n```",
+        unit(copied)
+    )
 }
 
 /// Asks for the file and reads all of it.
@@ -361,6 +395,31 @@ mod tests {
         for text in ["", "MB", "0GB", "1 GB", "-1"] {
             assert!(size(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn one_way_ends_where_the_other_is_cheaper_for_good() {
+        let check = |cheaper: [usize; 9], copied: &str, memory: &str| {
+            let row = |way: usize| {
+                let mut costs = vec![2.0; 4];
+                costs[way] = 1.0;
+                costs
+            };
+            let rows: Vec<Vec<f64>> = cheaper.into_iter().map(row).collect();
+            let text = configuration(&rows, "uring");
+            assert!(
+                text.contains(&format!("copy_max_bytes = \"{copied}\"\n")),
+                "{text}"
+            );
+            assert!(text.contains(memory), "{text}");
+        };
+        check([0, 0, 0, 1, 1, 1, 1, 1, 1], "16KiB", "never cheaper");
+        // A single outlier below doesn't count, nor does one above the last crossing.
+        check([0, 1, 0, 0, 1, 1, 1, 1, 1], "32KiB", "never cheaper");
+        check([1; 9], "0B", "never cheaper");
+        check([0; 9], "256KiB", "never cheaper");
+        check([3; 9], "256KiB", "library: 4KiB");
+        check([0, 0, 0, 0, 0, 3, 3, 3, 3], "256KiB", "library: 128KiB");
     }
 
     #[test]

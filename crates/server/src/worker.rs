@@ -9,7 +9,7 @@ mod throttled;
 use crate::admission::{Admission, Refusal, Ticket};
 use crate::auth::{Gate, Passwords};
 use crate::clock::Clock;
-use crate::config::{Config, TransferOptions};
+use crate::config::{self, Config, TransferOptions};
 use crate::connection::{Connection, End};
 use crate::files::{self, CacheLimits, FileLimits, Moment, Root};
 use crate::limits::Limits;
@@ -356,10 +356,7 @@ impl Worker {
             is_draining: Cell::new(false),
             open_count: Cell::new(0),
             emptied: RefCell::new(None),
-            transfer: TransferOptions {
-                source_timeout: limits.file_timeout,
-                ..spec.config.transfer
-            },
+            transfer: spec.config.transfer,
             #[cfg(any(debug_assertions, feature = "fault-injection"))]
             faults: faults::Faults::at(spec.config.panic_path.clone()),
             throttled: RefCell::default(),

@@ -22,8 +22,6 @@ on_both_drivers!(
     one_that_stops_in_the_middle,
 );
 
-const ALONE: [&str; 2] = ["--workers", "1"];
-
 /// Asks for what is on the disk: from memory, open, and never seen before.
 #[track_caller]
 fn expect_others_served(client: &mut Client, tree: &Tree, round: &str) {
@@ -79,13 +77,18 @@ fn tree_with_others() -> Tree {
     tree
 }
 
-fn check_below(io: Io, memory: Memory) {
+/// A server with one worker, and a file system that is mounted at `far` below its root.
+fn serve_far(io: Io, memory: Memory, flags: &[&str]) -> Option<(Tree, Fuse, Server)> {
     let tree = tree_with_others();
-    let place = mount_point(&tree.root(), "far");
-    let Some(fuse) = Fuse::mount(&place, memory) else {
+    let fuse = Fuse::mount(&mount_point(&tree.root(), "far"), memory)?;
+    let server = Server::serve(io, &tree.root(), &[&["--workers", "1"], flags].concat());
+    Some((tree, fuse, server))
+}
+
+fn check_below(io: Io, memory: Memory) {
+    let Some((tree, fuse, server)) = serve_far(io, memory, &[]) else {
         return;
     };
-    let server = Server::serve(io, &tree.root(), &ALONE);
     check_every_operation(&fuse, &tree, &server, "/far", &server);
     server.stop();
 }
@@ -153,16 +156,10 @@ fn as_a_root_of_its_own(io: Io) {
 
 /// More of them than there are threads to wait.
 fn a_crowd_that_waits(io: Io) {
-    let tree = tree_with_others();
-    let place = mount_point(&tree.root(), "far");
-    let Some(fuse) = Fuse::mount(&place, Memory::Long) else {
+    let flags = ["--blocking-threads", "4"];
+    let Some((tree, fuse, server)) = serve_far(io, Memory::Long, &flags) else {
         return;
     };
-    let server = Server::serve(
-        io,
-        &tree.root(),
-        &[&ALONE[..], &["--blocking-threads", "4"]].concat(),
-    );
     fuse.hold(Operation::Open);
     let names: Vec<String> = (0..30)
         .map(|number| format!("large-{number}.bin"))
@@ -182,11 +179,6 @@ fn a_crowd_that_waits(io: Io) {
 }
 
 fn by_every_method(io: Io) {
-    let tree = tree_with_others();
-    let place = mount_point(&tree.root(), "far");
-    let Some(fuse) = Fuse::mount(&place, Memory::Long) else {
-        return;
-    };
     for method in [
         "naive-copy",
         "sendfile",
@@ -196,11 +188,10 @@ fn by_every_method(io: Io) {
         "send-zc",
         "registered",
     ] {
-        let server = Server::serve(
-            io,
-            &tree.root(),
-            &[&ALONE[..], &["--transfer", method]].concat(),
-        );
+        let flags = ["--transfer", method];
+        let Some((tree, fuse, server)) = serve_far(io, Memory::Long, &flags) else {
+            return;
+        };
         let name = format!("large-{method}.bin");
         let (mut client, mut other) = (server.connect(), server.connect());
         fuse.hold(Operation::Read);
@@ -208,20 +199,15 @@ fn by_every_method(io: Io) {
         fuse.expect_waiting(1);
         expect_others_served(&mut other, &tree, method);
         fuse.release();
-        assert!(
-            client.response().body == body_of(&name).unwrap(),
-            "{method}"
-        );
+        let body = client.response().body;
+        assert!(body == body_of(&name).unwrap(), "{method}");
     }
 }
 
 fn a_listing(io: Io) {
-    let tree = tree_with_others();
-    let place = mount_point(&tree.root(), "far");
-    let Some(fuse) = Fuse::mount(&place, Memory::None) else {
+    let Some((tree, fuse, server)) = serve_far(io, Memory::None, &["--browse"]) else {
         return;
     };
-    let server = Server::serve(io, &tree.root(), &[&ALONE[..], &["--browse"]].concat());
     fuse.hold(Operation::ReadDirectory);
     let mut client = server.connect();
     client.send(request("GET", "/far/", &["Accept: application/json"]));
@@ -234,13 +220,10 @@ fn a_listing(io: Io) {
 }
 
 fn one_that_never_answers(io: Io) {
-    let tree = tree_with_others();
-    let place = mount_point(&tree.root(), "far");
-    let Some(fuse) = Fuse::mount(&place, Memory::None) else {
+    let flags = ["--file-timeout", "200ms"];
+    let Some((_tree, fuse, server)) = serve_far(io, Memory::None, &flags) else {
         return;
     };
-    let flags = [&ALONE[..], &["--file-timeout", "200ms"]].concat();
-    let server = Server::serve(io, &tree.root(), &flags);
     let mut client = server.connect();
     assert!(client.get("/far/small-kept.bin").body == body_of("small-kept.bin").unwrap());
     fuse.hold(Operation::Open);
@@ -258,13 +241,10 @@ fn one_that_never_answers(io: Io) {
 }
 
 fn one_that_stops_in_the_middle(io: Io) {
-    let tree = tree_with_others();
-    let place = mount_point(&tree.root(), "far");
-    let Some(fuse) = Fuse::mount(&place, Memory::None) else {
+    let flags = ["--file-timeout", "200ms"];
+    let Some((_tree, fuse, server)) = serve_far(io, Memory::None, &flags) else {
         return;
     };
-    let flags = [&ALONE[..], &["--file-timeout", "200ms"]].concat();
-    let server = Server::serve(io, &tree.root(), &flags);
     let name = "large-stuck.bin";
     fuse.hold(Operation::Read);
     let mut client = server.connect();

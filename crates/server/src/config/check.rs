@@ -8,14 +8,14 @@ mod upstreams;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::keys::{FILES, LIMITS, LOG, LogKeys, Root, SocketOptions, TOP, Top};
+use super::keys::{FILES, LIMITS, LOG, LogKeys, Root, SocketOptions, TOP, TRANSFER, Top, Transfer};
 use super::node::{Node, Place};
 use super::problem::{Fault, Problem};
 use super::read::{Document, Section};
 use super::source::Sources;
 use super::users::{check_users, check_users_files_apart};
 use super::value;
-use super::{AccessLog, Config, Log, Route, TransferOptions, Upstream};
+use super::{AccessLog, Config, Log, Route, TransferOptions, TransferThresholds, Upstream};
 use crate::files::freshness::Rule;
 use crate::files::headers::{FieldRule, is_origin, is_token};
 use crate::files::pages::PageRule;
@@ -41,6 +41,7 @@ pub(super) fn check(
     let top = Top::read(&mut document.section(&TOP));
     let workers = top.workers.unwrap_or_else(cpus_allowed);
     let limits = read_limits(&mut document.section(&LIMITS), workers);
+    let transfer = Transfer::read(&mut document.section(&TRANSFER));
     let log = read_log(&mut document.section(&LOG), sources);
     let roots = read_roots(&mut document, sources);
     let upstreams = upstreams::read_upstreams(&mut document, sources);
@@ -66,10 +67,25 @@ pub(super) fn check(
             upstreams,
             limits,
             log,
-            transfer: TransferOptions::default(),
+            transfer: TransferOptions {
+                thresholds: thresholds(&transfer),
+                source_timeout: limits.file_timeout,
+                ..TransferOptions::default()
+            },
             #[cfg(any(debug_assertions, feature = "fault-injection"))]
             panic_path: None,
         }),
+    }
+}
+
+fn thresholds(keys: &Transfer) -> TransferThresholds {
+    TransferThresholds {
+        copy_max_bytes: keys.copy_max_bytes,
+        step_bytes: keys.step_bytes,
+        turn_bytes: keys.turn_bytes,
+        look_ahead_bytes: keys.look_ahead_bytes,
+        // Of what is sent from memory without a copy, which no file is.
+        ..TransferThresholds::default()
     }
 }
 

@@ -14,7 +14,7 @@ use super::value::Address;
 use crate::limits::Limits;
 
 /// Every table of the file, the top level first.
-pub(super) const TABLES: &[Table] = &[TOP, LISTEN, ROUTE, FILES, UPSTREAM, LIMITS, LOG];
+pub(super) const TABLES: &[Table] = &[TOP, LISTEN, ROUTE, FILES, UPSTREAM, TRANSFER, LIMITS, LOG];
 
 pub(super) const TOP: Table = Table {
     name: "",
@@ -36,6 +36,15 @@ pub(super) const FILES: Table = Table {
     shape: Shape::Named,
     doc: "A directory that is served.",
     groups: &[Root::KEYS],
+};
+
+pub(super) const TRANSFER: Table = Table {
+    name: "transfer",
+    shape: Shape::Once,
+    doc: "How files go that aren't kept in memory. The defaults were measured with `cargo xtask \
+          transfer --thresholds`, which prints what would be right on another machine; \
+          [transfer.md](transfer.md) has the figures.",
+    groups: &[Transfer::KEYS],
 };
 
 pub(crate) const LIMITS: Table = Table {
@@ -388,6 +397,29 @@ settings! {
         /// A check takes tens of milliseconds, on purpose. Somebody whose password was changed is
         /// locked out after this time at the latest; `"0s"` checks at every request.
         password_cache: Duration = Duration { min: NO_TIME, max: HOUR }, Is("1m"), None;
+    }
+}
+
+settings! {
+    /// Where one way to send a file ends and another begins, as it is written.
+    pub(crate) struct Transfer {
+        /// What is asked for of a file up to this size is read and sent; more goes by `sendfile`, from
+        /// the page cache.
+        ///
+        /// Below it a copy is cheaper than what `sendfile` does for each page. `"0B"` copies nothing,
+        /// where `sendfile` can be had.
+        copy_max_bytes: u64 = Size { min: 0, max: 256 << 10 }, Is("16KiB"), None;
+        /// The most that one call is asked to send.
+        ///
+        /// A call that sends more takes longer than others of the same worker should wait.
+        step_bytes: u64 = Size { min: 4 << 10, max: 64 << 20 }, Is("1MiB"), None;
+        /// What one connection may send in a row before the others of its worker have their turn.
+        turn_bytes: u64 = Size { min: 4 << 10, max: 1 << 30 }, Is("4MiB"), None;
+        /// How much of a file is looked for in memory at one time, before it is sent.
+        ///
+        /// What isn't there is read from the disk first, while others are served. Less costs a call
+        /// more often, more finds what is gone again when its turn comes.
+        look_ahead_bytes: u64 = Size { min: 256 << 10, max: 1 << 30 }, Is("4MiB"), None;
     }
 }
 

@@ -49,7 +49,7 @@ pub use value::{Address, duration};
 
 use crate::limits::Limits;
 use crate::route::Action;
-pub use ringway_runtime::{TransferMethod, TransferOptions};
+pub use ringway_runtime::{TransferMethod, TransferOptions, TransferThresholds};
 
 /// Everything the server is told, checked and complete: where an option is left, it means that
 /// something is off or stays as the kernel has it, never "the default".
@@ -90,7 +90,7 @@ pub struct Config {
     pub limits: Limits,
     /// The logs.
     pub log: Log,
-    /// How files that are sent from disk go.
+    /// How files that are sent from disk go: `[transfer]`.
     pub transfer: TransferOptions,
     /// A request for this path panics, one for `worker` below it makes its worker panic, one for
     /// `failure` makes its worker fail. For tests of what happens then: it exists in debug builds

@@ -76,6 +76,53 @@ fn smallest() {
 }
 
 #[test]
+fn thresholds_of_the_transfer() {
+    let config = parse(
+        r#"
+        [files.site]
+        root = "/"
+        [transfer]
+        copy_max_bytes = "64KiB"
+        step_bytes = "256KiB"
+        turn_bytes = "512KiB"
+        look_ahead_bytes = "1MiB"
+        [limits]
+        file_timeout = "5s"
+        "#,
+    );
+    let thresholds = config.transfer.thresholds;
+    assert_eq!(thresholds.copy_max_bytes, 64 << 10);
+    assert_eq!(thresholds.step_bytes, 256 << 10);
+    assert_eq!(thresholds.turn_bytes, 512 << 10);
+    assert_eq!(thresholds.look_ahead_bytes, 1 << 20);
+    assert_eq!(config.transfer.source_timeout, Duration::from_secs(5));
+    // What holds otherwise is what the library has.
+    let config = parse("[files.site]\nroot = \"/\"\n");
+    assert_eq!(config.transfer, TransferOptions::default());
+}
+
+#[test]
+fn thresholds_out_of_range() {
+    check_added(
+        "[transfer]\ncopy_max_bytes = \"1MiB\"\nlook_ahead_bytes = 0\nstep = 1\n",
+        expect![[r#"
+            site.toml:4:18: "1MiB" is out of range
+              4 | copy_max_bytes = "1MiB"
+                |                  ^^^^^^
+                = from 0B to 256KiB
+            site.toml:5:20: "0" is out of range
+              5 | look_ahead_bytes = 0
+                |                    ^
+                = from 256KiB to 1GiB
+            site.toml:6:1: unknown key "step" in [transfer]
+              6 | step = 1
+                | ^^^^
+                = known are copy_max_bytes, step_bytes, turn_bytes, look_ahead_bytes
+        "#]],
+    );
+}
+
+#[test]
 fn every_kind_of_value() {
     let config = parse(
         r#"
@@ -178,7 +225,7 @@ fn the_tables_agree_with_their_fields() {
             assert!(key.summary().len() > 10, "{} isn't explained", key.name);
         }
     }
-    assert_eq!(tables, 7);
+    assert_eq!(tables, 8);
     for end in [|min: u64, _max: u64| min, |_min: u64, max: u64| max] {
         let mut text = String::new();
         for table in super::tables() {

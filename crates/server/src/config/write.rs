@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::key::{Absent, Kind, Table};
-use super::keys::{Binding, FILES, LIMITS, LISTEN, LOG, LogKeys, SocketOptions, TOP, Top};
+use super::keys::{
+    Binding, FILES, LIMITS, LISTEN, LOG, LogKeys, SocketOptions, TOP, TRANSFER, Top, Transfer,
+};
 use super::route::{ActionKeys, MatchKeys, ROUTE, Route};
 use super::server::Probe;
 use super::upstream::{
@@ -55,6 +57,9 @@ impl Config {
                 write_upstream(upstream, table);
             });
         }
+        write_table(&mut out, &TRANSFER, "", |table| {
+            Transfer::of(self).write(table);
+        });
         write_table(&mut out, &LIMITS, "", |table| self.limits.write(table));
         write_table(&mut out, &LOG, "", |table| LogKeys::of(self).write(table));
         out
@@ -289,6 +294,18 @@ impl ForwardKeys {
             via: forward.via.clone(),
             splice: upstream.splice,
             resolve_interval: upstream.resolve_interval,
+        }
+    }
+}
+
+impl Transfer {
+    fn of(config: &Config) -> Transfer {
+        let thresholds = &config.transfer.thresholds;
+        Transfer {
+            copy_max_bytes: thresholds.copy_max_bytes,
+            step_bytes: thresholds.step_bytes,
+            turn_bytes: thresholds.turn_bytes,
+            look_ahead_bytes: thresholds.look_ahead_bytes,
         }
     }
 }
