@@ -1,8 +1,8 @@
 //! The routes of one listener, ready to be looked up: from a request to its [`Rule`].
 //!
 //! Hosts that are spelt out are found by their hash, so that a thousand sites cost no more than
-//! one; each leads to the routes that can be for it, in the order of the file, which are tried in
-//! turn. Nothing is allocated. A listener without routes has no cost at all: [`Table::only`].
+//! one; the routes that name it, and those that take other hosts as well, are tried in the order of
+//! the file. Nothing is allocated. A listener without routes has no cost at all: [`Table::only`].
 //!
 //! A request that can't be understood has no business here: its target was parsed before.
 
@@ -26,10 +26,10 @@ const HOST_BYTES: usize = 255;
 #[derive(Debug)]
 pub struct Table {
     entries: Box<[Entry]>,
-    /// For each host that is spelt out: the entries that can be for it.
+    /// For each host that is spelt out, the entries that do so; in the order of the file.
     hosts: Hosts,
-    /// The entries that can be for any other host.
-    others: Box<[usize]>,
+    /// The entries that can be for other hosts too, in the order of the file.
+    open: Box<[usize]>,
     /// Whether any entry asks for a host.
     asks_host: bool,
     /// What is done where none matches.
@@ -69,7 +69,7 @@ impl Table {
                 rule: route.rule.clone(),
             })
             .collect();
-        let (hosts, others) = by_host(&entries);
+        let (hosts, open) = by_host(&entries);
         let nothing = Action::Status(FixedAnswer {
             status: 404,
             body: None,
@@ -77,7 +77,7 @@ impl Table {
         let catch_all = config.listeners[listener].catch_all.clone();
         Table {
             hosts,
-            others,
+            open,
             asks_host: entries.iter().any(|entry| !entry.matcher.hosts.is_empty()),
             entries,
             last: Rule::new(catch_all.unwrap_or(nothing)),
@@ -115,51 +115,49 @@ impl Table {
             false => b"",
         };
         let asked = Asked::new(head, target, host);
-        let (able, is_named) = match self.hosts.get(host) {
-            Some(able) => (able, true),
-            None => (&self.others, false),
-        };
-        let mut entries = able.iter().map(|&index| &self.entries[index]);
-        entries.find(|Entry { matcher, .. }| {
-            // Those of a host that is spelt out are for it, as the table was made.
-            (is_named || matcher.takes_host(host)) && matcher.mismatch_beside_host(&asked).is_none()
-        })
+        let matches = |entry: &Entry| entry.matcher.mismatch_beside_host(&asked).is_none();
+        let mut named = self.hosts.get(host).map_or(&[][..], |named| named);
+        let mut open = &self.open[..];
+        // Both are in the order of the file, and so is what they are together.
+        loop {
+            let is_named = match (named, open) {
+                ([], []) => return None,
+                (_, []) => true,
+                ([], _) => false,
+                ([first, ..], [other, ..]) => first <= other,
+            };
+            let list = if is_named { &mut named } else { &mut open };
+            let (index, rest) = list.split_first()?;
+            *list = rest;
+            let entry = &self.entries[*index];
+            if (is_named || entry.matcher.takes_open_host(host)) && matches(entry) {
+                return Some(entry);
+            }
+        }
     }
 }
 
-/// The entries that can be for each host that is spelt out, and those for any other host.
+/// The entries that spell out a host, for each, and those that can be for any other.
 fn by_host(entries: &[Entry]) -> (Hosts, Box<[usize]>) {
-    let exact = |entry: &Entry| -> Vec<Box<[u8]>> {
-        let names = entry.matcher.hosts.iter();
-        let names = names.filter_map(|pattern| match pattern {
-            HostPattern::Exact(name) => Some(name.as_bytes().into()),
-            _ => None,
-        });
-        names.collect()
-    };
-    let names = entries.iter().flat_map(exact);
-    let mut hosts: HashMap<Box<[u8]>, Vec<usize>, RandomState> =
-        names.map(|name| (name, Vec::new())).collect();
-    let mut others = Vec::new();
+    let mut named: HashMap<Box<[u8]>, Vec<usize>, RandomState> = HashMap::default();
+    let mut open = Vec::new();
     for (index, entry) in entries.iter().enumerate() {
-        if entry.matcher.takes_unnamed_host() {
-            others.push(index);
-            let able = hosts.iter_mut();
-            able.filter(|(name, _)| entry.matcher.takes_host(name))
-                .for_each(|(_, list)| list.push(index));
-            continue;
+        let hosts = &entry.matcher.hosts;
+        if hosts.is_empty() {
+            open.push(index);
         }
-        // A thousand sites with a route each: each is looked at once.
-        for name in exact(entry) {
-            if let Some(list) = hosts.get_mut(&name)
-                && list.last() != Some(&index)
-            {
+        for pattern in hosts {
+            let list = match pattern {
+                HostPattern::Exact(name) => named.entry(name.as_bytes().into()).or_default(),
+                HostPattern::Any | HostPattern::Beneath(_) => &mut open,
+            };
+            if list.last() != Some(&index) {
                 list.push(index);
             }
         }
     }
-    let hosts = hosts.into_iter().map(|(name, list)| (name, list.into()));
-    (hosts.collect(), others.into())
+    let named = named.into_iter().map(|(name, list)| (name, list.into()));
+    (named.collect(), open.into())
 }
 
 impl<'a> Asked<'a> {
@@ -231,10 +229,13 @@ impl Matcher {
         self.hosts.is_empty() || self.hosts.iter().any(|pattern| pattern.matches(host))
     }
 
-    /// Whether a host that no route spells out can match.
-    fn takes_unnamed_host(&self) -> bool {
-        let is_open = |pattern: &HostPattern| !matches!(pattern, HostPattern::Exact(_));
-        self.hosts.is_empty() || self.hosts.iter().any(is_open)
+    /// Whether it takes a host that it doesn't spell out.
+    fn takes_open_host(&self, host: &[u8]) -> bool {
+        let is_taken = |pattern: &HostPattern| match pattern {
+            HostPattern::Exact(_) => false,
+            HostPattern::Any | HostPattern::Beneath(_) => pattern.matches(host),
+        };
+        self.hosts.is_empty() || self.hosts.iter().any(is_taken)
     }
 }
 

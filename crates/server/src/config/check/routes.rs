@@ -1,5 +1,7 @@
 //! Reads the routes: one action each, listeners that exist, keys that need each other.
 
+use std::collections::HashMap;
+
 use super::{Services, parse_line, parse_lines, report_idle_keys, report_written};
 use crate::config::problem::{Fault, Problem, quote};
 use crate::config::read::{Document, Section};
@@ -28,13 +30,14 @@ pub(super) fn read_routes(
 ) -> Vec<Route> {
     let nodes = document.listed(&ROUTE);
     let mut routes: Vec<Route> = Vec::new();
+    let mut before = Before::default();
     for node in &nodes {
         let problems_before = document.problems.len();
         let mut section = document.listed_section(&ROUTE, node);
         let route = read_route(&mut section, listeners, services);
         // What is wrong with a route may be just what would tell it from the other.
         let is_sound = document.problems.len() == problems_before;
-        if let Some(index) = routes.iter().position(|before| before.hides(&route))
+        if let Some(index) = before.find_hiding(&route, &routes)
             && is_sound
         {
             let problem = Problem::new(node.place.clone(), "a route that no request gets to");
@@ -44,9 +47,51 @@ pub(super) fn read_routes(
             );
             document.problems.push(problem.hint(hint));
         }
+        before.add(routes.len(), &route);
         routes.push(route);
     }
     routes
+}
+
+/// The routes that were read, by what could hide another: those for the same host, and those that
+/// don't spell hosts out.
+#[derive(Default)]
+struct Before {
+    named: HashMap<Box<str>, Vec<usize>>,
+    open: Vec<usize>,
+}
+
+impl Before {
+    /// How many of each kind are compared with a route: thousands of sites have few that aren't
+    /// for one host, and reading is to be quick for whatever is written.
+    const COMPARED: usize = 1000;
+
+    fn add(&mut self, index: usize, route: &Route) {
+        let hosts = &route.matcher.hosts;
+        let is_open = |host: &HostPattern| !matches!(host, HostPattern::Exact(_));
+        if hosts.is_empty() || hosts.iter().any(is_open) {
+            self.open.push(index);
+        }
+        for host in hosts {
+            if let HostPattern::Exact(name) = host {
+                self.named.entry(name.clone()).or_default().push(index);
+            }
+        }
+    }
+
+    /// The first route because of which `route` gets nothing.
+    fn find_hiding(&self, route: &Route, routes: &[Route]) -> Option<usize> {
+        // Whatever hides it takes its first host as well.
+        let named = match route.matcher.hosts.first() {
+            Some(HostPattern::Exact(name)) => self.named.get(name),
+            _ => None,
+        };
+        let named = named.into_iter().flatten().take(Before::COMPARED);
+        let all = named.chain(self.open.iter().take(Before::COMPARED));
+        all.filter(|&&index| routes[index].hides(route))
+            .min()
+            .copied()
+    }
 }
 
 impl Route {
