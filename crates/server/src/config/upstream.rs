@@ -269,11 +269,13 @@ settings! {
         /// Failures in a row (no connection, no answer, 502, 503, 504) after which a server isn't
         /// used for a while. 0 never does that.
         failures: u32 = Integer { min: 0, max: 1_000_000 }, Is("5"), None;
-        /// For how long a server that has failed so often isn't used.
+        /// For how long a server that has failed so often isn't used, the first time; the second
+        /// time it is twice that, and so on up to ten times.
         ///
-        /// Nginx's 10 s.
+        /// Nginx's 10 s. Each worker counts for itself.
         ejection_time: Duration = Duration { min: SHORTEST, max: HOUR }, Is("10s"), None;
-        /// How many of the servers may be left out for their failures at once, in percent.
+        /// How many of the servers may be left out for their failures at once, in percent. Unless
+        /// it is 0, one may be in any case, if there is another.
         ///
         /// Where all fail, it is the application that does, and one more server gone only puts
         /// its load on the others. The only server of an upstream is never left out.
