@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 /// Compare what the upstream pool costs with a mutex and with one queue for all
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Operations in one run, over all its threads
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(8..))]
+    /// Operations of each thread in one run
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
     operations: u32,
 
     /// Rounds over all pools

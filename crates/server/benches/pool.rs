@@ -5,9 +5,11 @@
 //! The pools take turns, round after round, so that what disturbs the machine disturbs all.
 
 use crossbeam_queue::ArrayQueue;
+use ringway_kernel::cpu;
 use std::hint::black_box;
 use std::io;
 use std::num::ParseIntError;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -126,7 +128,7 @@ const KINDS: [(Kind, &str); 4] = [
     (Kind::OursExchanged, "ours, all exchanged"),
 ];
 
-/// One run: how long `operations` took, spread over `threads` threads.
+/// One run: how long it took until each of `threads` threads had done so many operations.
 fn run(kind: Kind, threads: usize, operations: usize) -> Duration {
     let plugs = || (0..CONNECTIONS).map(|_| Plug([0; 4]));
     match kind {
@@ -162,12 +164,23 @@ fn run(kind: Kind, threads: usize, operations: usize) -> Duration {
 /// From when the first thread begins until the last is done, all of them having been there.
 fn time<P: Pool>(threads: usize, operations: usize, pool: impl Fn(usize) -> P + Sync) -> Duration {
     let barrier = Barrier::new(threads);
-    let run = |index| {
+    let running = AtomicUsize::new(0);
+    let cpus = cpu::allowed().unwrap_or_default();
+    let run = |index: usize| {
+        // As workers are. Left to itself, the kernel keeps all of them on one for a while.
+        if !cpus.is_empty() {
+            _ = cpu::pin_current_thread(cpus[index % cpus.len()]);
+        }
         let pool = pool(index);
         pool.take_and_give_back(); // the first connection isn't what is measured
         barrier.wait();
+        // The kernel wakes one after the other, and the first could be done before the last began.
+        running.fetch_add(1, Ordering::AcqRel);
+        while running.load(Ordering::Acquire) < threads.min(cpus.len()) {
+            std::hint::spin_loop();
+        }
         let begin = Instant::now();
-        for _ in 0..operations / threads {
+        for _ in 0..operations {
             pool.take_and_give_back();
         }
         let times = (begin, Instant::now());
@@ -198,20 +211,29 @@ fn main() -> Result<(), ParseIntError> {
         argument.as_deref().unwrap_or(default).parse::<usize>()
     };
     let (operations, rounds) = (number("100000")?, number("15")?.max(1));
+    // For a profile of one alone: its place in the table.
+    let only = number("0")?.checked_sub(1);
     for threads in [1, THREADS] {
         let mut results = [const { Vec::new() }; KINDS.len()];
         for round in 0..=rounds {
             for (index, (kind, _)) in KINDS.iter().enumerate() {
+                if only.is_some_and(|only| only != index) {
+                    continue;
+                }
                 let took = run(*kind, threads, operations);
                 // The first round warms up.
                 if round > 0 {
-                    results[index].push(took.as_nanos() as f64 / operations as f64);
+                    let all = (operations * threads) as f64;
+                    results[index].push(took.as_nanos() as f64 / all);
                 }
             }
         }
-        println!("\n{operations} operations, {threads} threads, {rounds} rounds");
+        println!("\n{threads} threads, {operations} operations each, {rounds} rounds");
         println!("pool                  ns each: median (least to most)   speed of the mutex's");
         for (index, (_, name)) in KINDS.iter().enumerate() {
+            if results[index].is_empty() {
+                continue;
+            }
             let ratios = results[0].iter().zip(&results[index]);
             let ratios = ratios.map(|(mutex, own)| mutex / own).collect();
             let [median, least, most] = spread(results[index].clone());
@@ -228,6 +250,9 @@ fn main() -> Result<(), ParseIntError> {
 /// Median, least and most.
 fn spread(mut values: Vec<f64>) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
+    if values.is_empty() {
+        return [f64::NAN; 3];
+    }
     [
         values[values.len() / 2],
         values[0],

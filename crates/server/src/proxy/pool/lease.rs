@@ -2,7 +2,7 @@
 
 use super::bounded::Place;
 use super::local::Inner;
-use super::shared::{Connection, Standing};
+use super::shared::{Connection, Link, Standing};
 use super::stats::Count;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -35,8 +35,7 @@ pub(crate) struct Opening<C: Connection> {
 #[must_use = "dropping it closes the connection"]
 pub(crate) struct Lease<C: Connection> {
     /// `None` once it is finished.
-    connection: Option<(C, Standing)>,
-    is_reused: bool,
+    link: Option<Box<Link<C>>>,
     pool: Rc<Inner<C>>,
 }
 
@@ -51,9 +50,13 @@ impl<C: Connection> Opening<C> {
     /// The connection is there, since `now`.
     pub(crate) fn opened(mut self, connection: C, now: Instant) -> Lease<C> {
         let place = self.place.take().expect("taken only here");
-        let standing = Standing::new(self.pool.limits(), place, now);
+        let link = Link {
+            connection,
+            is_reused: false,
+            standing: Standing::new(self.pool.limits(), place, now),
+        };
         self.pool.counts().count(Count::Created);
-        Lease::new(connection, standing, false, Rc::clone(&self.pool))
+        Lease::new(Box::new(link), Rc::clone(&self.pool))
     }
 }
 
@@ -66,39 +69,39 @@ impl<C: Connection> Drop for Opening<C> {
 }
 
 impl<C: Connection> Lease<C> {
-    pub(super) fn new(
-        connection: C,
-        standing: Standing,
-        is_reused: bool,
-        pool: Rc<Inner<C>>,
-    ) -> Lease<C> {
+    #[inline]
+    pub(super) fn new(link: Box<Link<C>>, pool: Rc<Inner<C>>) -> Lease<C> {
         pool.counts().count(Count::Leased);
         Lease {
-            connection: Some((connection, standing)),
-            is_reused,
+            link: Some(link),
             pool,
         }
     }
 
     /// Whether it has been used before: if so, the peer may have closed it without our knowing yet.
     pub(crate) fn is_reused(&self) -> bool {
-        self.is_reused
+        self.link().is_reused
+    }
+
+    fn link(&self) -> &Link<C> {
+        self.link.as_ref().expect("taken only by its end")
     }
 
     /// The request is over in good order at `now`, and the connection can carry another.
+    #[inline]
     pub(crate) fn finish(mut self, now: Instant) {
-        let (connection, standing) = self.connection.take().expect("finished only here");
+        let link = self.link.take().expect("finished only here");
         self.pool.counts().unlease();
-        self.pool.give_back(connection, standing, now);
+        self.pool.give_back(link, now);
     }
 }
 
 impl<C: Connection> Drop for Lease<C> {
+    #[inline]
     fn drop(&mut self) {
-        if let Some((connection, standing)) = self.connection.take() {
+        if let Some(link) = self.link.take() {
             self.pool.counts().unlease();
-            drop(connection);
-            drop(standing);
+            drop(link);
         }
     }
 }
@@ -107,15 +110,21 @@ impl<C: Connection> Deref for Lease<C> {
     type Target = C;
 
     fn deref(&self) -> &C {
-        let (connection, _) = self.connection.as_ref().expect("taken only by its end");
-        connection
+        &self
+            .link
+            .as_ref()
+            .expect("taken only by its end")
+            .connection
     }
 }
 
 impl<C: Connection> DerefMut for Lease<C> {
     fn deref_mut(&mut self) -> &mut C {
-        let (connection, _) = self.connection.as_mut().expect("taken only by its end");
-        connection
+        &mut self
+            .link
+            .as_mut()
+            .expect("taken only by its end")
+            .connection
     }
 }
 
@@ -127,6 +136,6 @@ impl<C: Connection> fmt::Debug for Opening<C> {
 
 impl<C: Connection> fmt::Debug for Lease<C> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Lease(reused: {})", self.is_reused)
+        write!(out, "Lease(reused: {})", self.link().is_reused)
     }
 }

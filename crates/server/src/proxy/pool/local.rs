@@ -11,7 +11,7 @@ use super::bounded::Place;
 use super::demand::Demand;
 use super::lease::{Lease, Leased, Opening};
 use super::parts::Queue;
-use super::shared::{Connection, Exchanged, PoolLimits, Shared, Standing};
+use super::shared::{Connection, Exchanged, Link, PoolLimits, Shared};
 use super::stats::{Count, Counts};
 use super::waits::{Key, Left, Waits};
 use std::cell::{Cell, RefCell};
@@ -53,15 +53,9 @@ impl fmt::Display for Refused {
 
 impl Error for Refused {}
 
-/// An idle connection in this worker.
-struct Idle<C> {
-    connection: C,
-    standing: Standing,
-}
-
 /// What somebody in line is served with.
 enum Grant<C> {
-    Idle(Idle<C>, Source),
+    Idle(Box<Link<C>>, Source),
     Place(Place),
 }
 
@@ -76,7 +70,7 @@ pub(super) struct Inner<C: Connection> {
     shared: Arc<Shared<C::Detached>>,
     worker: usize,
     /// The one given back last is the last, and is used first.
-    idle: RefCell<Vec<Idle<C>>>,
+    idle: RefCell<Vec<Box<Link<C>>>>,
     waits: RefCell<Waits<Grant<C>>>,
     /// Whether others have been told that there may be idle connections.
     holds: Cell<bool>,
@@ -108,13 +102,14 @@ impl<C: Connection> Local<C> {
 
     /// A connection or a place for one, if there is any to be had without waiting and without
     /// getting before somebody who waits.
+    #[inline]
     pub(crate) fn try_lease(&self, now: Instant) -> Option<Leased<C>> {
         let inner = &self.0;
         if !inner.waits.borrow().is_empty() {
             return None;
         }
         if let Some(idle) = inner.take_idle(now) {
-            return Some(inner.leased(Grant::Idle(idle, Source::Local)));
+            return Some(inner.reused(idle, Count::ReusedLocal));
         }
         if inner.demand().is_another_hungry(inner.worker) {
             return None;
@@ -274,23 +269,22 @@ impl<C: Connection> Inner<C> {
 
     /// Puts what was found or granted into the hands of a request.
     fn leased(self: &Rc<Self>, grant: Grant<C>) -> Leased<C> {
-        let (idle, source) = match grant {
-            Grant::Place(place) => return Leased::Open(Opening::new(place, Rc::clone(self))),
-            Grant::Idle(idle, source) => (idle, source),
-        };
-        self.counts().count(match source {
-            Source::Local => Count::ReusedLocal,
-            Source::Exchange => Count::ReusedExchange,
-        });
-        let Idle {
-            connection,
-            standing,
-        } = idle;
-        Leased::Reused(Lease::new(connection, standing, true, Rc::clone(self)))
+        match grant {
+            Grant::Place(place) => Leased::Open(Opening::new(place, Rc::clone(self))),
+            Grant::Idle(idle, Source::Local) => self.reused(idle, Count::ReusedLocal),
+            Grant::Idle(idle, Source::Exchange) => self.reused(idle, Count::ReusedExchange),
+        }
+    }
+
+    #[inline]
+    fn reused(self: &Rc<Self>, idle: Box<Link<C>>, count: Count) -> Leased<C> {
+        self.counts().count(count);
+        Leased::Reused(Lease::new(idle, Rc::clone(self)))
     }
 
     /// The freshest connection of this worker that is still good.
-    fn take_idle(&self, now: Instant) -> Option<Idle<C>> {
+    #[inline]
+    fn take_idle(&self, now: Instant) -> Option<Box<Link<C>>> {
         loop {
             let mut idle = self.pop_idle()?;
             if self.is_usable(&mut idle, now) {
@@ -299,14 +293,16 @@ impl<C: Connection> Inner<C> {
         }
     }
 
-    fn pop_idle(&self) -> Option<Idle<C>> {
+    #[inline]
+    fn pop_idle(&self) -> Option<Box<Link<C>>> {
         let mut stack = self.idle.borrow_mut();
         let idle = stack.pop()?;
         self.counts().set_idle(stack.len());
         Some(idle)
     }
 
-    fn is_usable(&self, idle: &mut Idle<C>, now: Instant) -> bool {
+    #[inline]
+    fn is_usable(&self, idle: &mut Link<C>, now: Instant) -> bool {
         let is_fresh = idle.standing.is_fresh(now);
         if is_fresh && idle.connection.is_alive() {
             return true;
@@ -333,7 +329,7 @@ impl<C: Connection> Inner<C> {
         Place::take(self.demand()).map(Grant::Place)
     }
 
-    fn attach(&self, exchanged: Exchanged<C::Detached>, now: Instant) -> Option<Idle<C>> {
+    fn attach(&self, exchanged: Exchanged<C::Detached>, now: Instant) -> Option<Box<Link<C>>> {
         let Exchanged {
             connection,
             standing,
@@ -346,10 +342,11 @@ impl<C: Connection> Inner<C> {
             self.counts().count(Count::Dead);
             return None;
         };
-        let mut idle = Idle {
+        let mut idle = Box::new(Link {
             connection,
+            is_reused: true,
             standing,
-        };
+        });
         self.is_usable(&mut idle, now).then_some(idle)
     }
 
@@ -412,30 +409,25 @@ impl<C: Connection> Inner<C> {
 
     /// A connection that has carried a request in good order.
     #[inline]
-    pub(super) fn give_back(&self, connection: C, mut standing: Standing, now: Instant) {
-        if standing.rest(&self.shared.limits, now) {
-            let idle = Idle {
-                connection,
-                standing,
-            };
+    pub(super) fn give_back(&self, mut idle: Box<Link<C>>, now: Instant) {
+        idle.is_reused = true;
+        if idle.standing.rest(&self.shared.limits, now) {
             self.pass_on(idle, Some(now));
         } else {
             self.counts().count(Count::Expired);
-            drop(connection);
-            drop(standing);
         }
     }
 
     /// Finds the one who needs an idle connection most. `now` is unknown where one is dropped.
     #[inline]
-    fn pass_on(&self, idle: Idle<C>, now: Option<Instant>) {
+    fn pass_on(&self, idle: Box<Link<C>>, now: Option<Instant>) {
         let is_another_hungry = self.demand().is_another_hungry(self.worker);
         let first_since = self.waits.borrow().first_since();
         match first_since {
-            None if is_another_hungry => self.give_away(idle),
+            None if is_another_hungry => self.give_away(*idle),
             None => self.keep(idle),
             Some(since) if is_another_hungry && self.is_anothers_turn(since, now) => {
-                self.give_away(idle);
+                self.give_away(*idle);
             }
             // Somebody is in line, so it doesn't come back.
             Some(_) => drop(self.grant(Grant::Idle(idle, Source::Local)).err()),
@@ -458,11 +450,13 @@ impl<C: Connection> Inner<C> {
     }
 
     /// Onto the stack; into the exchange where that is full.
-    fn keep(&self, idle: Idle<C>) {
-        if self.idle.borrow().len() >= self.shared.limits.idle_per_worker {
-            return self.give_away(idle);
-        }
+    #[inline]
+    fn keep(&self, idle: Box<Link<C>>) {
         let mut stack = self.idle.borrow_mut();
+        if stack.len() >= self.shared.limits.idle_per_worker {
+            drop(stack);
+            return self.give_away(*idle);
+        }
         stack.push(idle);
         self.counts().set_idle(stack.len());
         drop(stack);
@@ -474,10 +468,11 @@ impl<C: Connection> Inner<C> {
     }
 
     /// Into the exchange, for whoever is hungry.
-    fn give_away(&self, idle: Idle<C>) {
-        let Idle {
+    fn give_away(&self, idle: Link<C>) {
+        let Link {
             connection,
             standing,
+            ..
         } = idle;
         let Ok(connection) = connection.detach() else {
             self.counts().count(Count::Dead);
@@ -519,7 +514,7 @@ impl<C: Connection> Inner<C> {
                 return;
             }
             match self.pop_idle() {
-                Some(idle) => self.give_away(idle),
+                Some(idle) => self.give_away(*idle),
                 None => {
                     self.hold_nothing();
                     break;

@@ -64,6 +64,15 @@ pub(crate) struct Shared<D> {
     epoch: Instant,
 }
 
+/// An open connection in its worker. It lives in a box from when it is opened: what passes through
+/// hands with every request is a pointer, however large a connection is.
+pub(super) struct Link<C> {
+    pub(super) connection: C,
+    /// Whether a request has used it before the one that does, or will do, now.
+    pub(super) is_reused: bool,
+    pub(super) standing: Standing,
+}
+
 /// An idle connection on its way between workers.
 pub(super) struct Exchanged<D> {
     pub(super) connection: D,
