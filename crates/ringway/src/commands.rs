@@ -172,7 +172,7 @@ pub(crate) fn version(flags: &cli::Version) -> Result<()> {
         writeln!(
             out,
             "fault injection: {}",
-            on_off(cfg!(feature = "fault-injection"))
+            on_off(cfg!(any(debug_assertions, feature = "fault-injection")))
         )?;
         for (what, finding) in ringway_server::describe_kernel() {
             writeln!(out, "{what}: {finding}")?;

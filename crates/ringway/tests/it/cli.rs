@@ -151,6 +151,9 @@ fn version() {
         verbose.contains(&format!("kernel: {}", release.trim())),
         "{verbose}"
     );
+    // What could be asked to fail is said to be able to.
+    let injects = verbose.contains("fault injection: on");
+    assert_eq!(injects, cfg!(debug_assertions), "{verbose}");
 }
 
 #[test]
