@@ -148,6 +148,7 @@ impl Buffer {
     ///
     /// # Panics
     /// When there are fewer.
+    #[inline]
     pub fn advance(&mut self, count: usize) {
         assert!(count <= self.len(), "advanced past the end of a buffer");
         self.start += count as u32;

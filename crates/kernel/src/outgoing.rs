@@ -121,8 +121,8 @@ impl Outgoing {
         self
     }
 
-    /// What is left when `sent` bytes have been taken, as a driver wants it: not empty. A header
-    /// for two runs is made in `gather`.
+    /// What is left when `sent` bytes have been taken, as a driver wants it. A header
+    /// for two runs is made in `gather`. Empty only when there was nothing to send.
     pub(crate) fn parts(
         &self,
         sent: usize,

@@ -303,6 +303,7 @@ impl TcpStream {
     ///
     /// # Errors
     /// As `send(2)`, for an earlier send.
+    #[inline]
     pub fn submit(&mut self, outgoing: Outgoing) -> io::Result<Option<Outgoing>> {
         self.worker
             .reactor

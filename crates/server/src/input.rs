@@ -14,11 +14,13 @@ pub(crate) struct Input {
 }
 
 impl Input {
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.buffer.is_none() && self.joined.is_empty()
     }
 
     /// The bytes at hand.
+    #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.buffer {
             Some(buffer) => buffer,
@@ -27,6 +29,7 @@ impl Input {
     }
 
     /// Adds what was received next.
+    #[inline]
     pub(crate) fn push(&mut self, next: Buffer) {
         if next.is_empty() {
             return;
@@ -53,6 +56,7 @@ impl Input {
     ///
     /// # Panics
     /// When there are fewer.
+    #[inline]
     pub(crate) fn consume(&mut self, count: usize) {
         if let Some(buffer) = &mut self.buffer {
             buffer.advance(count);

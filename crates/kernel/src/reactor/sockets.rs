@@ -271,11 +271,11 @@ impl Reactor {
         if socket.is_send_busy() {
             return Ok(Some(outgoing));
         }
-        let count = outgoing.byte_count();
+        let parts = outgoing.parts(0, true, &mut socket.gather);
+        let count = parts.first.iov_len + parts.second.iov_len;
         if count == 0 {
             return Ok(None);
         }
-        let parts = outgoing.parts(0, true, &mut socket.gather);
         // SAFETY: the bytes are on the heap, in the arena or static, so they stay where they are
         // when `outgoing` moves to the heap below; the header is boxed in the slot. Both are
         // touched again only by this operation's last completion.

@@ -65,6 +65,7 @@ impl Connection {
         }
     }
 
+    #[inline(always)]
     fn ask(
         &self,
         verdict: Verdict,
@@ -73,21 +74,30 @@ impl Connection {
         keep_alive: bool,
         moment: Moment<'_>,
     ) -> (First, Option<Rc<str>>) {
-        let first = self.ask_once(&verdict, head, raw, keep_alive, moment);
-        let first = if head.expect_continue && first.spares_body() {
-            // RFC 9110 §10.1.1: it goes out before the body. Whether that follows is up to the
-            // client then, so nobody knows where the next request begins: the connection ends.
-            self.ask_once(&verdict, head, raw, false, moment)
-        } else {
-            first
-        };
+        let mut first = self.ask_once(&verdict, head, raw, keep_alive, moment);
+        if head.expect_continue && first.spares_body() {
+            first = self.ask_for_the_last(&verdict, head, raw, moment);
+        }
         match verdict {
             Verdict::Admitted(user) => (first, user),
             _ => (first, None),
         }
     }
 
-    #[inline]
+    /// RFC 9110 §10.1.1: what spares the body goes out before it. Whether that follows is up to the
+    /// client then, so nobody knows where the next request begins: the connection ends.
+    #[cold]
+    fn ask_for_the_last(
+        &self,
+        verdict: &Verdict,
+        head: &RequestHead<'_>,
+        raw: &[u8],
+        moment: Moment<'_>,
+    ) -> First {
+        self.ask_once(verdict, head, raw, false, moment)
+    }
+
+    #[inline(always)]
     fn ask_once(
         &self,
         verdict: &Verdict,

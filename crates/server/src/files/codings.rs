@@ -45,6 +45,7 @@ impl From<config::Coding> for Coding {
 
 impl Entry {
     /// What a client gets by its `Accept-Encoding`.
+    #[inline]
     pub(super) fn choose(&self, accept: Option<ListValue<'_>>) -> Choice<'_> {
         match accept {
             Some(accept) if !self.candidates().is_empty() => self.negotiate(&accept),
@@ -52,6 +53,7 @@ impl Entry {
         }
     }
 
+    #[inline(never)]
     fn negotiate(&self, accept: &ListValue<'_>) -> Choice<'_> {
         let accept = AcceptEncoding::parse(accept.lines());
         let candidates = self.candidates();

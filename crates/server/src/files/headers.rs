@@ -312,14 +312,7 @@ impl Headers {
     /// Which of the allowed origins asks.
     #[inline]
     pub(super) fn origin_of(&self, head: &RequestHead<'_>) -> Option<u16> {
-        let cors = self.cors.as_ref().filter(|cors| !cors.origins.is_empty())?;
-        // Two of them are none: no browser sends that.
-        let mut sent = head.header("origin");
-        let (Some(origin), None) = (sent.next(), sent.next()) else {
-            return None;
-        };
-        let index = cors.origins.iter().position(|one| one.as_bytes() == origin);
-        index.and_then(|index| u16::try_from(index).ok())
+        self.cors.as_ref()?.origin_of(head)
     }
 
     /// What of a request the choice of an answer depends on (RFC 9110 §12.5.5), beside `others`.
@@ -439,6 +432,22 @@ fn add_vary<'o>(head: ResponseHead<'o>, value: &str) -> ResponseHead<'o> {
 }
 
 impl Cors {
+    /// The index of the origin that a request comes from, if that matters and is one of those that
+    /// may read the answer.
+    #[inline(never)]
+    fn origin_of(&self, head: &RequestHead<'_>) -> Option<u16> {
+        if self.origins.is_empty() {
+            return None;
+        }
+        // Two of them are none: no browser sends that.
+        let mut sent = head.header("origin");
+        let (Some(origin), None) = (sent.next(), sent.next()) else {
+            return None;
+        };
+        let index = self.origins.iter().position(|one| one.as_bytes() == origin);
+        index.and_then(|index| u16::try_from(index).ok())
+    }
+
     fn allows(&self, frame: Frame) -> bool {
         self.origins.is_empty() || frame.origin.is_some()
     }

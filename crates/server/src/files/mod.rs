@@ -136,6 +136,7 @@ pub(crate) enum First {
 }
 
 impl First {
+    #[inline]
     fn of(answer: Answer) -> First {
         match answer.file {
             None => First::Answer(answer),
@@ -219,6 +220,10 @@ impl Root {
     }
 
     /// Answers from memory, or says what has to be looked up. `raw` is the head as it was sent.
+    ///
+    /// Each function on the way of a hit is part of its caller: passing an answer through five
+    /// results took 200 instructions of a request's 3,000.
+    #[inline(always)]
     pub(crate) fn answer_now(
         &self,
         head: &RequestHead<'_>,
@@ -227,19 +232,32 @@ impl Root {
         moment: Moment<'_>,
     ) -> First {
         let frame = self.frame(head, keep_alive);
+        // Keys are paths in the form in which nearly every client sends them, so a hit needs no
+        // decoding.
+        if matches!(head.method, Method::Get | Method::Head)
+            && let Some(kept) = &self.kept
+            && let Some(entry) = kept.files.borrow().get_by_target(head.target)
+            && let Some(first) = self.answer_from(entry, head, frame, moment)
+        {
+            return first;
+        }
+        self.answer_other(head, raw, frame, moment)
+    }
+
+    /// The same for whatever its target as it was sent doesn't answer.
+    #[inline(never)]
+    fn answer_other(
+        &self,
+        head: &RequestHead<'_>,
+        raw: &[u8],
+        frame: Frame,
+        moment: Moment<'_>,
+    ) -> First {
         let refused = |status| self.refuse_now(status, raw, frame, moment);
         match head.method {
             Method::Get | Method::Head => {}
             Method::Options => return First::Answer(self.options(head, frame, moment)),
             _ => return refused(StatusCode::METHOD_NOT_ALLOWED),
-        }
-        // Keys are paths in the form in which nearly every client sends them, so a hit needs no
-        // decoding.
-        if let Some(kept) = &self.kept
-            && let Some(entry) = kept.files.borrow().get_by_target(head.target)
-            && let Some(first) = self.answer_from(entry, head, frame, moment)
-        {
-            return first;
         }
         let resource = match Target::parse(head.method, head.target) {
             Ok(Target::Resource(resource)) => resource,
@@ -268,6 +286,7 @@ impl Root {
         }))
     }
 
+    #[inline]
     fn frame(&self, head: &RequestHead<'_>, keep_alive: bool) -> Frame {
         Frame {
             origin: self.headers.origin_of(head),
@@ -360,7 +379,7 @@ impl Root {
     }
 
     /// Answers from what is kept; nothing when something has to be looked at first.
-    #[inline]
+    #[inline(always)]
     fn answer_from(
         &self,
         entry: &Entry,
@@ -399,6 +418,7 @@ impl<'a> Moment<'a> {
     }
 }
 
+#[inline(always)]
 fn answer_with(
     variant: &Variant,
     head: &RequestHead<'_>,

@@ -289,7 +289,7 @@ fn tag_of(metadata: &Metadata) -> String {
 }
 
 /// The answer to a GET or HEAD, from a representation.
-#[inline]
+#[inline(always)]
 pub(super) fn answer(
     variant: &Variant,
     head: &RequestHead<'_>,
@@ -308,6 +308,7 @@ pub(super) fn answer(
 }
 
 /// The whole response as it lies in memory when nothing about the request is special.
+#[inline]
 fn plain(whole: &Whole, variant: &Variant, frame: Frame, moment: Moment<'_>) -> Answer {
     let response = whole.response(moment);
     let (message, body_bytes) = if frame.is_head {
@@ -325,6 +326,7 @@ fn plain(whole: &Whole, variant: &Variant, frame: Frame, moment: Moment<'_>) -> 
 }
 
 /// Any other: its head is written for it.
+#[inline(never)]
 fn special(variant: &Variant, head: &RequestHead<'_>, frame: Frame, moment: Moment<'_>) -> Answer {
     let representation = &variant.representation;
     let content = representation.decide(head, moment.clock.seconds(moment.now));
