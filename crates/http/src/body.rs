@@ -1,9 +1,10 @@
-//! Request bodies: where the content is among the bytes, and where the message ends.
+//! Bodies: where the content is among the bytes, and where the message ends.
 //!
 //! [`BodyDecoder`] is fed whatever arrived and hands back slices of it; it keeps no bytes. It is
 //! as strict as the head parser. Chunk extensions are skipped and trailer fields are checked and
 //! dropped (RFC 9110 §6.5.1 allows it), so none of them can ever be taken for a header: there is
-//! nothing in a trailer that could change framing, routing or authentication.
+//! nothing in a trailer that could change framing, routing or authentication. Only a decoder that
+//! is asked to keep them does, for whoever passes them on as what they are.
 
 use std::fmt;
 
@@ -134,6 +135,8 @@ pub struct BodyDecoder {
     extension_bytes: u32,
     trailer_bytes: u32,
     trailer_count: u32,
+    /// The lines of the trailer section, where they are wanted.
+    trailers: Option<Vec<u8>>,
 }
 
 /// Where in the framing the next byte stands (RFC 9112 §7.1).
@@ -191,7 +194,24 @@ impl BodyDecoder {
             extension_bytes: limits.extension_bytes,
             trailer_bytes: limits.trailer_bytes,
             trailer_count: limits.trailer_count,
+            trailers: None,
         })
+    }
+
+    /// Keeps the trailer fields for [`BodyDecoder::trailers`].
+    pub fn keeping_trailers(mut self) -> Self {
+        self.trailers = Some(Vec::new());
+        self
+    }
+
+    /// The fields of the trailer section that were read so far, each line with its CRLF: checked as
+    /// those of a head are, and nothing that only a head may say (RFC 9110 §6.5.1: framing, routing,
+    /// authentication, request modifiers). Empty unless they are kept.
+    pub fn trailers(&self) -> impl Iterator<Item = &[u8]> {
+        let lines = self.trailers.as_deref().unwrap_or_default();
+        lines
+            .split_inclusive(|&byte| byte == b'\n')
+            .filter(|line| may_be_trailer(line))
     }
 
     /// Whether the body is over. If the connection ends before it is, the message is incomplete
@@ -322,6 +342,9 @@ impl BodyDecoder {
                 .trailer_bytes
                 .checked_sub(1)
                 .ok_or(BodyError::TrailersTooLarge)?;
+            if let Some(kept) = &mut self.trailers {
+                kept.push(byte);
+            }
         }
         match (self.state, byte) {
             (State::TrailerStart, b'\r') => Ok(State::EndLf),
@@ -342,6 +365,40 @@ impl BodyDecoder {
             _ => Err(BodyError::Trailer),
         }
     }
+}
+
+/// Whether a line of a trailer section is one that may stand there.
+fn may_be_trailer(line: &[u8]) -> bool {
+    const OF_HEADS: [&str; 20] = [
+        "authorization",
+        "cache-control",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "keep-alive",
+        "max-forwards",
+        "proxy-authorization",
+        "range",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "www-authenticate",
+    ];
+    let Some(colon) = memchr::memchr(b':', line) else {
+        return false;
+    };
+    let name = &line[..colon];
+    line.ends_with(b"\r\n")
+        && !OF_HEADS
+            .iter()
+            .any(|of| name.eq_ignore_ascii_case(of.as_bytes()))
 }
 
 /// The first `left` bytes of `input`, or all there are.

@@ -138,6 +138,9 @@ pub struct RequestHead<'a> {
     /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1).
     /// Never without a body, never in HTTP/1.0.
     pub expect_continue: bool,
+    /// Whether `Connection` has options beside `close` and `keep-alive`: names of fields that
+    /// concern this connection alone, or `upgrade` (RFC 9110 §7.6.1).
+    pub has_connection_options: bool,
     /// `Host`: present in HTTP/1.1, valid, perhaps empty (RFC 9112 §3.2). A target in absolute
     /// form overrides it.
     pub host: Option<&'a [u8]>,

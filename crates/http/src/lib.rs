@@ -18,6 +18,7 @@
 //! | [`date`] | the one text format of time |
 //! | [`response`] | the head of the answer |
 //! | [`received`] | and, for a client: what does a server's answer say? |
+//! | [`hop`] | which fields of a head does a proxy not pass on? |
 //!
 //! Strictness is the rule: where RFC 9112 allows a recipient to repair a malformed message, this
 //! crate refuses it, because two programs that repair differently can be played against each other
@@ -50,5 +51,7 @@ pub mod date;
 pub mod response;
 
 pub mod received;
+
+pub mod hop;
 
 pub use http::StatusCode;

@@ -58,6 +58,8 @@ pub struct ReceivedHead<'a> {
     /// Whether the connection can be used again after this response (RFC 9112 §9.3). Never when
     /// the content goes on until the close.
     pub keep_alive: bool,
+    /// Whether `Connection` has options beside `close` and `keep-alive` (RFC 9110 §7.6.1).
+    pub has_connection_options: bool,
     lines: &'a [u8],
 }
 
@@ -233,6 +235,7 @@ fn status_line(window: &[u8]) -> Parsed<(ReceivedHead<'_>, usize)> {
         framing: ReceivedFraming::None,
         content_length: None,
         keep_alive: version == Version::Http11,
+        has_connection_options: false,
         lines: &[],
     };
     Ok(Some((head, FIXED_BYTES + end + 1)))
@@ -245,6 +248,7 @@ struct Fields {
     is_chunked: bool,
     close: bool,
     keep_alive: bool,
+    has_options: bool,
 }
 
 impl Fields {
@@ -253,8 +257,13 @@ impl Fields {
         match name.len() {
             10 if is("connection") => {
                 for option in elements(value) {
-                    self.close |= option.eq_ignore_ascii_case(b"close");
-                    self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                    if option.eq_ignore_ascii_case(b"close") {
+                        self.close = true;
+                    } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                        self.keep_alive = true;
+                    } else if !option.is_empty() {
+                        self.has_options = true;
+                    }
                 }
             }
             14 if is("content-length") => {
@@ -283,6 +292,7 @@ impl Fields {
             return Err(ReceivedError::Coding);
         }
         head.content_length = self.length;
+        head.has_connection_options = self.has_options;
         head.framing = match (head.status, self.length) {
             (100..=199 | 204 | 304, _) => ReceivedFraming::None,
             _ if method == Method::Head => ReceivedFraming::None,

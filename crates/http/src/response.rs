@@ -150,6 +150,22 @@ impl<'o> ResponseHead<'o> {
         }
     }
 
+    /// Writes the status line of a response that is passed on, with its own reason.
+    #[inline]
+    pub fn relayed(out: &'o mut Vec<u8>, status: u16, reason: &[u8]) -> Self {
+        let start = out.len();
+        out.extend_from_slice(b"HTTP/1.1 ");
+        push_decimal(out, status.into());
+        out.push(b' ');
+        let mut head = ResponseHead {
+            out,
+            start,
+            valid: (100..1000).contains(&status),
+        };
+        head.checked(reason);
+        head
+    }
+
     /// Adds a field. A value with a control character other than HTAB makes [`finish`] fail.
     ///
     /// [`finish`]: ResponseHead::finish
@@ -167,6 +183,32 @@ impl<'o> ResponseHead<'o> {
         self.out.extend_from_slice(name);
         self.out.extend_from_slice(b": ");
         self.checked(value);
+        self
+    }
+
+    /// Adds a field of a head that was parsed: both its parts were checked then.
+    #[inline]
+    pub fn named_as_parsed(self, name: &[u8], value: &[u8]) -> Self {
+        debug_assert!(is_value(value) && name.iter().all(|&byte| is_token_byte(byte)));
+        self.out.reserve(name.len() + value.len() + 4);
+        self.out.extend_from_slice(b"\r\n");
+        self.out.extend_from_slice(name);
+        self.out.extend_from_slice(b": ");
+        self.out.extend_from_slice(value);
+        self
+    }
+
+    /// Adds fields that were written before, each a line with its CRLF; their values are checked as
+    /// all are, their names not again.
+    pub fn lines(mut self, lines: &[u8]) -> Self {
+        for line in lines.split_inclusive(|&byte| byte == b'\n') {
+            let Some(line) = line.strip_suffix(b"\r\n") else {
+                self.valid = false;
+                return self;
+            };
+            self.out.extend_from_slice(b"\r\n");
+            self.checked(line);
+        }
         self
     }
 
@@ -389,6 +431,22 @@ mod tests {
         for code in 100..1000 {
             assert!(line(code, Version::Http11).starts_with(&format!("HTTP/1.1 {code} ")));
         }
+    }
+
+    #[test]
+    fn relayed_status_lines_keep_their_reason() {
+        let mut out = Vec::new();
+        let relayed = ResponseHead::relayed(&mut out, 200, b"Fine");
+        relayed.named(b"A", b"b").finish().unwrap();
+        assert_eq!(out, b"HTTP/1.1 200 Fine\r\nA: b\r\n\r\n");
+        let mut out = Vec::new();
+        assert!(
+            ResponseHead::relayed(&mut out, 200, b"a\r\nb")
+                .finish()
+                .is_err()
+        );
+        assert!(ResponseHead::relayed(&mut out, 99, b"").finish().is_err());
+        assert!(out.is_empty());
     }
 
     #[test]

@@ -193,6 +193,22 @@ fn absolute_form<'a>(method: Method<'_>, target: &'a [u8]) -> Result<Target<'a>,
     }))
 }
 
+/// A target as an origin server gets it from a proxy (RFC 9112 §3.2.1): without the scheme and the
+/// authority of the absolute form, which are checked before ([`Target::parse`]).
+pub fn origin_form(target: &[u8]) -> Cow<'_, [u8]> {
+    if matches!(target, [b'/', ..] | b"*") {
+        return Cow::Borrowed(target);
+    }
+    let authority = memchr::memmem::find(target, b"://").map_or(0, |at| at + 3);
+    let rest = &target[authority..];
+    match memchr::memchr2(b'/', b'?', rest) {
+        Some(at) if rest[at] == b'/' => Cow::Borrowed(&rest[at..]),
+        // An empty path is sent as a slash.
+        Some(at) => Cow::Owned([b"/", &rest[at..]].concat()),
+        None => Cow::Borrowed(b"/"),
+    }
+}
+
 /// What a byte of a raw path can mean.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {

@@ -4,6 +4,7 @@
 //! operation of the driver instead.
 
 use crate::driver::SendParts;
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::fmt;
 use std::io;
@@ -181,7 +182,7 @@ fn bind_patiently(address: SocketAddr, options: &ListenOptions) -> io::Result<Ow
         let socket = listening_socket(&address, options)?;
         match rustix::net::bind(&socket, &address) {
             Ok(()) => return Ok(socket),
-            Err(rustix::io::Errno::ADDRINUSE) if started.elapsed() < BIND_PATIENCE => {
+            Err(Errno::ADDRINUSE) if started.elapsed() < BIND_PATIENCE => {
                 std::thread::sleep(Duration::from_millis(20));
             }
             Err(error) => return Err(error.into()),
@@ -434,6 +435,16 @@ fn send_raw(fd: BorrowedFd<'_>, bytes: &[u8], more_follows: bool) -> rustix::io:
 pub(crate) fn receive_now(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     let (count, _) = rustix::net::recv(fd, bytes, RecvFlags::DONTWAIT)?;
     Ok(count)
+}
+
+/// Whether a receive would have to wait.
+pub(crate) fn is_silent(fd: BorrowedFd<'_>) -> bool {
+    let mut byte = [0];
+    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+    matches!(
+        rustix::net::recv(fd, &mut byte, flags),
+        Err(Errno::AGAIN | Errno::INTR)
+    )
 }
 
 pub(crate) fn send_file(

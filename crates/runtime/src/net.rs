@@ -182,6 +182,14 @@ impl TcpStream {
         Ok(stream)
     }
 
+    /// Whether the peer has neither sent anything that wasn't received nor ended the connection, as
+    /// far as is known here: before a connection that was idle is used again.
+    pub fn is_quiet(&self) -> bool {
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.is_quiet(self.key))
+    }
+
     /// Lets go of a connection at rest, so that another worker may [`TcpStream::adopt`] it.
     ///
     /// # Errors

@@ -22,18 +22,18 @@ mod bounded;
 #[path = "../src/proxy/pool/demand.rs"]
 mod demand;
 #[path = "../src/proxy/pool/lease.rs"]
-#[expect(dead_code, reason = "not all of it is measured")]
+#[allow(dead_code, reason = "not all of it is measured")]
 mod lease;
 #[path = "../src/proxy/pool/local.rs"]
-#[expect(dead_code, reason = "not all of it is measured")]
+#[allow(dead_code, reason = "not all of it is measured")]
 mod local;
 #[path = "../src/proxy/pool/shared.rs"]
 mod shared;
 #[path = "../src/proxy/pool/stats.rs"]
-#[expect(dead_code, reason = "not all of it is measured")]
+#[allow(dead_code, reason = "not all of it is measured")]
 mod stats;
 #[path = "../src/proxy/pool/waits.rs"]
-#[expect(dead_code, reason = "not all of it is measured")]
+#[allow(dead_code, reason = "not all of it is measured")]
 mod waits;
 
 use lease::{Lease, Leased};
@@ -50,8 +50,8 @@ struct Plug([u64; 4]);
 impl Connection for Plug {
     type Detached = Plug;
 
-    fn detach(self) -> io::Result<Plug> {
-        Ok(self)
+    fn detach(self, then: impl FnOnce(io::Result<Plug>) + 'static) {
+        then(Ok(self));
     }
 
     fn attach(detached: Plug) -> io::Result<Plug> {

@@ -9,6 +9,8 @@ use crate::auth::{self, Passwords};
 use crate::config::{self, Address, Config, Listener};
 use crate::files::{self, Watches};
 use crate::log::{self, LogThread};
+use crate::proxy::SharedUpstream;
+use crate::route::Action;
 use crate::stats::WorkerStats;
 use crate::worker::{self, Ending, Order, Spec};
 use back_off::BackOff;
@@ -18,6 +20,7 @@ use ringway_runtime::{
     RuntimeOptions, Sender, SocketOptions, cpu, mailbox,
 };
 use std::fmt;
+use std::hash::BuildHasher as _;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -55,6 +58,13 @@ pub enum ServerError {
     },
     /// The access log can't be opened.
     AccessLog(io::Error),
+    /// A server of an upstream can't be found.
+    Upstream {
+        /// The NAME of its table.
+        name: String,
+        /// The system's reason.
+        error: io::Error,
+    },
     /// The users of a root can't be read.
     Users(io::Error),
     /// A worker can't run.
@@ -99,6 +109,9 @@ impl fmt::Display for ServerError {
                 };
                 let path = path.display();
                 write!(out, "can't open the root directory {path}: {error}{hint}")
+            }
+            ServerError::Upstream { name, error } => {
+                write!(out, "can't find a server of [upstream.{name}]: {error}")
             }
             ServerError::Users(error) => write!(out, "can't read who may come in: {error}"),
             ServerError::AccessLog(error) => write!(out, "can't open the access log: {error}"),
@@ -204,7 +217,8 @@ struct Server {
     directories: Vec<Directory>,
     files: Arc<files::Shared>,
     passwords: Vec<Option<Arc<Passwords>>>,
-    /// Every bound address with its root.
+    upstreams: Vec<Arc<SharedUpstream>>,
+    /// Every bound address with its listener.
     bound: Vec<(SocketAddr, usize)>,
     cpus: Vec<usize>,
     blocking: BlockingPool,
@@ -240,6 +254,7 @@ impl Server {
             directories,
             files: Arc::new(files::Shared::new(watches(config))),
             passwords,
+            upstreams: share_upstreams(config)?,
             bound: Vec::new(),
             cpus: if config.pin {
                 cpu::allowed().unwrap_or_default()
@@ -258,7 +273,7 @@ impl Server {
         for index in 0..config.workers {
             let listeners = sockets
                 .iter_mut()
-                .map(|(group, root)| (group.remove(0), *root));
+                .map(|(group, listener)| (group.remove(0), *listener));
             let listeners = listeners.collect();
             let running = server.spawn(index, listeners)?;
             server.workers.push(Post {
@@ -274,8 +289,7 @@ impl Server {
     fn bind_all(&mut self) -> Result<Vec<(Vec<ListenSocket>, usize)>, ServerError> {
         let mut groups = Vec::new();
         let config = Arc::clone(&self.config);
-        for listener in &config.listeners {
-            let root = worker::root_of(listener).map_err(ServerError::Process)?;
+        for (index, listener) in config.listeners.iter().enumerate() {
             for address in &listener.addresses {
                 let group = bind(*address, listener, config.workers)?;
                 let socket = address.socket;
@@ -284,8 +298,8 @@ impl Server {
                     address: socket,
                     error,
                 })?;
-                self.bound.push((bound, root));
-                groups.push((group, root));
+                self.bound.push((bound, index));
+                groups.push((group, index));
             }
         }
         Ok(groups)
@@ -304,6 +318,7 @@ impl Server {
             directories: self.directories.clone(),
             files: Arc::clone(&self.files),
             passwords: self.passwords.clone(),
+            upstreams: self.upstreams.clone(),
             listeners,
             options: self.runtime_options(),
             admission: Arc::clone(&self.admission),
@@ -376,9 +391,9 @@ impl Server {
     /// The lines that a person sees at start; the first has the address to click.
     fn announce(&self) {
         let mut text = String::new();
-        for (address, root) in &self.bound {
-            let path = self.config.roots[*root].root.display();
-            text += &format!("serving {path} at http://{}/\n", reachable(*address));
+        for (address, listener) in &self.bound {
+            let what = self.describe(*listener);
+            text += &format!("{what} at http://{}/\n", reachable(*address));
         }
         for (choice, count) in &self.drivers {
             text += &match self.drivers.len() {
@@ -404,6 +419,33 @@ impl Server {
         let _ = io::stdout().write_all(text.as_bytes());
     }
 
+    /// What is done at a listener, in a few words.
+    fn describe(&self, listener: usize) -> String {
+        let config = &self.config;
+        let is_here = |route: &&config::Route| route.listeners.contains(&listener);
+        let routes = match config.routes.iter().filter(is_here).count() {
+            0 => String::new(),
+            1 => " and a route".to_owned(),
+            count => format!(" and {count} routes"),
+        };
+        let rest = match &config.listeners[listener].catch_all {
+            Some(Action::Files(root)) => {
+                format!("serving {}", config.roots[*root].root.display())
+            }
+            Some(Action::Proxy(upstream)) => {
+                let upstream = &config.upstreams[*upstream];
+                let servers: Vec<String> = upstream
+                    .servers
+                    .iter()
+                    .map(|server| server.address.to_string())
+                    .collect();
+                format!("passing on to {}", servers.join(", "))
+            }
+            _ => return format!("serving{}", routes.replacen(" and", "", 1)),
+        };
+        rest + &routes
+    }
+
     /// One more socket of each address, for a worker that is started anew.
     fn rebind(&self) -> Result<Vec<(ListenSocket, usize)>, ServerError> {
         let is_running = |post: &Post| matches!(post.state, State::Running(_));
@@ -413,7 +455,7 @@ impl Server {
         for listener in &self.config.listeners {
             let options = listen_options(listener);
             for _ in &listener.addresses {
-                let (address, root) = bound.next().expect("one for each address");
+                let (address, index) = bound.next().expect("one for each address");
                 // Without siblings the port is free, and may be another program's by now.
                 let socket = if has_siblings {
                     ListenSocket::bind_sibling(*address, &options)
@@ -424,11 +466,41 @@ impl Server {
                     address: *address,
                     error,
                 })?;
-                sockets.push((socket, *root));
+                sockets.push((socket, *index));
             }
         }
         Ok(sockets)
     }
+}
+
+/// What the workers share of each upstream.
+fn share_upstreams(config: &Config) -> Result<Vec<Arc<SharedUpstream>>, ServerError> {
+    let secret = machine_secret();
+    let share = |upstream: &config::Upstream| {
+        let shared = SharedUpstream::new(upstream, config.workers, &secret);
+        shared.map(Arc::new).map_err(|error| ServerError::Upstream {
+            name: upstream.name.clone(),
+            error,
+        })
+    };
+    config.upstreams.iter().map(share).collect()
+}
+
+/// What the values of sticky cookies are made with: the same after a restart, and nobody else's.
+/// Where the machine has no identity of its own it lasts as long as the process.
+fn machine_secret() -> [u8; 32] {
+    let mut secret = [0; 32];
+    let identity = std::fs::read("/etc/machine-id").unwrap_or_default();
+    let random = std::collections::hash_map::RandomState::new();
+    let fallback = random.hash_one(0).to_le_bytes();
+    let identity = match identity.trim_ascii() {
+        [] => &fallback[..],
+        identity => identity,
+    };
+    for (place, byte) in secret.iter_mut().zip(identity) {
+        *place = *byte;
+    }
+    secret
 }
 
 /// Where changes of files are heard of, if they can be and are to be.
@@ -474,26 +546,30 @@ fn bind(
 }
 
 fn listen_options(listener: &Listener) -> ListenOptions {
-    let socket = &listener.socket;
     let options = &listener.options;
     ListenOptions {
         backlog: options.backlog,
         only_v6: options.ipv6_only,
         fast_open: options.fast_open,
         defer_accept: options.defer_accept,
-        socket: SocketOptions {
-            nodelay: socket.nodelay,
-            notsent_lowat: socket.notsent_lowat,
-            keepalive: socket.keepalive.then_some(Keepalive {
-                idle: socket.keepalive_idle,
-                interval: socket.keepalive_interval,
-                count: socket.keepalive_count,
-            }),
-            user_timeout: socket.user_timeout,
-            congestion: socket.congestion.clone(),
-            send_buffer: socket.send_buffer.map(|bytes| bytes as usize),
-            receive_buffer: socket.receive_buffer.map(|bytes| bytes as usize),
-        },
+        socket: socket_options(&listener.socket),
+    }
+}
+
+/// The options of connections' sockets as the runtime takes them.
+pub(crate) fn socket_options(socket: &config::SocketOptions) -> SocketOptions {
+    SocketOptions {
+        nodelay: socket.nodelay,
+        notsent_lowat: socket.notsent_lowat,
+        keepalive: socket.keepalive.then_some(Keepalive {
+            idle: socket.keepalive_idle,
+            interval: socket.keepalive_interval,
+            count: socket.keepalive_count,
+        }),
+        user_timeout: socket.user_timeout,
+        congestion: socket.congestion.clone(),
+        send_buffer: socket.send_buffer.map(|bytes| bytes as usize),
+        receive_buffer: socket.receive_buffer.map(|bytes| bytes as usize),
     }
 }
 

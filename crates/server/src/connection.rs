@@ -11,16 +11,20 @@ mod body;
 mod delivery;
 mod end;
 mod entrance;
+mod proxied;
+mod routing;
 
 use end::Refusal;
 use entrance::Held;
 
 pub(crate) use end::End;
+pub(crate) use routing::ResponseEdits;
 
 use crate::answer::{self, Answer, Frame};
 use crate::files::First;
 use crate::input::Input;
 use crate::log::Entry as LogEntry;
+use crate::proxy::Outbound;
 use crate::stats::Counter;
 use crate::worker::{Place, Worker};
 use ringway_http::StatusCode;
@@ -37,8 +41,8 @@ use std::time::Instant;
 pub(crate) struct Connection {
     stream: TcpStream,
     worker: Rc<Worker>,
-    /// Which root answers.
-    root: usize,
+    /// Where it came in: which of the configuration's listeners.
+    listener: usize,
     peer: IpAddr,
     input: Input,
     scan: HeadScan,
@@ -90,15 +94,27 @@ struct Special {
     expects_continue: bool,
     is_head: bool,
     work: Work,
+    /// What the route does to the answer's fields.
+    edits: Option<Box<ResponseEdits>>,
     log: Option<LogLine>,
 }
 
 /// What is left to be done for an answer.
 enum Work {
-    /// What the root says, which may be the answer.
-    Root(First),
+    /// What the root of this index says, which may be the answer.
+    Root(usize, First),
     /// First of all, a password has to be checked.
     Password(Box<Held>),
+    /// A server of an upstream has to be asked.
+    Proxy(Box<Outbound>),
+}
+
+/// A request that was looked at: what has to be done, who was let in, and what is done to the
+/// answer.
+struct Entered {
+    work: Work,
+    user: Option<Rc<str>>,
+    edits: Option<Box<ResponseEdits>>,
 }
 
 /// What the access log will want of a request when its answer is known.
@@ -114,14 +130,14 @@ impl Connection {
     pub(crate) fn new(
         stream: TcpStream,
         worker: Rc<Worker>,
-        root: usize,
+        listener: usize,
         peer: IpAddr,
         place: Place,
     ) -> Connection {
         Connection {
             stream,
             worker,
-            root,
+            listener,
             peer,
             input: Input::default(),
             scan: HeadScan::default(),
@@ -145,8 +161,8 @@ impl Connection {
             };
             let end = ended.err().unwrap_or(End::Orderly);
             self.place.count_end(end);
-            if end == End::WriteStall {
-                // Or the kernel would keep what nobody takes.
+            // Or the kernel would keep what nobody takes; and a cut must not look like an end.
+            if matches!(end, End::WriteStall | End::ServerFailed) {
                 self.stream.reset();
             }
         }
@@ -218,9 +234,11 @@ impl Connection {
         let is_over = self.requests == worker.limits.requests_per_connection;
         let keep_alive = head.keep_alive && !is_over && !worker.is_draining();
         let raw = &bytes[..length];
-        let (work, user) = self.enter(&head, raw, keep_alive, moment);
+        let Entered { work, user, edits } = self.enter(&head, raw, keep_alive, moment);
         let request = match work {
-            Work::Root(First::Answer(answer)) if head.framing == Framing::None => {
+            Work::Root(_, First::Answer(answer))
+                if head.framing == Framing::None && edits.is_none() =>
+            {
                 worker
                     .stats
                     .count_answer(answer.status.as_u16(), answer.body_bytes);
@@ -235,6 +253,7 @@ impl Connection {
                 expects_continue: head.expect_continue,
                 is_head: head.method == Method::Head,
                 work,
+                edits,
                 log: worker.has_log().then(|| LogLine {
                     head: raw.into(),
                     begun,
@@ -383,19 +402,21 @@ impl Connection {
             expects_continue,
             is_head,
             work,
+            edits,
             mut log,
         } = special;
-        let mut first = match work {
-            Work::Root(first) => first,
+        let (root, mut first) = match work {
+            Work::Root(root, first) => (root, first),
             Work::Password(held) => {
                 let (first, user) = self.admit(&held).await;
                 log.iter_mut().for_each(|line| line.user.clone_from(&user));
-                first
+                (held.root(), first)
             }
+            Work::Proxy(outbound) => return Box::pin(self.forward(outbound, log)).await,
         };
         if expects_continue {
-            first = match self.foresee(first).await {
-                Ok(refusal) => return self.conclude(refusal, log).await,
+            first = match self.foresee(root, first).await {
+                Ok(refusal) => return self.conclude_edited(refusal, edits, log).await,
                 Err(undecided) => undecided,
             };
         }
@@ -411,23 +432,23 @@ impl Connection {
         let answer = match first {
             First::Answer(answer) | First::Open(answer) => answer,
             First::Lookup(lookup) => {
-                let root = &self.worker.roots[self.root];
+                let root = &self.worker.roots[root];
                 root.look_up(&lookup, &self.worker.clock).await
             }
         };
-        self.conclude(answer, log).await
+        self.conclude_edited(answer, edits, log).await
     }
 
     /// The answer to a request whose body the client asks leave to send, if it is clear from the
     /// head that it has none; the connection ends with it. Else what it was before.
-    async fn foresee(&self, first: First) -> Result<Answer, First> {
+    async fn foresee(&self, root: usize, first: First) -> Result<Answer, First> {
         let mut lookup = match first {
             First::Answer(answer) if answer.spares_body() => return Ok(answer),
             First::Answer(_) | First::Open(_) => return Err(first),
             First::Lookup(lookup) => lookup,
         };
         let keep_alive = std::mem::replace(&mut lookup.frame.keep_alive, false);
-        let root = &self.worker.roots[self.root];
+        let root = &self.worker.roots[root];
         let answer = root.look_up(&lookup, &self.worker.clock).await;
         if answer.spares_body() {
             return Ok(answer);
@@ -448,19 +469,25 @@ impl Connection {
         };
         let body_bytes = sent.unwrap_or_default();
         worker.stats.count_answer(status.as_u16(), body_bytes);
-        if let Some(LogLine { head, begun, user }) = log {
-            let mut scan = HeadScan::default();
-            // The same bytes were accepted before.
-            if let Ok(Some((head, _))) = parse_head(&head, &mut scan, &worker.head_limits) {
-                self.log(Some((&head, begun)), user.as_deref(), status, body_bytes);
-            }
-        }
+        self.write_log(log, status, body_bytes);
         sent?;
         Ok(if keep_alive {
             Flow::Continue
         } else {
             Flow::Last(End::Orderly)
         })
+    }
+
+    /// Writes the line that a request was to get.
+    fn write_log(&self, log: Option<LogLine>, status: StatusCode, body_bytes: u64) {
+        let Some(LogLine { head, begun, user }) = log else {
+            return;
+        };
+        let mut scan = HeadScan::default();
+        // The same bytes were accepted before.
+        if let Ok(Some((head, _))) = parse_head(&head, &mut scan, &self.worker.head_limits) {
+            self.log(Some((&head, begun)), user.as_deref(), status, body_bytes);
+        }
     }
 }
 

@@ -52,6 +52,11 @@ impl Input {
         }
     }
 
+    /// Takes the pooled buffer, if that is what holds the bytes at hand.
+    pub(crate) fn take_buffer(&mut self) -> Option<Buffer> {
+        self.buffer.take()
+    }
+
     /// Drops the first `count` bytes.
     ///
     /// # Panics

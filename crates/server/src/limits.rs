@@ -98,6 +98,12 @@ settings! {
         /// response pins a file and buffers.
         write_stall_timeout: Duration = Duration { min: SHORTEST, max: HOUR }, Is("30s"),
             Shown("write-stall-timeout");
+        /// How long an upgraded connection (WebSocket) may be silent in both directions.
+        ///
+        /// An hour: chats and dashboards are silent for long, and a peer that has gone is found by
+        /// the kernel's keepalive where that is on.
+        tunnel_idle_timeout: Duration = Duration { min: SHORTEST, max: DAY }, Is("1h"),
+            Shown("tunnel-idle-timeout");
         /// After the last answer of a connection: how long what the client still sends is read and
         /// thrown away, so that the kernel's reset doesn't destroy the answer before it is read.
         /// `"0s"` closes at once.

@@ -80,6 +80,8 @@ counters! {
     ClosedDeadline = Total, "connections_closed", "fault": "deadline";
     /// Connections that the shutdown ended.
     ClosedShutdown = Total, "connections_closed", "fault": "shutdown";
+    /// Connections that a server of an upstream ended, by failing in the middle of its answer.
+    ClosedUpstream = Total, "connections_closed", "fault": "upstream";
     /// Connections that the server's own failure ended.
     ClosedUs = Total, "connections_closed", "fault": "us";
 

@@ -14,7 +14,8 @@ use crate::connection::{Connection, End};
 use crate::files::{self, CacheLimits, FileLimits, Moment, Root};
 use crate::limits::Limits;
 use crate::log::{Entry, WorkerLog};
-use crate::route::Action;
+use crate::proxy::{SharedUpstream, Upstream};
+use crate::route::Table;
 use crate::stats::{Counter, WorkerStats};
 use ringway_http::body::BodyLimits;
 use ringway_http::head::HeadLimits;
@@ -51,7 +52,9 @@ pub(crate) struct Spec {
     pub(crate) files: Arc<files::Shared>,
     /// The users of each root, if it has some.
     pub(crate) passwords: Vec<Option<Arc<Passwords>>>,
-    /// Its own socket of each address, and the root that is served there.
+    /// What the workers share of each upstream.
+    pub(crate) upstreams: Vec<Arc<SharedUpstream>>,
+    /// Its own socket of each address, and which of the configuration's listeners that is for.
     pub(crate) listeners: Vec<(ListenSocket, usize)>,
     pub(crate) options: RuntimeOptions,
     pub(crate) admission: Arc<Admission>,
@@ -115,7 +118,11 @@ pub(crate) struct Worker {
     #[cfg(any(debug_assertions, feature = "fault-injection"))]
     faults: faults::Faults,
     pub(crate) limits: Limits,
+    pub(crate) config: Arc<Config>,
+    /// The routes of each listener.
+    pub(crate) tables: Vec<Table>,
     pub(crate) roots: Vec<Root>,
+    pub(crate) upstreams: Vec<Upstream>,
     /// What is before each root.
     pub(crate) gates: Vec<Option<Gate>>,
     pub(crate) clock: Clock,
@@ -213,14 +220,20 @@ pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<Served> {
         0 => u32::MAX,
         limit => limit,
     };
-    let listener = &config.listeners[0];
-    let (address, root) = (listener.addresses[0].socket, root_of(listener)?);
+    let address = config.listeners[0].addresses[0].socket;
+    let secret = [0; 32];
+    let share = |upstream| SharedUpstream::new(upstream, 1, &secret).map(Arc::new);
     let spec = Spec {
         index: 0,
         cpu: None,
         directories: config.roots.iter().map(open).collect::<io::Result<_>>()?,
         files: Arc::default(),
         passwords: open_passwords(&config)?,
+        upstreams: config
+            .upstreams
+            .iter()
+            .map(share)
+            .collect::<io::Result<_>>()?,
         listeners: Vec::new(),
         options: RuntimeOptions::default(),
         admission: Admission::new(connections, config.limits.connections_per_address),
@@ -228,27 +241,13 @@ pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<Served> {
         stats: Arc::default(),
         config: Arc::new(config),
     };
-    let (worker, _) = Worker::new(spec);
     let _turn = runtime.enter();
+    let (worker, _) = Worker::new(spec);
     let listener = TcpListener::bind(address, &ringway_runtime::ListenOptions::default())?;
     let address = listener.local_address()?;
     let stats = Arc::clone(&worker.stats);
-    drop(spawn(worker.accept_all(listener, root)));
+    drop(spawn(worker.accept_all(listener, 0)));
     Ok(Served { address, stats })
-}
-
-/// The root that a listener serves.
-///
-/// # Errors
-/// It serves none.
-pub(crate) fn root_of(listener: &config::Listener) -> io::Result<usize> {
-    match &listener.catch_all {
-        Some(Action::Files(root)) => Ok(*root),
-        _ => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            format!("[listen.{}] has no files to serve", listener.name),
-        )),
-    }
 }
 
 /// The users of each root.
@@ -265,9 +264,9 @@ pub(crate) fn open_passwords(config: &Config) -> io::Result<Vec<Option<Arc<Passw
 async fn serve(spec: Spec, mut orders: Receiver<Order>) -> io::Result<Drained> {
     let (worker, sockets) = Worker::new(spec);
     let mut accepting = Vec::new();
-    for (socket, root) in sockets {
+    for (socket, index) in sockets {
         let listener = TcpListener::adopt(socket)?;
-        accepting.push(spawn(Rc::clone(&worker).accept_all(listener, root)));
+        accepting.push(spawn(Rc::clone(&worker).accept_all(listener, index)));
     }
     drop(spawn(Rc::clone(&worker).tick()));
     let patience = loop {
@@ -311,7 +310,7 @@ impl Worker {
             target_bytes: limits.target_bytes,
         };
         // The cache's bounds are those of the process: each root of each worker has its share.
-        let shares = spec.config.workers * spec.config.roots.len();
+        let shares = spec.config.workers * spec.config.roots.len().max(1);
         // A share of something is something.
         let share = |count: usize| count.div_ceil(shares);
         let file_limits = FileLimits {
@@ -336,9 +335,17 @@ impl Worker {
                 Root::new(config.clone(), index, directory, file_limits, shared)
             })
             .collect();
+        let upstreams = std::iter::zip(&spec.config.upstreams, &spec.upstreams);
+        let upstreams = upstreams
+            .map(|(config, shared)| Upstream::new(config.clone(), shared, spec.index))
+            .collect();
         let worker = Worker {
             limits,
+            tables: (0..spec.config.listeners.len())
+                .map(|listener| Table::new(&spec.config, listener))
+                .collect(),
             roots,
+            upstreams,
             gates: spec
                 .passwords
                 .into_iter()
@@ -361,14 +368,15 @@ impl Worker {
             faults: faults::Faults::at(spec.config.panic_path.clone()),
             throttled: RefCell::default(),
             counted: Cell::default(),
+            config: spec.config,
         };
         (Rc::new(worker), spec.listeners)
     }
 
-    async fn accept_all(self: Rc<Worker>, listener: TcpListener, root: usize) {
+    async fn accept_all(self: Rc<Worker>, listener: TcpListener, index: usize) {
         loop {
             match listener.accept().await {
-                Ok(stream) => self.welcome(stream, root),
+                Ok(stream) => self.welcome(stream, index),
                 Err(_) => {
                     self.stats.count(Counter::AcceptErrors);
                     self.tell_accept_error();
@@ -388,7 +396,7 @@ impl Worker {
     }
 
     /// Serves a connection, unless a bound is reached.
-    fn welcome(self: &Rc<Worker>, stream: TcpStream, root: usize) {
+    fn welcome(self: &Rc<Worker>, stream: TcpStream, listener: usize) {
         // It fails when the client is gone already.
         let Ok(peer) = stream.peer_address().as_ref().map(SocketAddr::ip) else {
             return;
@@ -416,7 +424,7 @@ impl Worker {
             _ticket: ticket,
         };
         drop(spawn(
-            Connection::new(stream, Rc::clone(self), root, peer, place).run(),
+            Connection::new(stream, Rc::clone(self), listener, peer, place).run(),
         ));
     }
 
@@ -526,6 +534,7 @@ impl Worker {
             End::SlowBody => (Counter::ClosedDeadline, Some(Counter::TimeoutBodyStall)),
             End::WriteStall => (Counter::ClosedDeadline, Some(Counter::TimeoutWriteStall)),
             End::FileChanged | End::FileFailed => (Counter::ClosedUs, None),
+            End::ServerFailed => (Counter::ClosedUpstream, None),
             End::Shutdown => (Counter::ClosedShutdown, None),
         };
         self.stats.count(fault);

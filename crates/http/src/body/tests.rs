@@ -298,3 +298,24 @@ fn chunk_sizes_are_written_in_hexadecimal() {
         assert_eq!(out, format!("{bytes:x}\r\n").as_bytes());
     }
 }
+
+#[test]
+fn trailers_are_kept_where_they_are_wanted() {
+    let body = b"1\r\nx\r\n0\r\nDigest: a b\r\nContent-Length: 5\r\nX-Sum:\t1\r\n\r\nnext";
+    for cut in 1..body.len() {
+        let limits = BodyLimits::default();
+        let decoder = BodyDecoder::new(Framing::Chunked, &limits).unwrap();
+        let mut decoder = decoder.keeping_trailers();
+        for part in [&body[..cut], &body[cut..]] {
+            let mut rest = part;
+            while !rest.is_empty() && !decoder.is_done() {
+                let (Step::Data { consumed, .. }
+                | Step::More { consumed }
+                | Step::End { consumed }) = decoder.decode(rest).unwrap();
+                rest = &rest[consumed..];
+            }
+        }
+        let kept: Vec<_> = decoder.trailers().collect();
+        assert_eq!(kept, [&b"Digest: a b\r\n"[..], b"X-Sum:\t1\r\n"], "{cut}");
+    }
+}

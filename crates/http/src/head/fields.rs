@@ -168,6 +168,8 @@ fn connection(result: &mut RequestHead<'_>, close: &mut bool, value: &[u8]) {
             *close = true;
         } else if option.eq_ignore_ascii_case(b"keep-alive") {
             result.keep_alive = true;
+        } else if !option.is_empty() {
+            result.has_connection_options = true;
         }
     }
     if *close {

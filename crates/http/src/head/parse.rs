@@ -447,6 +447,7 @@ impl<'a> RequestHead<'a> {
             // RFC 9112 §9.3: HTTP/1.1 persists unless told otherwise, HTTP/1.0 only when told so.
             keep_alive: version == Version::Http11,
             expect_continue: false,
+            has_connection_options: false,
             host: None,
             if_match: None,
             if_none_match: None,

@@ -374,3 +374,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_origin_form_has_no_authority() {
+    for (target, expect) in [
+        ("/a/b?c", "/a/b?c"),
+        ("*", "*"),
+        ("http://h/a?b", "/a?b"),
+        ("https://h:1/", "/"),
+        ("http://h", "/"),
+        ("http://h?q=/x", "/?q=/x"),
+        ("/a/http://b/c", "/a/http://b/c"),
+    ] {
+        assert_eq!(
+            &*origin_form(target.as_bytes()),
+            expect.as_bytes(),
+            "{target}"
+        );
+    }
+}

@@ -293,6 +293,11 @@ pub(crate) trait Driver: TransferCalls {
         socket::send_now(socket.as_fd(), bytes, more_follows)
     }
 
+    /// Whether nothing has come that wasn't received yet: no byte, no end, no error.
+    fn is_silent(&mut self, socket: &Descriptor) -> bool {
+        socket::is_silent(socket.as_fd())
+    }
+
     /// `sendfile(2)`: at once what fits of `count` bytes from `offset`, without waiting for the
     /// socket. 0: the file ends before `offset`. Only while no send is in flight.
     fn send_file(

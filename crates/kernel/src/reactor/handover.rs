@@ -5,7 +5,7 @@
 
 use super::sockets::{Socket, closed};
 use super::{Reactor, SocketKey};
-use crate::driver::{Descriptor, DriverKind};
+use crate::driver::{Descriptor, DriverKind, Lane};
 use std::fmt;
 use std::io;
 
@@ -51,6 +51,19 @@ impl Socket {
 }
 
 impl Reactor {
+    /// Whether the peer has neither sent anything that nobody took nor ended the connection, as far
+    /// as is known here: for a connection that was idle and is to be used again.
+    pub fn is_quiet(&mut self, key: SocketKey) -> bool {
+        let Some(socket) = self.sockets.get_mut(key.0) else {
+            return false;
+        };
+        if socket.has_ended() || socket.backlog_len() > 0 {
+            return false;
+        }
+        // A receive in flight would have told.
+        socket.in_flight.contains(Lane::Receive) || self.driver.is_silent(&socket.fd)
+    }
+
     /// Lets go of a connection at rest; its key is stale from then on. First call
     /// [`Reactor::poll_stop_receiving`] until it says `None`.
     ///

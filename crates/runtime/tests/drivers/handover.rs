@@ -1,7 +1,8 @@
 //! Connections that go from one worker to another.
 
 use crate::harness::{
-    Case, complete, connect, listen, pair_with_std, receive_exactly, settle, within, yield_often,
+    Case, complete, connect, listen, pair_with_std, receive_exactly, settle, within, yield_now,
+    yield_often,
 };
 use ringway_runtime::{Destination, SocketOptions, TcpStream, spawn, spawn_blocking};
 use std::io::{ErrorKind, Read, Write};
@@ -12,6 +13,7 @@ on_both_drivers! {
     a_connection_goes_on_with_another_worker,
     what_is_sent_on_the_way_arrives,
     only_a_connection_at_rest_can_go,
+    a_quiet_connection_is_told_from_one_that_is_not,
     a_detached_connection_that_is_dropped_is_closed,
     unix_sockets_are_streams_too,
     a_path_that_leads_nowhere_is_an_error,
@@ -95,6 +97,37 @@ fn only_a_connection_at_rest_can_go(case: &Case) {
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
     });
     settle(&mut runtime, 256);
+}
+
+fn a_quiet_connection_is_told_from_one_that_is_not(case: &Case) {
+    let mut runtime = case.runtime();
+    complete(&mut runtime, async {
+        for is_armed in [false, true] {
+            let (mut stream, mut peer) = pair_with_std().await;
+            if is_armed {
+                peer.write_all(b"x").unwrap();
+                receive_exactly(&mut stream, 1).await;
+            }
+            assert!(stream.is_quiet());
+            peer.write_all(b"y").unwrap();
+            until(|| !stream.is_quiet()).await;
+            receive_exactly(&mut stream, 1).await;
+            assert!(stream.is_quiet());
+            drop(peer);
+            until(|| !stream.is_quiet()).await;
+        }
+    });
+    settle(&mut runtime, 256);
+}
+
+/// Gives the worker turns until it is so.
+async fn until(mut is_so: impl FnMut() -> bool) {
+    within(async {
+        while !is_so() {
+            yield_now().await;
+        }
+    })
+    .await;
 }
 
 fn a_detached_connection_that_is_dropped_is_closed(case: &Case) {

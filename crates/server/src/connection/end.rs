@@ -29,6 +29,8 @@ pub(crate) enum End {
     FileChanged,
     /// The file that was being sent could not be read to its end, or not in time.
     FileFailed,
+    /// The upstream's server failed in the middle of its answer.
+    ServerFailed,
     /// The server is ending.
     Shutdown,
 }

@@ -10,29 +10,40 @@ use std::rc::Rc;
 
 /// A request whose password is being checked.
 pub(super) struct Held {
+    root: usize,
     check: Check,
     /// The request's head as it was sent.
     head: Box<[u8]>,
     keep_alive: bool,
 }
 
+impl Held {
+    /// The root that it is for.
+    pub(super) fn root(&self) -> usize {
+        self.root
+    }
+}
+
 impl Connection {
-    /// What is said of a request at first sight, and who is let in to have it. `raw` is the head as
-    /// it was sent.
-    pub(super) fn enter(
+    /// What a root says of a request at first sight, and who is let in to have it. `raw` is the head
+    /// as it was sent.
+    #[inline(always)]
+    pub(super) fn enter_root(
         &self,
+        root: usize,
         head: &RequestHead<'_>,
         raw: &[u8],
         keep_alive: bool,
         moment: Moment<'_>,
     ) -> (Work, Option<Rc<str>>) {
-        let verdict = match &self.worker.gates[self.root] {
+        let verdict = match &self.worker.gates[root] {
             None => Verdict::Admitted(None),
             Some(gate) => match gate.look(head, moment.now) {
                 Sight::Decided(verdict) => verdict,
                 Sight::Unknown(check) => {
                     let head = raw.into();
                     let held = Held {
+                        root,
                         check,
                         head,
                         keep_alive,
@@ -41,21 +52,24 @@ impl Connection {
                 }
             },
         };
-        let (first, user) = self.ask(verdict, head, raw, keep_alive, moment);
-        (Work::Root(first), user)
+        let (first, user) = self.ask_root(root, verdict, head, raw, keep_alive, moment);
+        (Work::Root(root, first), user)
     }
 
     /// The same for a request that has waited for the check of its password.
     pub(super) async fn admit(&self, held: &Held) -> (First, Option<Rc<str>>) {
         let worker = &self.worker;
-        let verdict = match &worker.gates[self.root] {
+        let verdict = match &worker.gates[held.root] {
             None => Verdict::Admitted(None),
             Some(gate) => gate.verify(&held.check).await,
         };
         let moment = worker.moment(ringway_runtime::now());
         let mut scan = HeadScan::default();
         match parse_head(&held.head, &mut scan, &worker.head_limits) {
-            Ok(Some((head, _))) => self.ask(verdict, &head, &held.head, held.keep_alive, moment),
+            Ok(Some((head, _))) => {
+                let (raw, keep_alive) = (&held.head, held.keep_alive);
+                self.ask_root(held.root, verdict, &head, raw, keep_alive, moment)
+            }
             // The same bytes were accepted before.
             _ => {
                 let (status, frame) = (StatusCode::INTERNAL_SERVER_ERROR, Frame::of_malformed());
@@ -66,17 +80,18 @@ impl Connection {
     }
 
     #[inline(always)]
-    fn ask(
+    fn ask_root(
         &self,
+        root: usize,
         verdict: Verdict,
         head: &RequestHead<'_>,
         raw: &[u8],
         keep_alive: bool,
         moment: Moment<'_>,
     ) -> (First, Option<Rc<str>>) {
-        let mut first = self.ask_once(&verdict, head, raw, keep_alive, moment);
+        let mut first = self.ask_once(root, &verdict, head, raw, keep_alive, moment);
         if head.expect_continue && first.spares_body() {
-            first = self.ask_for_the_last(&verdict, head, raw, moment);
+            first = self.ask_for_the_last(root, &verdict, head, raw, moment);
         }
         match verdict {
             Verdict::Admitted(user) => (first, user),
@@ -89,24 +104,26 @@ impl Connection {
     #[cold]
     fn ask_for_the_last(
         &self,
+        root: usize,
         verdict: &Verdict,
         head: &RequestHead<'_>,
         raw: &[u8],
         moment: Moment<'_>,
     ) -> First {
-        self.ask_once(verdict, head, raw, false, moment)
+        self.ask_once(root, verdict, head, raw, false, moment)
     }
 
     #[inline(always)]
     fn ask_once(
         &self,
+        root: usize,
         verdict: &Verdict,
         head: &RequestHead<'_>,
         raw: &[u8],
         keep_alive: bool,
         moment: Moment<'_>,
     ) -> First {
-        let root = &self.worker.roots[self.root];
+        let root = &self.worker.roots[root];
         let status = match verdict {
             Verdict::Admitted(_) => return root.answer_now(head, raw, keep_alive, moment),
             Verdict::Refused => StatusCode::UNAUTHORIZED,

@@ -128,6 +128,7 @@ impl Board {
     ///
     /// # Panics
     /// When there is no such server.
+    #[allow(dead_code, reason = "for the active checks")]
     pub(crate) fn set_check(&self, server: usize, check: Check) {
         self.checks[server].store(check as u8, Relaxed);
     }

@@ -1,13 +1,25 @@
 //! The reverse proxy: how a request reaches a server, and the answer its client.
 //!
-//! In the order of a request: `balance` says which server, by what `health` knows of them; `pool`
-//! has a connection to it or a place for a new one; `retry` decides what may be tried again.
+//! In the order of a request: it is written anew as the servers are to see it (`request`); an
+//! `upstream` says which server gets it (`balance`, by what `health` knows of them) and has a
+//! connection to it or a place for a new one (`pool`); `exchange` sends the request and passes the
+//! answer on (`response`, `content`); `retry` decides what may be tried again when that fails
+//! (`fault`). The connection puts these together (`connection/proxied.rs`).
 
-#[allow(dead_code, unused_imports, reason = "the data path comes next")]
 pub(crate) mod balance;
-#[allow(dead_code, unused_imports, reason = "the data path comes next")]
+mod content;
+mod exchange;
+mod fault;
 pub(crate) mod health;
-#[allow(dead_code, unused_imports, reason = "the data path comes next")]
+mod link;
 pub(crate) mod pool;
-#[allow(dead_code, unused_imports, reason = "the data path comes next")]
+mod request;
+mod response;
 pub(crate) mod retry;
+mod upstream;
+
+pub(crate) use exchange::{Answered, Exchange, Failure, Outbound, Trouble};
+pub(crate) use fault::ServerFault;
+pub(crate) use request::{Passage, asks_for_upgrade, write};
+pub(crate) use retry::{Verdict, is_idempotent};
+pub(crate) use upstream::{Attempts, Chosen, SharedUpstream, Upstream};

@@ -30,7 +30,8 @@ mod parts {
     pub(super) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 }
 
-pub(crate) use lease::{Lease, Leased, Opening};
-pub(crate) use local::{Keeper, Local, Refused, Wait};
+pub(crate) use lease::{Lease, Leased};
+pub(crate) use local::{Keeper, Local};
 pub(crate) use shared::{Connection, PoolLimits, Shared};
+#[allow(unused_imports, reason = "for the status page")]
 pub(crate) use stats::PoolStats;

@@ -85,9 +85,9 @@ pub fn retargeted(raw: &[u8], head: &RequestHead<'_>, target: &[u8]) -> Vec<u8> 
     [&raw[..start], target, &raw[end..]].concat()
 }
 
-/// A message with these edits made to its head, for an answer that was made without them. What
-/// follows the head stays as it is.
-pub fn edited(message: &[u8], edits: &[HeaderEdit], values: &Values<'_>) -> Vec<u8> {
+/// A message with these edits made to its head, for an answer that was made without them. `lines` is
+/// what they set and add ([`emit_fields`]). What follows the head stays as it is.
+pub fn edited(message: &[u8], edits: &[HeaderEdit], lines: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(message.len() + 256);
     let mut rest = message;
     let mut is_first = true;
@@ -104,7 +104,7 @@ pub fn edited(message: &[u8], edits: &[HeaderEdit], values: &Values<'_>) -> Vec<
         is_first = false;
         rest = behind;
     }
-    emit_fields(edits, values, &mut out);
+    out.extend_from_slice(lines);
     out.extend_from_slice(rest);
     out
 }
@@ -142,10 +142,6 @@ impl Redirect {
 }
 
 /// The answer of a rule that redirects.
-#[allow(
-    dead_code,
-    reason = "the connection asks for it when it knows of routes"
-)]
 pub(crate) fn redirect(
     redirect: &Redirect,
     rule: &Rule,
@@ -168,10 +164,6 @@ pub(crate) fn redirect(
 }
 
 /// The answer of a rule that has one of its own.
-#[allow(
-    dead_code,
-    reason = "the connection asks for it when it knows of routes"
-)]
 pub(crate) fn fixed(
     fixed: &FixedAnswer,
     rule: &Rule,

@@ -100,6 +100,11 @@ impl Table {
         }
     }
 
+    /// What is done where no route matches.
+    pub fn last(&self) -> &Rule {
+        &self.last
+    }
+
     /// The index in the configuration of the route that matches.
     pub fn find_route(&self, head: &RequestHead<'_>, target: &Target<'_>) -> Option<usize> {
         self.find_entry(head, target).map(|entry| entry.route)

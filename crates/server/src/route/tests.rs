@@ -404,7 +404,9 @@ fn other_fields() {
     let edits = &config.routes[0].rule.response_headers;
     let message = "HTTP/1.1 200 OK\r\nServer: a\r\nX-B: 1\r\nx-a: b\r\n\r\nX-A: body\r\n";
     let edited = with_request("GET", "/p", "Host: a\r\n", |head, target| {
-        edited(message.as_bytes(), edits, &Values::of(head, target, CLIENT))
+        let mut lines = Vec::new();
+        emit_fields(edits, &Values::of(head, target, CLIENT), &mut lines);
+        edited(message.as_bytes(), edits, &lines)
     });
     assert_eq!(
         String::from_utf8(edited).unwrap(),

@@ -317,6 +317,14 @@ impl Driver for SimDriver {
         Ok(count)
     }
 
+    fn is_silent(&mut self, socket: &Descriptor) -> bool {
+        let state = self.world.state.borrow();
+        let endpoint = state
+            .stream_of(socket.number())
+            .and_then(|id| state.endpoints.get(&id));
+        endpoint.is_some_and(|endpoint| !endpoint.is_readable())
+    }
+
     fn send_file(
         &mut self,
         socket: &Descriptor,

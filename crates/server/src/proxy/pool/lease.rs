@@ -87,6 +87,15 @@ impl<C: Connection> Lease<C> {
         self.link.as_ref().expect("taken only by its end")
     }
 
+    /// Takes the connection out of the pool for good: it carries something else from now on. Its
+    /// place is free, since nothing can come back.
+    pub(crate) fn into_connection(mut self) -> C {
+        let (connection, standing) = self.connection.take().expect("taken only by its end");
+        self.pool.counts().unlease();
+        drop(standing);
+        connection
+    }
+
     /// The request is over in good order at `now`, and the connection can carry another.
     #[inline]
     pub(crate) fn finish(mut self, now: Instant) {

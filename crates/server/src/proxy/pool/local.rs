@@ -352,7 +352,7 @@ impl<C: Connection> Inner<C> {
 
     /// Joins the line, and looks for supply once more: what came before others could know that
     /// somebody waits here rang nobody.
-    fn join(&self, context: &Context<'_>, now: Instant) -> Key {
+    fn join(self: &Rc<Self>, context: &Context<'_>, now: Instant) -> Key {
         let waker = context.waker().clone();
         let since = self.shared.nanoseconds(now);
         let is_first = self.waits.borrow().is_empty();
@@ -370,7 +370,7 @@ impl<C: Connection> Inner<C> {
     }
 
     /// Serves those who wait here as long as there is supply.
-    fn serve(&self, now: Instant) {
+    fn serve(self: &Rc<Self>, now: Instant) {
         while !self.waits.borrow().is_empty() {
             let Some(grant) = self.take_supply(now) else {
                 return;
@@ -390,7 +390,7 @@ impl<C: Connection> Inner<C> {
         Ok(())
     }
 
-    fn regive(&self, grant: Grant<C>, now: Instant) {
+    fn regive(self: &Rc<Self>, grant: Grant<C>, now: Instant) {
         match grant {
             Grant::Idle(idle, _) => self.pass_on(idle, Some(now)),
             Grant::Place(place) => drop(place),
@@ -409,7 +409,7 @@ impl<C: Connection> Inner<C> {
 
     /// A connection that has carried a request in good order.
     #[inline]
-    pub(super) fn give_back(&self, mut idle: Box<Link<C>>, now: Instant) {
+    pub(super) fn give_back(self: &Rc<Self>, mut idle: Box<Link<C>>, now: Instant) {
         idle.is_reused = true;
         if idle.standing.rest(&self.shared.limits, now) {
             self.pass_on(idle, Some(now));
@@ -420,7 +420,7 @@ impl<C: Connection> Inner<C> {
 
     /// Finds the one who needs an idle connection most. `now` is unknown where one is dropped.
     #[inline]
-    fn pass_on(&self, idle: Box<Link<C>>, now: Option<Instant>) {
+    fn pass_on(self: &Rc<Self>, idle: Box<Link<C>>, now: Option<Instant>) {
         let is_another_hungry = self.demand().is_another_hungry(self.worker);
         let first_since = self.waits.borrow().first_since();
         match first_since {
@@ -451,7 +451,7 @@ impl<C: Connection> Inner<C> {
 
     /// Onto the stack; into the exchange where that is full.
     #[inline]
-    fn keep(&self, idle: Box<Link<C>>) {
+    fn keep(self: &Rc<Self>, idle: Box<Link<C>>) {
         let mut stack = self.idle.borrow_mut();
         if stack.len() >= self.shared.limits.idle_per_worker {
             drop(stack);
@@ -468,16 +468,21 @@ impl<C: Connection> Inner<C> {
     }
 
     /// Into the exchange, for whoever is hungry.
-    fn give_away(&self, idle: Link<C>) {
+    fn give_away(self: &Rc<Self>, idle: Link<C>) {
         let Link {
             connection,
             standing,
             ..
         } = idle;
-        let Ok(connection) = connection.detach() else {
-            self.counts().count(Count::Dead);
-            return;
-        };
+        let pool = Rc::clone(self);
+        connection.detach(move |detached| match detached {
+            Ok(connection) => pool.exchange_it(connection, standing),
+            Err(_) => pool.counts().count(Count::Dead),
+        });
+    }
+
+    /// Puts a connection that has left its worker into the exchange.
+    fn exchange_it(&self, connection: C::Detached, standing: Standing) {
         let exchanged = Exchanged {
             connection,
             standing,
@@ -504,7 +509,7 @@ impl<C: Connection> Inner<C> {
 
     /// Gives idle connections to hungry workers, as many as wait there; and tells them of other
     /// supply, for which this worker may have been rung.
-    fn give_to_others(&self) {
+    fn give_to_others(self: &Rc<Self>) {
         if !self.waits.borrow().is_empty() {
             return; // and so nothing is idle here
         }

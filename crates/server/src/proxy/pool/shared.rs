@@ -12,15 +12,14 @@ use std::time::{Duration, Instant};
 /// What the pool has to know about a connection.
 ///
 /// The pool calls these outside of all its borrows; they may do what they like but wait.
-pub(crate) trait Connection: Sized {
+pub(crate) trait Connection: Sized + 'static {
     /// The connection while it belongs to no worker.
     type Detached: Send;
 
-    /// Takes the connection from its worker, so that another can have it.
-    ///
-    /// # Errors
-    /// When it can't leave any more, for whatever reason; then it is closed, and its place free.
-    fn detach(self) -> io::Result<Self::Detached>;
+    /// Takes the connection from its worker, so that another can have it. `then` gets it, at once or
+    /// when what the worker had under way on it has been called back; or the reason why it can't
+    /// leave any more: then it is closed, and its place free.
+    fn detach(self, then: impl FnOnce(io::Result<Self::Detached>) + 'static);
 
     /// Takes the connection into the worker that calls.
     ///

@@ -5,7 +5,8 @@ mod rules;
 mod sequences;
 mod threads;
 
-use super::{Connection, Keeper, Lease, Leased, Local, PoolLimits, Refused, Shared, Wait};
+use super::local::{Refused, Wait};
+use super::{Connection, Keeper, Lease, Leased, Local, PoolLimits, Shared};
 use std::cell::Cell;
 use std::io;
 use std::marker::PhantomData;
@@ -73,12 +74,12 @@ struct Plug {
 impl Connection for Plug {
     type Detached = Wire;
 
-    fn detach(self) -> io::Result<Wire> {
-        if self.wire.can_move {
+    fn detach(self, then: impl FnOnce(io::Result<Wire>) + 'static) {
+        then(if self.wire.can_move {
             Ok(self.wire)
         } else {
             Err(io::ErrorKind::Unsupported.into())
-        }
+        });
     }
 
     fn attach(wire: Wire) -> io::Result<Plug> {

@@ -1,7 +1,8 @@
 //! The rules one by one, and what bad input gets.
 
 use super::{LIMITS, Plug, World};
-use crate::proxy::pool::{Leased, Local, PoolLimits, PoolStats, Refused, Shared};
+use crate::proxy::pool::local::Refused;
+use crate::proxy::pool::{Leased, Local, PoolLimits, PoolStats, Shared};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};

@@ -1,7 +1,8 @@
 //! Real workers on real threads, each with as much of an executor as it takes to wait.
 
 use super::{Flag, LIMITS, Plug, Server, Wire};
-use crate::proxy::pool::{Keeper, Lease, Leased, Local, PoolLimits, Shared, Wait};
+use crate::proxy::pool::local::Wait;
+use crate::proxy::pool::{Keeper, Lease, Leased, Local, PoolLimits, Shared};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};

@@ -1,0 +1,326 @@
+//! Requests that a server of an upstream answers: passed on, tried again where that is safe, and
+//! explained to the client where it fails.
+
+use super::end::Refusal;
+use super::routing::Routed;
+use super::{Connection, End, Flow, LogLine, Work};
+use crate::answer::{self, Frame};
+use crate::files::First;
+use crate::input::Input;
+use crate::proxy::{
+    Answered, Attempts, Chosen, Exchange, Failure, Outbound, Passage, ServerFault, Trouble,
+    Upstream, Verdict, asks_for_upgrade, is_idempotent, write,
+};
+use ringway_http::StatusCode;
+use ringway_http::body::BodyError;
+use ringway_http::head::{Framing, Method, RequestHead};
+use ringway_http::hop::HopByHop;
+use ringway_http::target::origin_form;
+use ringway_runtime::{RelayOptions, TcpStream, TransferMethod, relay, timeout};
+use std::rc::Rc;
+
+/// Bodies up to this size that came with their head are sent with it, in one piece.
+const BODY_AT_HAND_BYTES: u64 = 64 << 10;
+
+impl Connection {
+    /// A request on its way to an upstream, or what stands against it.
+    pub(super) fn pass_on(&self, upstream: usize, routed: &Routed<'_>) -> Work {
+        let Routed { head, frame, .. } = *routed;
+        let upstream_index = upstream;
+        let upstream = &self.worker.upstreams[upstream];
+        let hop = HopByHop::of_request(head);
+        let max_forwards = match max_forwards(head) {
+            Some(0) => return self.answer_last_hop(routed),
+            count => count.map(|count| count - 1),
+        };
+        if head.method == Method::Connect {
+            // No tunnels to anywhere from here.
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            let answer = answer::brief(status, frame, routed.moment.clock, routed.moment.now);
+            return Work::Root(0, First::Answer(answer));
+        }
+        let changed = routed.changed_target();
+        let origin = origin_form(head.target);
+        let passage = Passage {
+            peer: self.peer,
+            target: changed.as_deref().unwrap_or(&origin),
+            host: routed.values.host,
+            forward: &upstream.config.forward,
+            is_upgrade: asks_for_upgrade(head, &hop),
+            max_forwards,
+            edits: &routed.rule.request_headers,
+            values: &routed.values,
+        };
+        Work::Proxy(Box::new(Outbound {
+            upstream: upstream_index,
+            written: write(head, &hop, passage),
+            framing: head.framing,
+            expects_continue: head.expect_continue,
+            is_upgrade: passage.is_upgrade,
+            is_idempotent: is_idempotent(head.method.as_str().as_bytes()),
+            frame,
+            wanted: upstream.wanted(head, &routed.values),
+            edits: routed.response_edits(),
+            set_cookie: None,
+        }))
+    }
+
+    /// RFC 9110 §7.6.2: a request that may be passed on no further is answered here.
+    fn answer_last_hop(&self, routed: &Routed<'_>) -> Work {
+        let (frame, moment) = (routed.frame, routed.moment);
+        let answer = match routed.head.method {
+            Method::Options => answer::options(frame, moment.clock, moment.now, |head| head),
+            // A trace would show what a browser's scripts aren't to see.
+            _ => answer::brief(
+                StatusCode::METHOD_NOT_ALLOWED,
+                frame,
+                moment.clock,
+                moment.now,
+            ),
+        };
+        Work::Root(0, First::Answer(answer))
+    }
+
+    /// Has a server answer, and passes its answer on.
+    pub(super) async fn forward(
+        &mut self,
+        mut outbound: Box<Outbound>,
+        log: Option<LogLine>,
+    ) -> Result<Flow, End> {
+        self.flush_gathered().await?;
+        if let Err(error) = self.take_body_at_hand(&mut outbound) {
+            return self.refuse_body(&outbound, error.into(), log).await;
+        }
+        let worker = Rc::clone(&self.worker);
+        let upstream = &worker.upstreams[outbound.upstream];
+        let mut received = Input::default();
+        let asking = self.ask(upstream, &mut outbound, &mut received);
+        let asked = match upstream.config.timeouts.total_timeout {
+            None => asking.await,
+            Some(limit) => match timeout(limit, asking).await {
+                Ok(asked) => asked,
+                Err(_) => return self.time_out(&outbound, log).await,
+            },
+        };
+        match asked {
+            Ok((answered, server)) => self.conclude_proxied(answered, server, received, log).await,
+            Err(failure) => self.explain(&outbound, failure, log).await,
+        }
+    }
+
+    /// Takes a body that came with its head, so that both are sent together, and can be again.
+    fn take_body_at_hand(&mut self, outbound: &mut Outbound) -> Result<(), BodyError> {
+        let limits = &self.worker.body_limits;
+        let Framing::Length(bytes) = outbound.framing else {
+            return Ok(());
+        };
+        if bytes > limits.body_bytes {
+            return Err(BodyError::TooLarge);
+        }
+        let at_hand = self.input.bytes();
+        if bytes > BODY_AT_HAND_BYTES || (at_hand.len() as u64) < bytes {
+            return Ok(());
+        }
+        let bytes = bytes as usize;
+        outbound.written.bytes.extend_from_slice(&at_hand[..bytes]);
+        self.input.consume(bytes);
+        outbound.framing = Framing::None;
+        Ok(())
+    }
+
+    /// Asks one server after the other, as long as that is safe. With an upgrade comes the server's
+    /// connection, which is a tunnel then.
+    async fn ask(
+        &mut self,
+        upstream: &Upstream,
+        outbound: &mut Outbound,
+        received: &mut Input,
+    ) -> Result<(Answered, Option<TcpStream>), Failure> {
+        let mut attempts = Attempts::default();
+        let mut last = None;
+        loop {
+            let Some(chosen) = upstream.choose(&outbound.wanted) else {
+                return Err(last.unwrap_or_else(|| Failure::before(ServerFault::NoServer)));
+            };
+            outbound.head_for(upstream, chosen.server());
+            let (asked, is_reused) = self.ask_server(upstream, &chosen, outbound, received).await;
+            let failure = match asked {
+                Ok(answered) => return Ok(answered),
+                Err(failure) => failure,
+            };
+            *received = Input::default();
+            match upstream.judge(chosen, &failure, outbound, is_reused, &mut attempts) {
+                Verdict::Again | Verdict::Elsewhere => {}
+                Verdict::No(_) => return Err(failure),
+            }
+            last = Some(failure);
+        }
+    }
+
+    /// Asks a server; and whether that was on a connection that had been used before.
+    async fn ask_server(
+        &mut self,
+        upstream: &Upstream,
+        chosen: &Chosen<'_>,
+        outbound: &Outbound,
+        received: &mut Input,
+    ) -> (Result<(Answered, Option<TcpStream>), Failure>, bool) {
+        let worker = Rc::clone(&self.worker);
+        let mut lease = match upstream.lease(chosen.server()).await {
+            Ok(lease) => lease,
+            Err(fault) => return (Err(Failure::before(fault)), false),
+        };
+        let is_reused = lease.is_reused();
+        let exchange = Exchange {
+            outbound,
+            client: &mut self.stream,
+            input: &mut self.input,
+            server: &mut lease,
+            received,
+            upstream: &upstream.config,
+            limits: &worker.limits,
+            config: &worker.config,
+            clock: &worker.clock,
+        };
+        let asked = match exchange.run().await {
+            Err(failure) => Err(failure),
+            Ok(answered) => {
+                chosen.answered(answered.status, answered.first_byte_after);
+                if answered.is_upgraded {
+                    Ok((answered, Some(lease.into_connection().0)))
+                } else {
+                    if answered.is_reusable {
+                        lease.finish(ringway_runtime::now());
+                    }
+                    Ok((answered, None))
+                }
+            }
+        };
+        (asked, is_reused)
+    }
+
+    /// After an answer: the next request, the end, or a tunnel.
+    async fn conclude_proxied(
+        &mut self,
+        answered: Answered,
+        server: Option<TcpStream>,
+        received: Input,
+        log: Option<LogLine>,
+    ) -> Result<Flow, End> {
+        self.worker
+            .stats
+            .count_answer(answered.status, answered.body_bytes);
+        let status = StatusCode::from_u16(answered.status).unwrap_or(StatusCode::OK);
+        self.write_log(log, status, answered.body_bytes);
+        if let Some(server) = server {
+            return self.tunnel(server, received).await;
+        }
+        Ok(if answered.keep_alive {
+            Flow::Continue
+        } else {
+            Flow::Last(End::Orderly)
+        })
+    }
+
+    /// Both connections carry another protocol from now on: whatever comes goes to the other side.
+    async fn tunnel(&mut self, mut server: TcpStream, received: Input) -> Result<Flow, End> {
+        let idle_timeout = self.worker.limits.tunnel_idle_timeout;
+        let ahead = [self.input.bytes(), received.bytes()].map(<[u8]>::to_vec);
+        self.input = Input::default();
+        let [to_server, to_client] = ahead;
+        let began = async {
+            server.send(to_server).await?;
+            self.stream.send(to_client).await
+        };
+        began.await.map_err(|_| End::Broken)?;
+        let options = RelayOptions {
+            method: TransferMethod::Auto,
+            idle_timeout,
+        };
+        match relay(&mut self.stream, &mut server, options).await {
+            Ok(_) => Ok(Flow::Silence),
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Err(End::Idle),
+            Err(_) => {
+                // So that neither takes a cut for an end.
+                server.reset();
+                Err(End::Broken)
+            }
+        }
+    }
+
+    /// Tells the client why there is no answer, or cuts it off where there was some of one.
+    async fn explain(
+        &mut self,
+        outbound: &Outbound,
+        failure: Failure,
+        log: Option<LogLine>,
+    ) -> Result<Flow, End> {
+        let upstream = &self.worker.upstreams[outbound.upstream].config.name;
+        match failure.trouble {
+            Trouble::Client(end) => Err(end),
+            Trouble::Body(error) if failure.is_answered => {
+                tracing::debug!(peer = %self.peer, %error, "a request's body was cut off");
+                Err(End::Malformed)
+            }
+            Trouble::Body(error) => self.refuse_body(outbound, error.into(), log).await,
+            Trouble::SlowBody if failure.is_answered => Err(End::SlowBody),
+            Trouble::SlowBody => self.refuse_body(outbound, Refusal::SLOW_BODY, log).await,
+            Trouble::Server(fault) => {
+                tracing::warn!(upstream, fault = fault.word(), reason = %fault, "no answer from the upstream");
+                if failure.is_answered {
+                    self.write_log(log, StatusCode::BAD_GATEWAY, failure.passed_bytes);
+                    return Err(End::ServerFailed);
+                }
+                let is_read = failure.is_body_read || outbound.framing == Framing::None;
+                self.gateway_error(outbound, fault.status(), is_read, log)
+                    .await
+            }
+        }
+    }
+
+    async fn time_out(&mut self, outbound: &Outbound, log: Option<LogLine>) -> Result<Flow, End> {
+        let upstream = &self.worker.upstreams[outbound.upstream].config.name;
+        let fault = ServerFault::TotalTimeout;
+        tracing::warn!(upstream, fault = fault.word(), reason = %fault, "no answer from the upstream");
+        if self.stream.is_sending() {
+            return Err(End::ServerFailed);
+        }
+        self.gateway_error(outbound, fault.status(), false, log)
+            .await
+    }
+
+    async fn gateway_error(
+        &mut self,
+        outbound: &Outbound,
+        status: StatusCode,
+        is_body_read: bool,
+        log: Option<LogLine>,
+    ) -> Result<Flow, End> {
+        let frame = Frame {
+            keep_alive: outbound.frame.keep_alive && is_body_read,
+            ..outbound.frame
+        };
+        let answer = answer::brief(status, frame, &self.worker.clock, self.stream.now());
+        self.conclude(answer, log).await
+    }
+
+    async fn refuse_body(
+        &mut self,
+        outbound: &Outbound,
+        refusal: Refusal,
+        log: Option<LogLine>,
+    ) -> Result<Flow, End> {
+        let answer = self.refusal(refusal, outbound.frame.is_head);
+        self.conclude(answer, log).await?;
+        Ok(Flow::Last(refusal.end))
+    }
+}
+
+/// How often a request may still be passed on (RFC 9110 §7.6.2: of TRACE and OPTIONS alone).
+fn max_forwards(head: &RequestHead<'_>) -> Option<u32> {
+    if !matches!(head.method, Method::Options | Method::Trace) {
+        return None;
+    }
+    let value = head.header("Max-Forwards").next()?;
+    str::from_utf8(value).ok()?.parse().ok()
+}

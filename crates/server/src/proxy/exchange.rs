@@ -1,0 +1,569 @@
+//! One request and its answer, over one connection to a server.
+//!
+//! The request's head is sent, and its body while the answer may already come: both directions go
+//! on at once, and neither waits for the other. What comes is parsed and written anew for the
+//! client. Which server, whether it is tried again and what the client hears when it fails is decided
+//! by the caller.
+
+use super::balance::Wanted;
+use super::content::{Content, ContentError, Sink, Source};
+use super::fault::ServerFault;
+use super::request::Written;
+use super::response::{self, Delimited};
+use crate::answer::Frame;
+use crate::clock::Clock;
+use crate::config::{Config, Timeouts, Upstream};
+use crate::connection::{End, ResponseEdits};
+use crate::input::Input;
+use crate::limits::Limits;
+use ringway_http::body::{BodyError, BodyLimits};
+use ringway_http::head::{Framing, HeadScan, Method};
+use ringway_http::received::{ReceivedFraming, ReceivedHead, ReceivedLimits, parse_received};
+use ringway_runtime::{Buffer, ReadHalf, TcpStream, now};
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// Interim answers to one request; nobody sends more than a few.
+const INTERIM_ANSWERS: u32 = 16;
+
+/// What a client may send ahead while it waits for an answer; then it isn't read any further.
+const AHEAD_BYTES: usize = 16 << 10;
+
+/// A request that is ready to be sent to any server of its upstream.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    /// Which of [`Config::upstreams`](crate::config::Config::upstreams).
+    pub(crate) upstream: usize,
+    /// The head, and the body if all of it was at hand.
+    pub(crate) written: Written,
+    /// The body that is still to come from the client.
+    pub(crate) framing: Framing,
+    pub(crate) expects_continue: bool,
+    pub(crate) is_upgrade: bool,
+    /// Whether doing it twice is doing it once (RFC 9110 §9.2.2).
+    pub(crate) is_idempotent: bool,
+    /// How the client has to be answered.
+    pub(crate) frame: Frame,
+    /// Which server it should get.
+    pub(crate) wanted: Wanted,
+    /// What its route does to the answer's fields.
+    pub(crate) edits: Option<ResponseEdits>,
+    /// The cookie that keeps the client with the server it got, as a value of `Set-Cookie`.
+    pub(crate) set_cookie: Option<Vec<u8>>,
+}
+
+/// Everything that one exchange needs.
+pub(crate) struct Exchange<'e> {
+    pub(crate) outbound: &'e Outbound,
+    pub(crate) client: &'e mut TcpStream,
+    /// What was received of the client and not used yet.
+    pub(crate) input: &'e mut Input,
+    pub(crate) server: &'e mut TcpStream,
+    /// What was received of the server and not used yet; of an upgraded connection, the first bytes
+    /// of the tunnel.
+    pub(crate) received: &'e mut Input,
+    pub(crate) upstream: &'e Upstream,
+    pub(crate) limits: &'e Limits,
+    pub(crate) config: &'e Config,
+    pub(crate) clock: &'e Clock,
+}
+
+/// What became of an exchange that came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Answered {
+    pub(crate) status: u16,
+    /// From the end of the request to the first byte of the answer.
+    pub(crate) first_byte_after: Duration,
+    /// Bytes of content that the client was sent.
+    pub(crate) body_bytes: u64,
+    /// Whether the client's connection can go on: the head that it got says the same.
+    pub(crate) keep_alive: bool,
+    /// Whether the server's can.
+    pub(crate) is_reusable: bool,
+    /// Both are a tunnel from now on.
+    pub(crate) is_upgraded: bool,
+}
+
+/// Why an exchange was cut short.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// The client failed, or was too slow: its connection ends.
+    Client(End),
+    /// The request's body isn't one, or is too much.
+    Body(BodyError),
+    /// The request's body came too slowly.
+    SlowBody,
+    /// The server failed.
+    Server(ServerFault),
+}
+
+/// An exchange that was cut short, and how far it had come.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) trouble: Trouble,
+    /// Whether the client got some of an answer.
+    pub(crate) is_answered: bool,
+    /// Whether the server had begun to answer.
+    pub(crate) has_heard: bool,
+    /// Whether some of the request may have reached it.
+    pub(crate) is_sent: bool,
+    /// Whether some of the body was used up, so that the request can't be sent again.
+    pub(crate) is_spent: bool,
+    /// Whether all of the body was taken from the client.
+    pub(crate) is_body_read: bool,
+    /// Bytes of the answer's content that the client was sent.
+    pub(crate) passed_bytes: u64,
+}
+
+impl Failure {
+    /// Before anything was sent.
+    pub(crate) fn before(fault: ServerFault) -> Failure {
+        Failure {
+            trouble: Trouble::Server(fault),
+            is_answered: false,
+            has_heard: false,
+            is_sent: false,
+            is_spent: false,
+            is_body_read: false,
+            passed_bytes: 0,
+        }
+    }
+}
+
+/// Where the request's body stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Upload {
+    Running,
+    Done,
+    /// The server doesn't take any more of it.
+    Failed,
+}
+
+/// What the two directions know of each other.
+struct Course<'e> {
+    outbound: &'e Outbound,
+    timeouts: Timeouts,
+    splices: bool,
+    clock: &'e Clock,
+    config: &'e Config,
+    upload: Cell<Upload>,
+    /// When the request was sent, as far as it will be.
+    sent_at: Cell<Instant>,
+    is_answered: Cell<bool>,
+    has_heard: Cell<bool>,
+    is_sent: Cell<bool>,
+    first_byte_after: Cell<Duration>,
+    passed_bytes: Cell<u64>,
+}
+
+impl Exchange<'_> {
+    /// Sends the request and passes the answer on.
+    pub(crate) async fn run(self) -> Result<Answered, Failure> {
+        let outbound = self.outbound;
+        let has_body = outbound.framing != Framing::None;
+        let course = Course {
+            outbound,
+            timeouts: self.upstream.timeouts,
+            splices: self.upstream.splice,
+            clock: self.clock,
+            config: self.config,
+            upload: Cell::new(if has_body {
+                Upload::Running
+            } else {
+                Upload::Done
+            }),
+            sent_at: Cell::new(now()),
+            is_answered: Cell::new(false),
+            has_heard: Cell::new(false),
+            is_sent: Cell::new(false),
+            first_byte_after: Cell::new(Duration::ZERO),
+            passed_bytes: Cell::new(0),
+        };
+        let spent = Cell::new(false);
+        let ran = if has_body {
+            self.run_both(&course, &spent).await
+        } else {
+            self.run_answer(&course).await
+        };
+        ran.map_err(|trouble| Failure {
+            trouble,
+            is_answered: course.is_answered.get(),
+            has_heard: course.has_heard.get(),
+            is_sent: course.is_sent.get(),
+            is_spent: spent.get(),
+            is_body_read: course.upload.get() == Upload::Done,
+            passed_bytes: course.passed_bytes.get(),
+        })
+    }
+
+    /// The usual case: the request is whole, and only the answer has to be waited for.
+    async fn run_answer(self, course: &Course<'_>) -> Result<Answered, Trouble> {
+        send(self.server, &self.outbound.written.bytes, course.timeouts)
+            .await
+            .map_err(|error| Trouble::Server(ServerFault::of_connection(error)))?;
+        course.is_sent.set(true);
+        course.sent_at.set(now());
+        let (half, writer) = self.client.split();
+        let mut client = Sink::new(writer, self.limits.write_stall_timeout);
+        let mut server = Source {
+            half: self.server.split().0,
+            input: self.received,
+            pace_bytes: 1,
+            timeout: course.timeouts.between_bytes_timeout,
+        };
+        let mut watch = Some(Watch {
+            half,
+            input: self.input,
+            is_over: false,
+        });
+        course.answer(&mut server, &mut client, &mut watch).await
+    }
+
+    /// The request's body goes one way while the answer may come the other.
+    async fn run_both(self, course: &Course<'_>, spent: &Cell<bool>) -> Result<Answered, Trouble> {
+        let outbound = self.outbound;
+        let limits = self.limits;
+        let body_limits = BodyLimits {
+            body_bytes: limits.body_bytes,
+            ..BodyLimits::default()
+        };
+        let body = Content::of_request(outbound.framing, &body_limits, course.splices);
+        let mut body = body.map_err(Trouble::Body)?;
+        let (client_reader, client_writer) = self.client.split();
+        let (server_reader, server_writer) = self.server.split();
+        let mut client = Sink::new(client_writer, limits.write_stall_timeout);
+        let mut server_sink = Sink::new(server_writer, course.timeouts.between_bytes_timeout);
+        let mut server = Source {
+            half: server_reader,
+            input: self.received,
+            pace_bytes: 1,
+            timeout: course.timeouts.between_bytes_timeout,
+        };
+        let mut source = Source {
+            half: client_reader,
+            input: self.input,
+            pace_bytes: limits.body_stall_bytes,
+            // A client that asks leave to send waits for the server's word.
+            timeout: if outbound.expects_continue {
+                limits
+                    .body_stall_timeout
+                    .max(course.timeouts.first_byte_timeout)
+            } else {
+                limits.body_stall_timeout
+            },
+        };
+        let mut upload = pin!(async {
+            let head = outbound.written.bytes.clone();
+            let sent = server_sink.send(head, now()).await;
+            sent.map_err(|error| Trouble::Server(ServerFault::of_connection(error)))?;
+            course.is_sent.set(true);
+            spent.set(true);
+            let passed = body.pass(&mut source, &mut server_sink, Vec::new()).await;
+            passed.map_err(upload_trouble)?;
+            let flushed = server_sink.flush(now()).await;
+            flushed.map_err(|error| Trouble::Server(ServerFault::of_connection(error)))
+        });
+        let mut no_watch = None;
+        let mut answer = pin!(course.answer(&mut server, &mut client, &mut no_watch));
+        poll_fn(|context| {
+            if course.upload.get() == Upload::Running
+                && let Poll::Ready(ended) = upload.as_mut().poll(context)
+            {
+                course.sent_at.set(now());
+                match ended {
+                    Ok(()) => course.upload.set(Upload::Done),
+                    // It may have answered before it stopped listening.
+                    Err(Trouble::Server(_)) => course.upload.set(Upload::Failed),
+                    Err(trouble) => return Poll::Ready(Err(trouble)),
+                }
+            }
+            answer.as_mut().poll(context)
+        })
+        .await
+    }
+}
+
+/// Sends a whole request: at once, nearly always.
+async fn send(server: &mut TcpStream, bytes: &[u8], timeouts: Timeouts) -> io::Result<()> {
+    let sent = match server.send_now(bytes, false) {
+        Ok(count) if count == bytes.len() => return Ok(()),
+        Ok(count) => count,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        Err(error) => return Err(error),
+    };
+    let rest = bytes[sent..].to_vec();
+    let mut sink = Sink::new(server.split().1, timeouts.between_bytes_timeout);
+    sink.send(rest, now()).await?;
+    sink.flush(now()).await
+}
+
+fn upload_trouble(error: ContentError) -> Trouble {
+    match error {
+        ContentError::Source(error) if error.kind() == io::ErrorKind::TimedOut => Trouble::SlowBody,
+        ContentError::Source(_) => Trouble::Client(End::Broken),
+        ContentError::Destination(error) => Trouble::Server(ServerFault::of_connection(error)),
+        ContentError::Malformed(error) => Trouble::Body(error),
+    }
+}
+
+fn answer_trouble(error: ContentError) -> Trouble {
+    match error {
+        ContentError::Source(error) => Trouble::Server(ServerFault::of_connection(error)),
+        ContentError::Destination(error) => client_trouble(&error),
+        ContentError::Malformed(error) => Trouble::Server(ServerFault::MalformedBody(error)),
+    }
+}
+
+fn client_trouble(error: &io::Error) -> Trouble {
+    Trouble::Client(match error.kind() {
+        io::ErrorKind::TimedOut => End::WriteStall,
+        _ => End::Broken,
+    })
+}
+
+/// The client while it only waits: what it sends ahead is kept, and that it has gone is noticed.
+struct Watch<'w> {
+    half: ReadHalf<'w>,
+    input: &'w mut Input,
+    is_over: bool,
+}
+
+impl Watch<'_> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Trouble> {
+        while !self.is_over && self.input.bytes().len() < AHEAD_BYTES {
+            match self.half.poll_receive(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(Some(buffer))) => {
+                    self.input.push(buffer);
+                    self.input.release_buffer();
+                }
+                // It sends nothing more, and may still want its answer (RFC 9112 §9.6).
+                Poll::Ready(Ok(None)) => self.is_over = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(Trouble::Client(End::Broken)),
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// What of a final head is needed behind it.
+struct Final {
+    status: u16,
+    framing: ReceivedFraming,
+    delimited: Delimited,
+    keep_alive: bool,
+    is_server_kept: bool,
+}
+
+/// What a head that was received amounts to.
+enum Received {
+    /// It isn't all there.
+    Partial,
+    /// Interim: so many bytes of it.
+    Interim(usize),
+    /// An upgrade.
+    Upgrade(usize),
+    Final(usize, Final),
+}
+
+impl Course<'_> {
+    /// Receives the answer and passes it on.
+    async fn answer(
+        &self,
+        server: &mut Source<'_>,
+        client: &mut Sink<'_>,
+        watch: &mut Option<Watch<'_>>,
+    ) -> Result<Answered, Trouble> {
+        let mut scan = HeadScan::default();
+        let mut interim_count = 0;
+        loop {
+            let Some(buffer) = self.next_of_server(server, watch).await? else {
+                return Err(Trouble::Server(ServerFault::Closed));
+            };
+            if !self.has_heard.replace(true) {
+                let since = now().saturating_duration_since(self.sent_at.get());
+                self.first_byte_after.set(since);
+            }
+            server.input.push(buffer);
+            while !server.input.is_empty() {
+                let mut out = Vec::with_capacity(server.input.bytes().len() + 256);
+                let received = self.read_head(server.input.bytes(), &mut scan, &mut out);
+                match received.map_err(Trouble::Server)? {
+                    Received::Partial => {
+                        server.input.release_buffer();
+                        break;
+                    }
+                    Received::Interim(length) => {
+                        interim_count += 1;
+                        if interim_count > INTERIM_ANSWERS {
+                            return Err(Trouble::Server(ServerFault::InterimFlood));
+                        }
+                        server.input.consume(length);
+                        self.send(client, out).await?;
+                    }
+                    Received::Upgrade(length) => {
+                        server.input.consume(length);
+                        self.is_answered.set(true);
+                        self.send(client, out).await?;
+                        return Ok(self.upgraded());
+                    }
+                    Received::Final(length, head) => {
+                        server.input.consume(length);
+                        self.is_answered.set(true);
+                        return self.pass_content(head, out, server, client).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send(&self, client: &mut Sink<'_>, out: Vec<u8>) -> Result<(), Trouble> {
+        let sent = client.send(out, now()).await;
+        sent.map_err(|error| client_trouble(&error))
+    }
+
+    /// The next bytes of the server, within the time that it has for them.
+    async fn next_of_server(
+        &self,
+        server: &mut Source<'_>,
+        watch: &mut Option<Watch<'_>>,
+    ) -> Result<Option<Buffer>, Trouble> {
+        poll_fn(|context| {
+            // While the request is still being sent, that has its own deadlines.
+            let waits = self.upload.get() != Upload::Running;
+            let deadline = self.sent_at.get() + self.timeouts.first_byte_timeout;
+            server.half.set_deadline(waits.then_some(deadline));
+            match server.half.poll_receive(context) {
+                Poll::Ready(Ok(received)) => return Poll::Ready(Ok(received)),
+                Poll::Ready(Err(error)) => {
+                    let fault = match error.kind() {
+                        io::ErrorKind::TimedOut => ServerFault::FirstByteTimeout,
+                        _ => ServerFault::Broken(error),
+                    };
+                    return Poll::Ready(Err(Trouble::Server(fault)));
+                }
+                Poll::Pending => {}
+            }
+            match watch {
+                Some(watch) => watch.poll(context).map(Err),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Reads one head and writes it for the client.
+    fn read_head(
+        &self,
+        bytes: &[u8],
+        scan: &mut HeadScan,
+        out: &mut Vec<u8>,
+    ) -> Result<Received, ServerFault> {
+        let frame = self.outbound.frame;
+        let method = if frame.is_head {
+            Method::Head
+        } else {
+            Method::Get
+        };
+        let limits = ReceivedLimits::default();
+        let parsed =
+            parse_received(bytes, scan, &limits, method).map_err(ServerFault::Malformed)?;
+        let Some((head, length)) = parsed else {
+            return Ok(Received::Partial);
+        };
+        *scan = HeadScan::default();
+        let invalid = |_| ServerFault::Malformed(ringway_http::received::ReceivedError::Field);
+        if head.status == 101 {
+            if !self.outbound.is_upgrade {
+                return Err(ServerFault::UnexpectedUpgrade);
+            }
+            response::write_interim(out, &head).map_err(invalid)?;
+            return Ok(Received::Upgrade(length));
+        }
+        if head.is_interim() {
+            if self.wants_interim(head.status) {
+                response::write_interim(out, &head).map_err(invalid)?;
+            }
+            return Ok(Received::Interim(length));
+        }
+        let written = self.write_final(&head, out).map_err(invalid)?;
+        Ok(Received::Final(length, written))
+    }
+
+    /// Whether the client understands it: HTTP/1.0 knows none, and 100 is for who asked for it (RFC
+    /// 9110 §15.2).
+    fn wants_interim(&self, status: u16) -> bool {
+        let knows = self.outbound.frame.version == ringway_http::head::Version::Http11;
+        knows && (status != 100 || self.outbound.expects_continue)
+    }
+
+    fn write_final(
+        &self,
+        head: &ReceivedHead<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Final, ringway_http::response::InvalidHeader> {
+        let client = self.outbound.frame;
+        let delimited = Delimited::of(head.framing, client.version);
+        // Where its body would have gone on, nobody knows where the next request begins.
+        let is_read = self.upload.get() == Upload::Done;
+        let frame = Frame {
+            keep_alive: client.keep_alive && is_read && delimited != Delimited::Close,
+            ..client
+        };
+        let date = self.clock.date(now());
+        let edits = self.outbound.edits.as_ref();
+        let edits = edits.map(|edits| {
+            (
+                &self.config.routes[edits.route].rule.response_headers[..],
+                &edits.lines[..],
+            )
+        });
+        let cookie = self.outbound.set_cookie.as_deref();
+        response::write(out, head, frame, &date, edits, cookie)?;
+        Ok(Final {
+            status: head.status,
+            framing: head.framing,
+            delimited,
+            keep_alive: frame.keep_alive,
+            is_server_kept: head.keep_alive,
+        })
+    }
+
+    async fn pass_content(
+        &self,
+        head: Final,
+        out: Vec<u8>,
+        server: &mut Source<'_>,
+        client: &mut Sink<'_>,
+    ) -> Result<Answered, Trouble> {
+        let in_chunks = head.delimited == Delimited::Chunks;
+        let mut content = Content::of_response(head.framing, in_chunks, self.splices);
+        let passed = content.pass(server, client, out).await;
+        self.passed_bytes.set(content.passed_bytes());
+        passed.map_err(answer_trouble)?;
+        let is_read = self.upload.get() == Upload::Done;
+        Ok(Answered {
+            status: head.status,
+            first_byte_after: self.first_byte_after.get(),
+            body_bytes: content.passed_bytes(),
+            keep_alive: head.keep_alive,
+            is_reusable: head.is_server_kept && is_read && server.input.is_empty(),
+            is_upgraded: false,
+        })
+    }
+
+    fn upgraded(&self) -> Answered {
+        Answered {
+            status: 101,
+            first_byte_after: self.first_byte_after.get(),
+            body_bytes: 0,
+            keep_alive: false,
+            is_reusable: false,
+            is_upgraded: true,
+        }
+    }
+}

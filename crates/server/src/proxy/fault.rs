@@ -1,0 +1,159 @@
+//! What goes wrong with servers: told apart, counted by whose fault it is, and said in words.
+
+use ringway_http::StatusCode;
+use ringway_http::body::BodyError;
+use ringway_http::received::ReceivedError;
+use std::fmt;
+use std::io;
+
+/// Why a server didn't answer a request, or not to the end.
+#[derive(Debug)]
+pub(crate) enum ServerFault {
+    /// None of the upstream's servers can be used.
+    NoServer,
+    /// As many requests as may wait for a connection do so.
+    QueueFull,
+    /// No connection became free in time.
+    QueueTimeout,
+    /// No connection could be made.
+    Connect(io::Error),
+    /// No connection was made in time.
+    ConnectTimeout,
+    /// It ended the connection before its answer.
+    Closed,
+    /// It ended the connection within its answer.
+    ClosedWithin,
+    /// The connection failed.
+    Broken(io::Error),
+    /// No answer began in time.
+    FirstByteTimeout,
+    /// An answer, or the taking of a request, stood still for too long.
+    Stalled,
+    /// The whole took too long.
+    TotalTimeout,
+    /// Its answer's head isn't one.
+    Malformed(ReceivedError),
+    /// Its answer's content isn't delimited as it should be.
+    MalformedBody(BodyError),
+    /// It sent one interim answer after the other.
+    InterimFlood,
+    /// It changed to another protocol without having been asked to.
+    UnexpectedUpgrade,
+}
+
+impl ServerFault {
+    /// What the client is told: 503 where no server could be asked, 504 where one took too long,
+    /// 502 for what one did wrong (RFC 9110 §15.6).
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            ServerFault::NoServer | ServerFault::QueueFull | ServerFault::QueueTimeout => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            ServerFault::ConnectTimeout
+            | ServerFault::FirstByteTimeout
+            | ServerFault::Stalled
+            | ServerFault::TotalTimeout => StatusCode::GATEWAY_TIMEOUT,
+            _ => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// One word for logs and metrics.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            ServerFault::NoServer => "no_server",
+            ServerFault::QueueFull => "queue_full",
+            ServerFault::QueueTimeout => "queue_timeout",
+            ServerFault::Connect(_) => "connect",
+            ServerFault::ConnectTimeout => "connect_timeout",
+            ServerFault::Closed => "closed",
+            ServerFault::ClosedWithin => "closed_within",
+            ServerFault::Broken(_) => "broken",
+            ServerFault::FirstByteTimeout => "first_byte_timeout",
+            ServerFault::Stalled => "stalled",
+            ServerFault::TotalTimeout => "total_timeout",
+            ServerFault::Malformed(_) | ServerFault::MalformedBody(_) => "malformed",
+            ServerFault::InterimFlood => "interim_flood",
+            ServerFault::UnexpectedUpgrade => "unexpected_upgrade",
+        }
+    }
+
+    /// Whether it says something against the server that was asked.
+    pub(crate) fn is_failure_of_server(&self) -> bool {
+        !matches!(
+            self,
+            ServerFault::NoServer
+                | ServerFault::QueueFull
+                | ServerFault::QueueTimeout
+                | ServerFault::TotalTimeout
+        )
+    }
+
+    /// What an error of its connection says, before its answer or within it.
+    pub(crate) fn of_connection(error: io::Error) -> ServerFault {
+        match error.kind() {
+            io::ErrorKind::TimedOut => ServerFault::Stalled,
+            io::ErrorKind::UnexpectedEof => ServerFault::ClosedWithin,
+            _ => ServerFault::Broken(error),
+        }
+    }
+}
+
+impl fmt::Display for ServerFault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServerFault::NoServer => out.write_str("none of the servers can be used"),
+            ServerFault::QueueFull => {
+                out.write_str("as many requests as may wait for a connection do so (queue)")
+            }
+            ServerFault::QueueTimeout => {
+                out.write_str("no connection became free in time (queue_timeout)")
+            }
+            ServerFault::Connect(error) => write!(out, "no connection: {error}"),
+            ServerFault::ConnectTimeout => out.write_str("no connection in time (connect_timeout)"),
+            ServerFault::Closed => out.write_str("it closed the connection without an answer"),
+            ServerFault::ClosedWithin => {
+                out.write_str("it closed the connection in the middle of its answer")
+            }
+            ServerFault::Broken(error) => write!(out, "the connection failed: {error}"),
+            ServerFault::FirstByteTimeout => {
+                out.write_str("no answer in time (first_byte_timeout)")
+            }
+            ServerFault::Stalled => {
+                out.write_str("nothing went on for too long (between_bytes_timeout)")
+            }
+            ServerFault::TotalTimeout => out.write_str("it took too long (total_timeout)"),
+            ServerFault::Malformed(error) => error.fmt(out),
+            ServerFault::MalformedBody(error) => write!(out, "malformed response: {error}"),
+            ServerFault::InterimFlood => out.write_str("too many interim answers (1xx)"),
+            ServerFault::UnexpectedUpgrade => {
+                out.write_str("it changed to a protocol that nobody asked for (101)")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gateway_errors_are_told_apart() {
+        let error = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        for (fault, status) in [
+            (ServerFault::NoServer, 503),
+            (ServerFault::QueueFull, 503),
+            (ServerFault::QueueTimeout, 503),
+            (ServerFault::Connect(error()), 502),
+            (ServerFault::ConnectTimeout, 504),
+            (ServerFault::Closed, 502),
+            (ServerFault::Broken(error()), 502),
+            (ServerFault::FirstByteTimeout, 504),
+            (ServerFault::Stalled, 504),
+            (ServerFault::TotalTimeout, 504),
+            (ServerFault::InterimFlood, 502),
+            (ServerFault::UnexpectedUpgrade, 502),
+        ] {
+            assert_eq!(fault.status().as_u16(), status, "{fault}");
+        }
+    }
+}
