@@ -9,7 +9,7 @@ mod throttled;
 use crate::admission::{Admission, Refusal, Ticket};
 use crate::auth::{Gate, Passwords};
 use crate::clock::Clock;
-use crate::config::{self, Config, TransferOptions};
+use crate::config::{Config, TransferOptions};
 use crate::connection::{Connection, End};
 use crate::files::{self, CacheLimits, FileLimits, Moment, Root};
 use crate::limits::Limits;

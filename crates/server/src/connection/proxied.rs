@@ -8,7 +8,7 @@ use crate::answer::{self, Frame};
 use crate::files::First;
 use crate::input::Input;
 use crate::proxy::{
-    Answered, Attempts, Chosen, Exchange, Failure, Outbound, Passage, ServerFault, Trouble,
+    Answered, Attempts, Chosen, Exchange, Failure, Lease, Outbound, Passage, ServerFault, Trouble,
     Upstream, Verdict, asks_for_upgrade, is_idempotent, write,
 };
 use ringway_http::StatusCode;
@@ -16,7 +16,7 @@ use ringway_http::body::BodyError;
 use ringway_http::head::{Framing, Method, RequestHead};
 use ringway_http::hop::HopByHop;
 use ringway_http::target::origin_form;
-use ringway_runtime::{RelayOptions, TcpStream, TransferMethod, relay, timeout};
+use ringway_runtime::{RelayOptions, TransferMethod, relay, timeout};
 use std::rc::Rc;
 
 /// Bodies up to this size that came with their head are sent with it, in one piece.
@@ -135,7 +135,7 @@ impl Connection {
         upstream: &Upstream,
         outbound: &mut Outbound,
         received: &mut Input,
-    ) -> Result<(Answered, Option<TcpStream>), Failure> {
+    ) -> Result<(Answered, Option<Lease>), Failure> {
         let mut attempts = Attempts::default();
         let mut last = None;
         loop {
@@ -164,7 +164,7 @@ impl Connection {
         chosen: &Chosen<'_>,
         outbound: &Outbound,
         received: &mut Input,
-    ) -> (Result<(Answered, Option<TcpStream>), Failure>, bool) {
+    ) -> (Result<(Answered, Option<Lease>), Failure>, bool) {
         let worker = Rc::clone(&self.worker);
         let mut lease = match upstream.lease(chosen.server()).await {
             Ok(lease) => lease,
@@ -187,7 +187,7 @@ impl Connection {
             Ok(answered) => {
                 chosen.answered(answered.status, answered.first_byte_after);
                 if answered.is_upgraded {
-                    Ok((answered, Some(lease.into_connection().0)))
+                    Ok((answered, Some(lease)))
                 } else {
                     if answered.is_reusable {
                         lease.finish(ringway_runtime::now());
@@ -203,7 +203,7 @@ impl Connection {
     async fn conclude_proxied(
         &mut self,
         answered: Answered,
-        server: Option<TcpStream>,
+        server: Option<Lease>,
         received: Input,
         log: Option<LogLine>,
     ) -> Result<Flow, End> {
@@ -223,7 +223,7 @@ impl Connection {
     }
 
     /// Both connections carry another protocol from now on: whatever comes goes to the other side.
-    async fn tunnel(&mut self, mut server: TcpStream, received: Input) -> Result<Flow, End> {
+    async fn tunnel(&mut self, mut server: Lease, received: Input) -> Result<Flow, End> {
         let idle_timeout = self.worker.limits.tunnel_idle_timeout;
         let ahead = [self.input.bytes(), received.bytes()].map(<[u8]>::to_vec);
         self.input = Input::default();
@@ -242,7 +242,7 @@ impl Connection {
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Err(End::Idle),
             Err(_) => {
                 // So that neither takes a cut for an end.
-                server.reset();
+                server.into_connection().0.reset();
                 Err(End::Broken)
             }
         }

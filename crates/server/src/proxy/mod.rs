@@ -23,3 +23,6 @@ pub(crate) use fault::ServerFault;
 pub(crate) use request::{Passage, asks_for_upgrade, write};
 pub(crate) use retry::{Verdict, is_idempotent};
 pub(crate) use upstream::{Attempts, Chosen, SharedUpstream, Upstream};
+
+/// A connection to a server in the hands of a request.
+pub(crate) type Lease = pool::Lease<link::Link>;

@@ -87,13 +87,12 @@ impl<C: Connection> Lease<C> {
         self.link.as_ref().expect("taken only by its end")
     }
 
-    /// Takes the connection out of the pool for good: it carries something else from now on. Its
-    /// place is free, since nothing can come back.
+    /// Takes the connection out of the pool for good, and gives its place back: to end it in another
+    /// way than by dropping it.
     pub(crate) fn into_connection(mut self) -> C {
-        let (connection, standing) = self.connection.take().expect("taken only by its end");
+        let link = self.link.take().expect("taken only here");
         self.pool.counts().unlease();
-        drop(standing);
-        connection
+        link.connection
     }
 
     /// The request is over in good order at `now`, and the connection can carry another.

@@ -11,7 +11,7 @@ use super::bounded::Place;
 use super::demand::Demand;
 use super::lease::{Lease, Leased, Opening};
 use super::parts::Queue;
-use super::shared::{Connection, Exchanged, Link, PoolLimits, Shared};
+use super::shared::{Connection, Exchanged, Link, PoolLimits, Shared, Standing};
 use super::stats::{Count, Counts};
 use super::waits::{Key, Left, Waits};
 use std::cell::{Cell, RefCell};
