@@ -31,6 +31,7 @@ mod malformed;
 mod paths;
 mod ranges;
 mod requests;
+mod rfc9110;
 mod site;
 mod slowness;
 mod workers;
