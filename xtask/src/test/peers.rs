@@ -15,6 +15,7 @@ const REQUIRED: &[&str] = &[
 
 /// Each of these serves a few tests or a benchmark, which say so when it is missing.
 const OPTIONAL: &[&str] = &[
+    "aria2",
     "busybox-static",
     "chromium",
     "faketime",

@@ -18,6 +18,7 @@ mod codings;
 mod configuration;
 mod deploy;
 mod distant;
+mod downloads;
 mod faults;
 mod files;
 mod hash_password;
