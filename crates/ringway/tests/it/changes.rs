@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use crate::client::{Client, Response, request};
-use crate::server::{Io, Server, eventually, on_both_drivers};
+use crate::server::{Io, Server, command, eventually, on_both_drivers, without};
 use crate::slowness::thin_client;
 use crate::tree::{HELLO, Tree, content};
 
@@ -19,7 +19,8 @@ on_both_drivers!(
     folder_swapped,
     truncated,
     truncated_to_nothing,
-    overwritten
+    overwritten,
+    permission_lost
 );
 
 /// Far more than the sockets' buffers hold.
@@ -81,6 +82,35 @@ impl Download {
         assert_eq!(self.client.get("/hello.txt").body, HELLO);
         self.server.stop();
     }
+}
+
+/// Who was let in stays, as with every open file; who comes later doesn't.
+fn permission_lost(io: Io) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let tree = Tree::new();
+    tree.write("file.bin", old());
+    let ways_around = ["dac_override", "dac_read_search"];
+    let Some(command) = without(&ways_around, command(io, &tree.root(), &[])) else {
+        return;
+    };
+    let server = Server::start(command);
+    assert_eq!(server.get("/hello.txt").body, HELLO);
+    let mut client = thin_client(&server);
+    client.send(request("GET", "/file.bin", &[]));
+    assert_eq!(client.head().status, 200);
+    assert!(client.take(READ) == old()[..READ]);
+    for name in ["file.bin", "hello.txt"] {
+        let none = std::fs::Permissions::from_mode(0o000);
+        std::fs::set_permissions(tree.path(name), none).unwrap();
+    }
+    for name in ["/file.bin", "/hello.txt"] {
+        eventually("what is kept of it is no longer answered", || {
+            let response = server.get(name);
+            (response.status == 403).then_some(())
+        });
+    }
+    assert!(client.take(LENGTH - READ) == old()[READ..]);
+    server.stop();
 }
 
 fn old() -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! A file system whose answers a test holds back for as long as it likes: FUSE, spoken straight to
 //! `/dev/fuse`, with as much of the protocol as reading files takes.
 //!
-//! It has the files that [`body_of`] knows, in one directory, and nothing else. Every operation is
+//! It has the files that [`body_of`] knows, in one directory, which lists them without an end. Every operation is
 //! answered at once but for those of the one kind that is held. Needs root, to mount it.
 
 use std::collections::HashMap;
@@ -244,7 +244,8 @@ impl Shared {
                 Ok(body[start..end].to_vec())
             }
             operation if operation == Operation::ReadDirectory as u32 => {
-                Ok(directory(number(8, 8)))
+                let limit = number(16, 4) as usize;
+                Ok(directory(number(8, 8), limit))
             }
             operation if operation == Operation::Open as u32 => Ok(words(&[0, 0])),
             operation if operation == Operation::Flush as u32 => Ok(Vec::new()),
@@ -345,17 +346,23 @@ fn initial() -> Vec<u8> {
     out
 }
 
-/// `struct fuse_dirent` of the one name that a listing shows.
-fn directory(offset: u64) -> Vec<u8> {
-    const NAME: &[u8] = b"small-listed.bin";
+/// `struct fuse_dirent` of the next names. There is no end to them: a directory is as large as
+/// whoever reads it has patience.
+fn directory(offset: u64, limit: usize) -> Vec<u8> {
     const REGULAR: u32 = 8;
-    if offset > 0 {
-        return Vec::new();
+    let mut out = Vec::new();
+    for number in offset.. {
+        let name = format!("small-{number}.bin");
+        let mut entry = words(&[number + 1000, number + 1]);
+        entry.extend((name.len() as u32).to_le_bytes());
+        entry.extend(REGULAR.to_le_bytes());
+        entry.extend(name.as_bytes());
+        entry.resize(entry.len().next_multiple_of(8), 0);
+        if out.len() + entry.len() > limit {
+            break;
+        }
+        out.extend(entry);
     }
-    let mut out = words(&[99, 1]);
-    out.extend((NAME.len() as u32).to_le_bytes());
-    out.extend(REGULAR.to_le_bytes());
-    out.extend(NAME);
     out
 }
 
