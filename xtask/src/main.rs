@@ -14,6 +14,7 @@ mod icount;
 mod process;
 mod sim;
 mod skip;
+mod slow_readers;
 mod test;
 mod tidy;
 mod transfer;
@@ -38,6 +39,7 @@ enum Command {
     BenchPool(bench_pool::Options),
     BenchServe(bench_serve::Options),
     Sim(sim::Options),
+    SlowReaders(slow_readers::Options),
     Transfer(transfer::Options),
 }
 
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::BenchPool(options) => bench_pool::run(&options),
         Command::BenchServe(options) => bench_serve::run(&options),
         Command::Sim(options) => sim::run(&options),
+        Command::SlowReaders(options) => slow_readers::run(&options),
         Command::Transfer(options) => transfer::run(&options),
     };
     match outcome {
