@@ -91,12 +91,19 @@ fn with_descriptors(io: Io, tree: &Tree, limit: usize, flags: &[&str]) -> Server
 
 /// Begins downloads that don't go on until the server has no descriptor left; gives back those who
 /// have them, or wait to be let in.
-fn take_descriptors(server: &Server, limit: usize) -> Vec<Client> {
-    let large = request("GET", "/large.bin", &[]);
-    let ask = |client: &mut Client| client.try_send(&large).is_ok();
+///
+/// Each asks for a name of its own: of one file they would share the open one.
+fn take_descriptors(server: &Server, tree: &Tree, limit: usize) -> Vec<Client> {
+    let mut names = 0..;
+    let mut ask = |client: &mut Client| {
+        let name = format!("large-{}.bin", names.next().unwrap());
+        std::fs::hard_link(tree.path("large.bin"), tree.path(&name)).unwrap();
+        let large = request("GET", &format!("/{name}"), &[]);
+        client.try_send(large).is_ok()
+    };
     let clients = (0..limit).filter_map(|_| try_thin_client(server));
     let mut asking: Vec<Client> = clients.collect();
-    asking.retain_mut(ask);
+    asking.retain_mut(&mut ask);
     let mut stuck = Vec::new();
     eventually("no descriptor is left", || {
         for mut client in std::mem::take(&mut asking) {
@@ -133,8 +140,8 @@ fn no_descriptors_left(io: Io) {
     let tree = Tree::new();
     let large = content(2, 16 << 20);
     tree.write("large.bin", &large);
-    // As many connections as there may be sockets, so that files find no descriptor; and each
-    // download opens the file for itself.
+    // As many connections as there may be sockets, so that files find no descriptor; and none is
+    // kept open.
     let flags = ["--connections", "1000", "--cache-descriptors", "0"];
     let server = with_descriptors(io, &tree, LIMIT, &flags);
     server.expect_alive("/hello.txt", HELLO);
@@ -143,7 +150,7 @@ fn no_descriptors_left(io: Io) {
     for client in &mut inside {
         assert_eq!(client.get("/hello.txt").body, HELLO);
     }
-    let stuck = take_descriptors(&server, LIMIT);
+    let stuck = take_descriptors(&server, &tree, LIMIT);
     let before = server.cpu_time();
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(1) {
