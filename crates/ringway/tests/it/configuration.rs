@@ -1,11 +1,7 @@
 //! The commands around a configuration: `dump`, `explain`, the flags of `proxy`, several files.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
-
-use crate::server::{Io, Server, on_both_drivers};
-
-on_both_drivers!(the_example_of_a_site);
 
 /// Runs the program in `directory`, with one variable of the environment.
 fn ringway(directory: &Path, arguments: &[&str]) -> Output {
@@ -57,33 +53,6 @@ fn site() -> tempfile::TempDir {
     );
     std::fs::create_dir(directory.path().join("public")).unwrap();
     directory
-}
-
-fn example(name: &str) -> PathBuf {
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples");
-    examples.join(name)
-}
-
-/// `ringway run` with an example, on a port of the kernel's choice.
-fn run_example(io: Io, name: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
-    command.args(["run", "--workers", "2", "--io", io.word()]);
-    command.arg("--config").arg(example(name));
-    command.env("RINGWAY_LISTEN", "127.0.0.1:0");
-    command
-}
-
-fn the_example_of_a_site(io: Io) {
-    let server = Server::start(run_example(io, "site.toml"));
-    let page = server.get("/");
-    assert_eq!(page.status, 200);
-    assert_eq!(
-        page.body,
-        std::fs::read(example("public/index.html")).unwrap()
-    );
-    assert_eq!(page.field("X-Content-Type-Options"), Some("nosniff"));
-    assert_eq!(server.get("/nothing").status, 404);
-    server.stop();
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod configuration;
 mod deploy;
 mod distant;
 mod downloads;
+mod examples;
 mod faults;
 mod files;
 mod hash_password;
