@@ -9,8 +9,8 @@ mod tell;
 use std::fmt;
 use std::net::IpAddr;
 
-use ringway_http::head::{HeadLimits, HeadScan, RequestHead, parse_head};
-use ringway_http::target::Target;
+use ringway_http::head::{HeadLimits, HeadScan, Method, RequestHead, parse_head};
+use ringway_http::target::{Target, TargetError};
 
 use crate::config::{Config, Upstream};
 use crate::files::headers::Headers;
@@ -112,7 +112,8 @@ pub enum Answered {
         servers: Vec<String>,
         /// How one is chosen.
         balance: String,
-        /// The request line as it goes out, and what is done to the request's fields.
+        /// The head of the request as it goes out, line by line. A `Host` without a value gets
+        /// the name of the server that is chosen.
         request: Vec<String>,
     },
     /// A redirect.
@@ -178,6 +179,17 @@ pub fn explain(config: &Config, question: &Question) -> Result<Explanation, BadQ
             };
             explanation.follow(config, listener, &request);
         }
+        // A server may well have names with such in them, where nothing is decided by the path.
+        Err(TargetError::EncodedSlash | TargetError::Backslash)
+            if passes_all_on(config, listener) =>
+        {
+            let request = Request {
+                head: &head,
+                target: &Target::Asterisk,
+                client: question.client,
+            };
+            explanation.follow(config, listener, &request);
+        }
         Err(error) => {
             explanation.answer = Answered::Refused {
                 status: error.status().as_u16(),
@@ -186,6 +198,13 @@ pub fn explain(config: &Config, question: &Question) -> Result<Explanation, BadQ
         }
     }
     Ok(explanation)
+}
+
+/// Whether an upstream gets everything that a listener gets.
+fn passes_all_on(config: &Config, listener: usize) -> bool {
+    let table = Table::new(config, listener);
+    let only = table.only();
+    only.is_some_and(|rule| matches!(rule.action, Action::Proxy(_)))
 }
 
 /// A request that was understood.
@@ -282,11 +301,17 @@ fn passed_on(
     request: &Request<'_>,
     values: &Values<'_>,
 ) -> Answered {
+    if request.head.method == Method::Connect {
+        return Answered::Refused {
+            status: 405,
+            reason: "CONNECT isn't passed on".to_owned(),
+        };
+    }
     Answered::Proxy {
         name: upstream.name.clone(),
         servers: upstream.servers.iter().map(ToString::to_string).collect(),
         balance: upstream.balance.word().word().to_owned(),
-        request: tell::request(rule, request.head.method.as_str(), values),
+        request: tell::request(upstream, rule, request.head, values),
     }
 }
 

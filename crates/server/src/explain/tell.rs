@@ -2,10 +2,15 @@
 
 use std::fmt::{self, Display};
 
+use ringway_http::head::RequestHead;
+use ringway_http::hop::HopByHop;
+use ringway_http::target::origin_form;
 use serde_json::{Value as Json, json};
 
 use super::{Answered, Considered, Explanation};
-use crate::route::{HeaderEdit, Matcher, Operation, Rule, Values, rewrite};
+use crate::config::Upstream;
+use crate::proxy::{Passage, asks_for_upgrade, write};
+use crate::route::{Matcher, Rule, Values};
 
 /// The conditions of a route in words.
 pub(super) fn conditions(matcher: &Matcher) -> String {
@@ -40,17 +45,30 @@ pub(super) fn lines(head: &[u8]) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
-/// The request line as it goes out, and what is done to the fields.
-pub(super) fn request(rule: &Rule, method: &str, values: &Values<'_>) -> Vec<String> {
-    let mut out = format!("{method} ").into_bytes();
-    rule.emit_target(values, &mut out);
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    rewrite::emit_fields(&rule.request_headers, values, &mut out);
-    let is_removal = |edit: &&HeaderEdit| edit.operation == Operation::Remove;
-    let removals = rule.request_headers.iter().filter(is_removal);
-    let mut lines = lines(&out);
-    lines.extend(removals.map(ToString::to_string));
-    lines
+/// The head of the request as it goes out, by the code that sends it.
+pub(super) fn request(
+    upstream: &Upstream,
+    rule: &Rule,
+    head: &RequestHead<'_>,
+    values: &Values<'_>,
+) -> Vec<String> {
+    let hop = HopByHop::of_request(head);
+    let mut target = origin_form(head.target).into_owned();
+    if rule.changes_target() {
+        target.clear();
+        rule.emit_target(values, &mut target);
+    }
+    let passage = Passage {
+        peer: values.client_ip,
+        target: &target,
+        host: values.host,
+        forward: &upstream.forward,
+        is_upgrade: asks_for_upgrade(head, &hop),
+        max_forwards: None,
+        edits: &rule.request_headers,
+        values,
+    };
+    lines(&write(head, &hop, passage).bytes)
 }
 
 impl Display for Explanation {

@@ -123,12 +123,43 @@ fn a_route_to_an_upstream() {
             route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: matches
             proxy     upstream.app, round_robin of 10.0.0.1:8080 weight=2, 10.0.0.2:8080
             request   POST /users%20?token=1 HTTP/1.1
+            request   Host: EU.api.example
+            request   X-Key: 1
+            request   Content-Length: 0
+            request   X-Forwarded-For: 192.0.2.7
+            request   X-Forwarded-Proto: http
+            request   X-Forwarded-Host: EU.api.example
             request   X-Client: 192.0.2.7
-            request   -Cookie
             response  X-Served-By: edge
             response  -Server
         "#]],
     );
+}
+
+#[test]
+fn what_is_passed_on_whole() {
+    check(
+        "GET",
+        "http://a:9000/b%2fc?d",
+        &["Connection: x-a", "X-A: 1"],
+        expect![[r#"
+            listener  admin (127.0.0.1:9000)
+            refused   404: encoded slash in the path
+        "#]],
+    );
+    check("OPTIONS", "http://a:9000", &[], expect![[r#"
+        listener  admin (127.0.0.1:9000)
+        asked     host a, path /
+        route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: the host "a" isn't api.example or *.api.example
+        route 3   path /teapot: the path "/" isn't /teapot
+        no route  what the listener names answers
+        proxy     upstream.app, round_robin of 10.0.0.1:8080 weight=2, 10.0.0.2:8080
+        request   OPTIONS / HTTP/1.1
+        request   Host: a:9000
+        request   X-Forwarded-For: 192.0.2.7
+        request   X-Forwarded-Proto: http
+        request   X-Forwarded-Host: a:9000
+    "#]]);
 }
 
 #[test]
