@@ -34,6 +34,7 @@ mod paths;
 mod ranges;
 mod requests;
 mod rfc9110;
+mod routes;
 mod site;
 mod slowness;
 mod workers;

@@ -147,7 +147,11 @@ fn what_is_passed_on_whole() {
             refused   404: encoded slash in the path
         "#]],
     );
-    check("OPTIONS", "http://a:9000", &[], expect![[r#"
+    check(
+        "OPTIONS",
+        "http://a:9000",
+        &[],
+        expect![[r#"
         listener  admin (127.0.0.1:9000)
         asked     host a, path /
         route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: the host "a" isn't api.example or *.api.example
@@ -159,7 +163,8 @@ fn what_is_passed_on_whole() {
         request   X-Forwarded-For: 192.0.2.7
         request   X-Forwarded-Proto: http
         request   X-Forwarded-Host: a:9000
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
