@@ -201,14 +201,19 @@ impl Bench<'_> {
     }
 
     /// Finds out from which size on one way is no dearer than the other, and prints that as lines of
-    /// the configuration.
+    /// the configuration; and how many system calls each way takes.
     fn thresholds(&self, options: &Options) -> Result<()> {
-        let methods = ["copy", "sendfile", "msg-zerocopy", "send-zc"].map(str::to_owned);
+        let methods = ["copy", "sendfile", "splice", "msg-zerocopy", "send-zc"].map(str::to_owned);
+        let print_head = |title: &str, io: &str| {
+            println!(
+                "\n### {title}, on {io}\n\n| bytes | {} |",
+                methods.join(" | ")
+            );
+            println!("| ---: |{}", " ---: |".repeat(methods.len()));
+        };
         for io in &options.io {
-            println!("\n### Server CPU for a connection with one file, in µs, on {io}\n");
-            println!("| bytes | copy | sendfile | msg-zerocopy | send-zc |");
-            println!("| ---: | ---: | ---: | ---: | ---: |");
-            let mut rows: Vec<Vec<f64>> = Vec::new();
+            print_head("Server CPU for a connection with one file, in µs", io);
+            let (mut rows, mut counts): (Vec<Vec<f64>>, Vec<String>) = Default::default();
             for size in THRESHOLD_SIZES {
                 let costs = self.compare(io, &methods, size, options.rounds)?;
                 let each = |cost: &Cost| cost.cpu.as_secs_f64() * 1e6 / requests(size) as f64;
@@ -216,8 +221,15 @@ impl Bench<'_> {
                 let cells: Vec<String> = row.iter().map(|cost| format!("{cost:.1}")).collect();
                 println!("| {size} | {} |", cells.join(" | "));
                 rows.push(row);
+                let calls = |cost: &Cost| match cost.calls {
+                    Some(calls) => format!("{:.1}", calls as f64 / requests(size) as f64),
+                    None => "–".to_owned(),
+                };
+                let cells: Vec<String> = costs.iter().map(|(_, cost)| calls(cost)).collect();
+                counts.push(format!("| {size} | {} |", cells.join(" | ")));
             }
-            println!("\n{}", configuration(&rows, io));
+            print_head("System calls for the same", io);
+            println!("{}\n\n{}", counts.join("\n"), configuration(&rows, io));
         }
         Ok(())
     }
@@ -231,7 +243,7 @@ const THRESHOLD_SIZES: [u64; 9] = [
 /// The largest size that is copied.
 const COPY_MOST: u64 = 256 << 10;
 
-/// What `rows` (the costs of `copy`, `sendfile`, `msg-zerocopy` and `send-zc` for each of
+/// What `rows` (the costs of `copy`, `sendfile`, `splice`, `msg-zerocopy` and `send-zc` for each of
 /// [`THRESHOLD_SIZES`]) mean for the configuration, and for who uses the library.
 fn configuration(rows: &[Vec<f64>], io: &str) -> String {
     // Where the other way is cheaper, and stays so; the size before that is the last for this one.
@@ -247,7 +259,7 @@ fn configuration(rows: &[Vec<f64>], io: &str) -> String {
         0 => "0B".to_owned(),
         bytes => format!("{}KiB", bytes >> 10),
     };
-    let way = if io == "epoll" { 2 } else { 3 };
+    let way = if io == "epoll" { 3 } else { 4 };
     let zero_copy = match THRESHOLD_SIZES.get(crossing(way)) {
         Some(size) => format!("zero_copy_min_bytes of the library: {}", unit(*size)),
         None => "sending without a copy is never cheaper here".to_owned(),
@@ -401,7 +413,7 @@ mod tests {
     fn one_way_ends_where_the_other_is_cheaper_for_good() {
         let check = |cheaper: [usize; 9], copied: &str, memory: &str| {
             let row = |way: usize| {
-                let mut costs = vec![2.0; 4];
+                let mut costs = vec![2.0; 5];
                 costs[way] = 1.0;
                 costs
             };
@@ -418,8 +430,8 @@ mod tests {
         check([0, 1, 0, 0, 1, 1, 1, 1, 1], "32KiB", "never cheaper");
         check([1; 9], "0B", "never cheaper");
         check([0; 9], "256KiB", "never cheaper");
-        check([3; 9], "256KiB", "library: 4KiB");
-        check([0, 0, 0, 0, 0, 3, 3, 3, 3], "256KiB", "library: 128KiB");
+        check([4; 9], "256KiB", "library: 4KiB");
+        check([0, 0, 0, 0, 0, 4, 4, 4, 4], "256KiB", "library: 128KiB");
     }
 
     #[test]

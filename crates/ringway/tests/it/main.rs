@@ -37,4 +37,5 @@ mod rfc9110;
 mod routes;
 mod site;
 mod slowness;
+mod video;
 mod workers;
