@@ -240,15 +240,21 @@ const THRESHOLD_SIZES: [u64; 9] = [
     4_096, 8_192, 16_384, 32_768, 65_536, 131_072, 262_144, 524_288, 1_048_576,
 ];
 
+/// A difference below this part means nothing.
+const NOISE: f64 = 0.1;
+
 /// The largest size that is copied.
 const COPY_MOST: u64 = 256 << 10;
 
 /// What `rows` (the costs of `copy`, `sendfile`, `splice`, `msg-zerocopy` and `send-zc` for each of
 /// [`THRESHOLD_SIZES`]) mean for the configuration, and for who uses the library.
 fn configuration(rows: &[Vec<f64>], io: &str) -> String {
-    // Where the other way is cheaper, and stays so; the size before that is the last for this one.
+    // Where the other way is clearly cheaper, and stays so; the size before that is the last for this
+    // one. In doubt it is copied: what is copied can't change any more.
     let crossing = |other: usize| {
-        let dearer = rows.iter().rposition(|row| row[other] >= row[0]);
+        let dearer = rows
+            .iter()
+            .rposition(|row| row[other] > row[0] * (1.0 - NOISE));
         dearer.map_or(0, |last| last + 1)
     };
     let copied = match crossing(1) {
