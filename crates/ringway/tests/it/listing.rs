@@ -1,7 +1,6 @@
 //! What is in a directory, as a page and as data.
 
 use std::os::unix::fs::symlink;
-use std::process::Command;
 use std::time::Duration;
 
 use crate::client::{Client, Response, request};
@@ -414,33 +413,19 @@ fn without_a_cache(io: Io) {
 
 /// The policy of the page lets its style in, and nothing of a name runs.
 fn seen_in_a_browser(io: Io) {
-    let Some(browser) = peers::browser() else {
-        return peers::skip("chromium isn't installed");
-    };
     let tree = Tree::empty();
+    if peers::browser(tree.outside()).is_none() {
+        return;
+    }
     tree.write("<script>document.title='ran'<", "x");
     tree.write("\"><img src=x onerror=\"document.title='ran'\">", "x");
     tree.write("sub/x", "x");
     let server = serve(io, &tree, &[]);
     let picture = |theme: &str| {
         let picture = tree.outside().join(format!("{theme}.png"));
-        let mut command = Command::new(&browser);
-        command.args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-        ]);
-        command.args([
-            "--no-first-run",
-            "--disable-background-networking",
-            "--dump-dom",
-        ]);
+        let mut command = peers::browser(tree.outside()).unwrap();
+        command.arg("--dump-dom");
         command.arg(format!("--blink-settings=preferredColorScheme={theme}"));
-        command.arg(format!(
-            "--user-data-dir={}",
-            tree.outside().join("profile").display()
-        ));
         command.arg(format!("--screenshot={}", picture.display()));
         command.arg(format!("http://{}/", server.address()));
         let output = peers::run(&mut command, Duration::from_secs(60));

@@ -44,11 +44,21 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// A browser that can be run without a screen.
-pub(crate) fn browser() -> Option<PathBuf> {
-    ["chromium", "chromium-browser", "google-chrome"]
-        .into_iter()
-        .find_map(find)
+/// A browser without a screen, which keeps what it keeps in `folder`; if none is installed, the test
+/// is skipped.
+pub(crate) fn browser(folder: &Path) -> Option<Command> {
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let Some(program) = names.into_iter().find_map(find) else {
+        skip("chromium isn't installed");
+        return None;
+    };
+    let mut command = Command::new(program);
+    command.args(["--headless", "--no-sandbox", "--disable-gpu"]);
+    command.args(["--disable-dev-shm-usage", "--no-first-run"]);
+    command.arg("--disable-background-networking");
+    let profile = folder.join("profile");
+    command.arg(format!("--user-data-dir={}", profile.display()));
+    Some(command)
 }
 
 /// Whether this is root; if not, the test is skipped.

@@ -255,31 +255,17 @@ const IMAGE: &str = "<svg xmlns='http://www.w3.org/2000/svg' width='123' height=
 
 /// A page whose script says that style sheet and picture have come, and a picture of it.
 fn seen_in_a_browser(io: Io) {
-    let Some(browser) = peers::browser() else {
-        return peers::skip("chromium isn't installed");
-    };
     let tree = Tree::empty();
+    let Some(mut command) = peers::browser(tree.outside()) else {
+        return;
+    };
     tree.write("index.html", PAGE);
     tree.write("style.css", "body { background-color: rgb(1, 2, 3) }");
     tree.write("script.js", SCRIPT);
     tree.write("image.svg", IMAGE);
     let server = Server::serve(io, &tree.root(), &["--access-log", "-"]);
     let picture = tree.outside().join("picture.png");
-    let profile = tree.outside().join("profile");
-    let mut command = Command::new(browser);
-    command.args([
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--no-first-run",
-    ]);
-    command.args([
-        "--disable-background-networking",
-        "--virtual-time-budget=5000",
-        "--dump-dom",
-    ]);
-    command.arg(format!("--user-data-dir={}", profile.display()));
+    command.args(["--virtual-time-budget=5000", "--dump-dom"]);
     command.arg(format!("--screenshot={}", picture.display()));
     command.arg(format!("http://{}/", server.address()));
     let output = peers::run(&mut command, LONG);

@@ -3,7 +3,7 @@
 //! The video is made here, as WebM with one black picture over and over, and padding that makes it
 //! large enough that nobody fetches all of it to see the middle.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use crate::peers;
@@ -151,10 +151,10 @@ impl Drop for Browser {
 }
 
 fn played_and_sought(io: Io) {
-    let Some(browser) = peers::browser() else {
-        return peers::skip("chromium isn't installed");
-    };
     let tree = Tree::empty();
+    let Some(mut command) = peers::browser(tree.outside()) else {
+        return;
+    };
     let video = video();
     tree.write("index.html", PAGE);
     tree.write("film.webm", &video);
@@ -164,26 +164,8 @@ fn played_and_sought(io: Io) {
         &tree.root(),
         &["--access-log", "-", "--access-format", format],
     );
-    let mut command = Command::new(browser);
-    command.args([
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-    ]);
-    command.args([
-        "--no-first-run",
-        "--disable-background-networking",
-        "--mute-audio",
-    ]);
-    command.args([
-        "--autoplay-policy=no-user-gesture-required",
-        "--remote-debugging-port=0",
-    ]);
-    command.arg(format!(
-        "--user-data-dir={}",
-        tree.outside().join("profile").display()
-    ));
+    command.args(["--mute-audio", "--remote-debugging-port=0"]);
+    command.arg("--autoplay-policy=no-user-gesture-required");
     command.arg(format!("http://{}/", server.address()));
     command
         .stdin(Stdio::null())
