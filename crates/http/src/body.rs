@@ -206,7 +206,7 @@ impl BodyDecoder {
 
     /// The fields of the trailer section that were read so far, each line with its CRLF: checked as
     /// those of a head are, and nothing that only a head may say (RFC 9110 §6.5.1: framing, routing,
-    /// authentication, request modifiers). Empty unless they are kept.
+    /// authentication, request modifiers), or a proxy of its client. Empty unless they are kept.
     pub fn trailers(&self) -> impl Iterator<Item = &[u8]> {
         let lines = self.trailers.as_deref().unwrap_or_default();
         lines
@@ -369,7 +369,7 @@ impl BodyDecoder {
 
 /// Whether a line of a trailer section is one that may stand there.
 fn may_be_trailer(line: &[u8]) -> bool {
-    const OF_HEADS: [&str; 20] = [
+    const OF_HEADS: [&str; 27] = [
         "authorization",
         "cache-control",
         "connection",
@@ -379,9 +379,11 @@ fn may_be_trailer(line: &[u8]) -> bool {
         "content-type",
         "cookie",
         "expect",
+        "forwarded",
         "host",
         "keep-alive",
         "max-forwards",
+        "proxy",
         "proxy-authorization",
         "range",
         "set-cookie",
@@ -390,6 +392,11 @@ fn may_be_trailer(line: &[u8]) -> bool {
         "transfer-encoding",
         "upgrade",
         "www-authenticate",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-proto",
+        "x-real-ip",
     ];
     let Some(colon) = memchr::memchr(b':', line) else {
         return false;

@@ -195,7 +195,7 @@ fn absolute_form<'a>(method: Method<'_>, target: &'a [u8]) -> Result<Target<'a>,
 
 /// A target as an origin server gets it from a proxy (RFC 9112 §3.2.1): without the scheme and the
 /// authority of the absolute form, which are checked before ([`Target::parse`]).
-pub fn origin_form(target: &[u8]) -> Cow<'_, [u8]> {
+pub fn origin_form<'t>(method: Method<'_>, target: &'t [u8]) -> Cow<'t, [u8]> {
     if matches!(target, [b'/', ..] | b"*") {
         return Cow::Borrowed(target);
     }
@@ -205,6 +205,8 @@ pub fn origin_form(target: &[u8]) -> Cow<'_, [u8]> {
         Some(at) if rest[at] == b'/' => Cow::Borrowed(&rest[at..]),
         // An empty path is sent as a slash.
         Some(at) => Cow::Owned([b"/", &rest[at..]].concat()),
+        // RFC 9112 §3.2.4: what else would name the server as a whole.
+        None if method == Method::Options => Cow::Borrowed(b"*"),
         None => Cow::Borrowed(b"/"),
     }
 }

@@ -387,9 +387,13 @@ fn the_origin_form_has_no_authority() {
         ("/a/http://b/c", "/a/http://b/c"),
     ] {
         assert_eq!(
-            &*origin_form(target.as_bytes()),
+            &*origin_form(Method::Get, target.as_bytes()),
             expect.as_bytes(),
             "{target}"
         );
+    }
+    for (target, expect) in [("http://h", "*"), ("http://h/", "/"), ("http://h?a", "/?a")] {
+        let origin = origin_form(Method::Options, target.as_bytes());
+        assert_eq!(&*origin, expect.as_bytes(), "OPTIONS {target}");
     }
 }

@@ -40,7 +40,7 @@ impl Connection {
             return Work::Root(0, First::Answer(answer));
         }
         let changed = routed.changed_target();
-        let origin = origin_form(head.target);
+        let origin = origin_form(head.method, head.target);
         let passage = Passage {
             peer: self.peer,
             target: changed.as_deref().unwrap_or(&origin),

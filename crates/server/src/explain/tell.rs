@@ -53,7 +53,7 @@ pub(super) fn request(
     values: &Values<'_>,
 ) -> Vec<String> {
     let hop = HopByHop::of_request(head);
-    let mut target = origin_form(head.target).into_owned();
+    let mut target = origin_form(head.method, head.target).into_owned();
     if rule.changes_target() {
         target.clear();
         rule.emit_target(values, &mut target);

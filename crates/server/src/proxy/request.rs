@@ -35,6 +35,13 @@ pub(crate) struct Passage<'a> {
     pub(crate) values: &'a Values<'a>,
 }
 
+impl Passage<'_> {
+    /// Whether the route sets or removes the field of this name, whatever is said in it elsewhere.
+    fn sets(&self, name: &[u8]) -> bool {
+        !self.edits.is_empty() && takes_away(self.edits, name)
+    }
+}
+
 /// A head that was written, and where the server's own name goes into it, if it does.
 #[derive(Debug)]
 pub(crate) struct Written {
@@ -50,6 +57,17 @@ pub(crate) fn asks_for_upgrade(head: &RequestHead<'_>, hop: &HopByHop<'_>) -> bo
         && head.framing == Framing::None
         && hop.names(b"upgrade")
         && head.header("Upgrade").next().is_some()
+        && !head.header("Upgrade").any(names_http)
+}
+
+/// Whether another HTTP is among these protocols: what is asked for behind an upgrade to that would
+/// pass by every route.
+fn names_http(protocols: &[u8]) -> bool {
+    protocols.split(|&byte| byte == b',').any(|protocol| {
+        let name = protocol.trim_ascii().split(|&byte| byte == b'/').next();
+        let is = |other: &&[u8]| name.is_some_and(|name| name.eq_ignore_ascii_case(other));
+        [&b"h2c"[..], b"h2", b"h3", b"http"].iter().any(is)
+    })
 }
 
 /// Writes the head of the request as the server gets it.
@@ -62,9 +80,8 @@ pub(crate) fn write(head: &RequestHead<'_>, hop: &HopByHop<'_>, passage: Passage
     }
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     let host = write_host(&mut out, head, passage);
-    let is_taken = |name| !passage.edits.is_empty() && takes_away(passage.edits, name);
     for (name, value) in head.headers() {
-        if goes_on(name, hop, passage.forward, is_trusted) && !is_taken(name) {
+        if goes_on(name, hop, passage.forward, is_trusted) && !passage.sets(name) {
             field(&mut out, name, value);
         }
     }
@@ -92,7 +109,9 @@ pub(crate) fn write(head: &RequestHead<'_>, hop: &HopByHop<'_>, passage: Passage
         out.extend_from_slice(b"Connection: TE\r\nTE: trailers\r\n");
     }
     tell_of_client(&mut out, head, passage, is_trusted);
-    if let Some(via) = &passage.forward.via {
+    if let Some(via) = &passage.forward.via
+        && !passage.sets(b"Via")
+    {
         // RFC 9110 §7.6.3: the version that was received, and who passed it on.
         let version = &head.version.as_str()["HTTP/".len()..];
         // Writing to a vector doesn't fail.
@@ -125,7 +144,9 @@ fn write_host(
 ) -> Option<Range<usize>> {
     let host = match &passage.forward.host {
         // A client that speaks HTTP/1.0 need not have named one.
-        HostPolicy::Client => head.host.map(|_| passage.host),
+        HostPolicy::Client => {
+            (head.host.is_some() || !passage.host.is_empty()).then_some(passage.host)
+        }
         HostPolicy::Text(text) => Some(text.as_bytes()),
         HostPolicy::Upstream => None,
     };
@@ -158,6 +179,8 @@ fn goes_on(name: &[u8], hop: &HopByHop<'_>, forward: &Forward, is_trusted: bool)
         (5, b'p') if is("proxy") => false,
         (9, b'f') if is("forwarded") => false,
         (15, b'x') if is("x-forwarded-for") => false,
+        // Belongs to an upgrade that never goes on (RFC 7540 §3.2.1), named by `Connection` or not.
+        (14, b'h') if is("http2-settings") => false,
         (16, b'x') if is("x-forwarded-host") => keeps_claims(forward, is_trusted),
         (17, b'x') if is("x-forwarded-proto") => keeps_claims(forward, is_trusted),
         (16, b'x') if is("x-forwarded-port") => keeps_claims(forward, is_trusted),
@@ -198,12 +221,16 @@ fn tell_of_client(
     };
     let host = passage.host;
     if x {
-        out.extend_from_slice(b"X-Forwarded-For: ");
-        if is_trusted {
-            claimed(out, head, "X-Forwarded-For");
+        if !passage.sets(b"X-Forwarded-For") {
+            out.extend_from_slice(b"X-Forwarded-For: ");
+            if is_trusted {
+                claimed(out, head, "X-Forwarded-For");
+            }
+            let _ = write!(out, "{}\r\n", passage.peer.to_canonical());
         }
-        let _ = write!(out, "{}\r\n", passage.peer.to_canonical());
-        let is_told = |name| is_trusted && head.header(name).next().is_some();
+        let is_told = |name: &str| {
+            passage.sets(name.as_bytes()) || (is_trusted && head.header(name).next().is_some())
+        };
         if !is_told("X-Forwarded-Proto") {
             out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
         }
@@ -211,7 +238,7 @@ fn tell_of_client(
             field(out, b"X-Forwarded-Host", host);
         }
     }
-    if standard {
+    if standard && !passage.sets(b"Forwarded") {
         out.extend_from_slice(b"Forwarded: ");
         if is_trusted {
             claimed(out, head, "Forwarded");
@@ -238,3 +265,6 @@ fn claimed(out: &mut Vec<u8>, head: &RequestHead<'_>, name: &str) {
         out.extend_from_slice(b", ");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,7 +53,7 @@ pub(crate) fn write(
 ) -> Result<(), InvalidHeader> {
     let hop = HopByHop::of_response(head);
     let mut written = ResponseHead::relayed(out, head.status, head.reason);
-    let mut has_date = false;
+    let mut has_date = edits.is_some_and(|(edits, _)| takes_away(edits, b"Date"));
     for (field, value) in head.headers() {
         has_date |= field.eq_ignore_ascii_case(b"date");
         let is_length = field.eq_ignore_ascii_case(b"content-length");
@@ -107,3 +107,6 @@ pub(crate) fn write_interim(
     }
     written.finish()
 }
+
+#[cfg(test)]
+mod tests;
