@@ -17,6 +17,7 @@ use ringway_http::head::{Framing, Method, RequestHead};
 use ringway_http::hop::HopByHop;
 use ringway_http::target::origin_form;
 use ringway_runtime::{RelayOptions, TransferMethod, relay, timeout};
+use std::cell::Cell;
 use std::rc::Rc;
 
 /// Bodies up to this size that came with their head are sent with it, in one piece.
@@ -62,6 +63,7 @@ impl Connection {
             wanted: upstream.wanted(head, &routed.values),
             edits: routed.response_edits(),
             set_cookie: None,
+            is_answered: Cell::new(false),
         }))
     }
 
@@ -282,10 +284,12 @@ impl Connection {
         let upstream = &self.worker.upstreams[outbound.upstream].config.name;
         let fault = ServerFault::TotalTimeout;
         tracing::warn!(upstream, fault = fault.word(), reason = %fault, "no answer from the upstream");
-        if self.stream.is_sending() {
+        if outbound.is_answered.get() || self.stream.is_sending() {
+            self.write_log(log, fault.status(), 0);
             return Err(End::ServerFailed);
         }
-        self.gateway_error(outbound, fault.status(), false, log)
+        let is_read = outbound.framing == Framing::None;
+        self.gateway_error(outbound, fault.status(), is_read, log)
             .await
     }
 

@@ -264,11 +264,14 @@ impl Content {
         let mut stall_at = ringway_runtime::now() + source.timeout;
         let mut progress = 0;
         loop {
+            let before = ringway_runtime::now();
             self.pass_at_hand(source.input, sink, &mut out).await?;
             if self.is_done() {
                 return Ok(());
             }
             let now = ringway_runtime::now();
+            // What the receiver took its time for isn't its sender's.
+            stall_at += now.saturating_duration_since(before);
             if let Some(bytes) = self.spliceable() {
                 return self.splice(source, sink, bytes).await;
             }
@@ -378,3 +381,6 @@ impl Content {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

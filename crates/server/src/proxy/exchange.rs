@@ -54,6 +54,8 @@ pub(crate) struct Outbound {
     pub(crate) edits: Option<ResponseEdits>,
     /// The cookie that keeps the client with the server it got, as a value of `Set-Cookie`.
     pub(crate) set_cookie: Option<Vec<u8>>,
+    /// Whether the client got some of an answer, for whoever ends the exchange from outside.
+    pub(crate) is_answered: Cell<bool>,
 }
 
 /// Everything that one exchange needs.
@@ -153,7 +155,6 @@ struct Course<'e> {
     upload: Cell<Upload>,
     /// When the request was sent, as far as it will be.
     sent_at: Cell<Instant>,
-    is_answered: Cell<bool>,
     has_heard: Cell<bool>,
     is_sent: Cell<bool>,
     first_byte_after: Cell<Duration>,
@@ -177,7 +178,6 @@ impl Exchange<'_> {
                 Upload::Done
             }),
             sent_at: Cell::new(now()),
-            is_answered: Cell::new(false),
             has_heard: Cell::new(false),
             is_sent: Cell::new(false),
             first_byte_after: Cell::new(Duration::ZERO),
@@ -191,7 +191,7 @@ impl Exchange<'_> {
         };
         ran.map_err(|trouble| Failure {
             trouble,
-            is_answered: course.is_answered.get(),
+            is_answered: outbound.is_answered.get(),
             has_heard: course.has_heard.get(),
             is_sent: course.is_sent.get(),
             is_spent: spent.get(),
@@ -202,10 +202,8 @@ impl Exchange<'_> {
 
     /// The usual case: the request is whole, and only the answer has to be waited for.
     async fn run_answer(self, course: &Course<'_>) -> Result<Answered, Trouble> {
-        send(self.server, &self.outbound.written.bytes, course.timeouts)
-            .await
-            .map_err(|error| Trouble::Server(ServerFault::of_connection(error)))?;
-        course.is_sent.set(true);
+        let sent = send(self.server, &self.outbound.written.bytes, course).await;
+        sent.map_err(|error| Trouble::Server(ServerFault::of_connection(error)))?;
         course.sent_at.set(now());
         let (half, writer) = self.client.split();
         let mut client = Sink::new(writer, self.limits.write_stall_timeout);
@@ -288,15 +286,19 @@ impl Exchange<'_> {
 }
 
 /// Sends a whole request: at once, nearly always.
-async fn send(server: &mut TcpStream, bytes: &[u8], timeouts: Timeouts) -> io::Result<()> {
+async fn send(server: &mut TcpStream, bytes: &[u8], course: &Course<'_>) -> io::Result<()> {
     let sent = match server.send_now(bytes, false) {
-        Ok(count) if count == bytes.len() => return Ok(()),
         Ok(count) => count,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
         Err(error) => return Err(error),
     };
+    // Whatever fails from here on, the server may have all of it.
+    course.is_sent.set(true);
+    if sent == bytes.len() {
+        return Ok(());
+    }
     let rest = bytes[sent..].to_vec();
-    let mut sink = Sink::new(server.split().1, timeouts.between_bytes_timeout);
+    let mut sink = Sink::new(server.split().1, course.timeouts.between_bytes_timeout);
     sink.send(rest, now()).await?;
     sink.flush(now()).await
 }
@@ -407,13 +409,13 @@ impl Course<'_> {
                     }
                     Received::Upgrade(length) => {
                         server.input.consume(length);
-                        self.is_answered.set(true);
+                        self.outbound.is_answered.set(true);
                         self.send(client, out).await?;
                         return Ok(self.upgraded());
                     }
                     Received::Final(length, head) => {
                         server.input.consume(length);
-                        self.is_answered.set(true);
+                        self.outbound.is_answered.set(true);
                         return self.pass_content(head, out, server, client).await;
                     }
                 }
