@@ -9,7 +9,7 @@ use crate::auth::{self, Passwords};
 use crate::config::{self, Address, Config, Listener};
 use crate::files::{self, Watches};
 use crate::log::{self, LogThread};
-use crate::proxy::SharedUpstream;
+use crate::proxy::{KnownServer, SharedUpstream};
 use crate::route::Action;
 use crate::stats::WorkerStats;
 use crate::worker::{self, Ending, Order, Spec};
@@ -477,11 +477,13 @@ impl Server {
 fn share_upstreams(config: &Config) -> Result<Vec<Arc<SharedUpstream>>, ServerError> {
     let secret = machine_secret();
     let share = |upstream: &config::Upstream| {
-        let shared = SharedUpstream::new(upstream, config.workers, &secret);
-        shared.map(Arc::new).map_err(|error| ServerError::Upstream {
+        let servers = KnownServer::all_of_system(upstream);
+        let servers = servers.map_err(|error| ServerError::Upstream {
             name: upstream.name.clone(),
             error,
-        })
+        })?;
+        let shared = SharedUpstream::new(upstream, servers, config.workers, &secret, None);
+        Ok(Arc::new(shared))
     };
     config.upstreams.iter().map(share).collect()
 }

@@ -9,12 +9,12 @@ mod throttled;
 use crate::admission::{Admission, Refusal, Ticket};
 use crate::auth::{Gate, Passwords};
 use crate::clock::Clock;
-use crate::config::{Config, TransferOptions};
+use crate::config::{self, Config, TransferOptions};
 use crate::connection::{Connection, End};
 use crate::files::{self, CacheLimits, FileLimits, Moment, Root};
 use crate::limits::Limits;
 use crate::log::{Entry, WorkerLog};
-use crate::proxy::{SharedUpstream, Upstream};
+use crate::proxy::{KnownServer, ServerFault, SharedUpstream, Upstream};
 use crate::route::Table;
 use crate::stats::{Counter, WorkerStats};
 use ringway_http::body::BodyLimits;
@@ -67,6 +67,9 @@ pub(crate) struct Spec {
 pub(crate) enum Order {
     /// The path of a root, by its index, leads to this directory now.
     Replace(usize, Directory),
+    /// An upstream, by its index, has these servers now.
+    #[allow(dead_code, reason = "the control thread comes next")]
+    Servers(usize, Arc<SharedUpstream>),
     /// Accept nothing more, finish what is under way within this time, and end.
     Drain(Duration),
 }
@@ -122,7 +125,8 @@ pub(crate) struct Worker {
     /// The routes of each listener.
     pub(crate) tables: Vec<Table>,
     pub(crate) roots: Vec<Root>,
-    pub(crate) upstreams: Vec<Upstream>,
+    /// As their servers are now. Requests keep what was there when they came.
+    upstreams: Vec<RefCell<Rc<Upstream>>>,
     /// What is before each root.
     pub(crate) gates: Vec<Option<Gate>>,
     pub(crate) clock: Clock,
@@ -222,7 +226,12 @@ pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<Served> {
     };
     let address = config.listeners[0].addresses[0].socket;
     let secret = [0; 32];
-    let share = |upstream| SharedUpstream::new(upstream, 1, &secret).map(Arc::new);
+    let share = |upstream| {
+        let servers = KnownServer::all_of_system(upstream)?;
+        Ok(Arc::new(SharedUpstream::new(
+            upstream, servers, 1, &secret, None,
+        )))
+    };
     let spec = Spec {
         index: 0,
         cpu: None,
@@ -272,6 +281,7 @@ async fn serve(spec: Spec, mut orders: Receiver<Order>) -> io::Result<Drained> {
     let patience = loop {
         match worker.next_order(&mut orders).await? {
             Some(Order::Replace(root, directory)) => worker.roots[root].replace(directory),
+            Some(Order::Servers(index, shared)) => worker.replace_servers(index, &shared),
             Some(Order::Drain(patience)) => break patience,
             // The control thread is gone: there is nothing to wait for either.
             None => break Duration::ZERO,
@@ -335,17 +345,17 @@ impl Worker {
                 Root::new(config.clone(), index, directory, file_limits, shared)
             })
             .collect();
-        let upstreams = std::iter::zip(&spec.config.upstreams, &spec.upstreams);
-        let upstreams = upstreams
-            .map(|(config, shared)| Upstream::new(config.clone(), shared, spec.index))
-            .collect();
+        let upstream = |(config, shared): (&config::Upstream, &_)| {
+            RefCell::new(Rc::new(Upstream::new(config.clone(), shared, spec.index)))
+        };
+        let upstreams = std::iter::zip(&spec.config.upstreams, &spec.upstreams).map(upstream);
         let worker = Worker {
             limits,
             tables: (0..spec.config.listeners.len())
                 .map(|listener| Table::new(&spec.config, listener))
                 .collect(),
             roots,
-            upstreams,
+            upstreams: upstreams.collect(),
             gates: spec
                 .passwords
                 .into_iter()
@@ -493,6 +503,25 @@ impl Worker {
         let mut throttled = self.throttled.borrow_mut();
         throttled.completion_overflows.add(overflows);
         throttled.completions_lost.add(lost);
+    }
+
+    /// The upstream of this index in the configuration, as it is now.
+    pub(crate) fn upstream(&self, index: usize) -> Rc<Upstream> {
+        Rc::clone(&self.upstreams[index].borrow())
+    }
+
+    /// Counts a request that no server answered, and tells of it.
+    pub(crate) fn count_unanswered(&self, upstream: &Upstream, fault: &ServerFault) {
+        upstream.count_unanswered(fault);
+        let mut throttled = self.throttled.borrow_mut();
+        throttled.add_unanswered(&upstream.config.name, fault, ringway_runtime::now());
+    }
+
+    /// Goes on with other servers. The old ones' connections end with the requests that use them.
+    fn replace_servers(&self, index: usize, shared: &Arc<SharedUpstream>) {
+        let new = Rc::new(self.upstream(index).with_servers(shared));
+        // What was there is dropped outside of the borrow.
+        let _old = self.upstreams[index].replace(new);
     }
 
     pub(crate) fn is_draining(&self) -> bool {

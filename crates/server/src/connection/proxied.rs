@@ -27,8 +27,7 @@ impl Connection {
     /// A request on its way to an upstream, or what stands against it.
     pub(super) fn pass_on(&self, upstream: usize, routed: &Routed<'_>) -> Work {
         let Routed { head, frame, .. } = *routed;
-        let upstream_index = upstream;
-        let upstream = &self.worker.upstreams[upstream];
+        let upstream = self.worker.upstream(upstream);
         let hop = HopByHop::of_request(head);
         let max_forwards = match max_forwards(head) {
             Some(0) => return self.answer_last_hop(routed),
@@ -53,7 +52,6 @@ impl Connection {
             values: &routed.values,
         };
         Work::Proxy(Box::new(Outbound {
-            upstream: upstream_index,
             written: write(head, &hop, passage),
             framing: head.framing,
             expects_continue: head.expect_continue,
@@ -61,6 +59,7 @@ impl Connection {
             is_idempotent: is_idempotent(head.method.as_str().as_bytes()),
             frame,
             wanted: upstream.wanted(head, &routed.values),
+            upstream,
             edits: routed.response_edits(),
             set_cookie: None,
             is_answered: Cell::new(false),
@@ -93,10 +92,9 @@ impl Connection {
         if let Err(error) = self.take_body_at_hand(&mut outbound) {
             return self.refuse_body(&outbound, error.into(), log).await;
         }
-        let worker = Rc::clone(&self.worker);
-        let upstream = &worker.upstreams[outbound.upstream];
+        let upstream = Rc::clone(&outbound.upstream);
         let mut received = Input::default();
-        let asking = self.ask(upstream, &mut outbound, &mut received);
+        let asking = self.ask(&upstream, &mut outbound, &mut received);
         let asked = match upstream.config.timeouts.total_timeout {
             None => asking.await,
             Some(limit) => match timeout(limit, asking).await {
@@ -257,7 +255,6 @@ impl Connection {
         failure: Failure,
         log: Option<LogLine>,
     ) -> Result<Flow, End> {
-        let upstream = &self.worker.upstreams[outbound.upstream].config.name;
         match failure.trouble {
             Trouble::Client(end) => Err(end),
             Trouble::Body(error) if failure.is_answered => {
@@ -268,7 +265,7 @@ impl Connection {
             Trouble::SlowBody if failure.is_answered => Err(End::SlowBody),
             Trouble::SlowBody => self.refuse_body(outbound, Refusal::SLOW_BODY, log).await,
             Trouble::Server(fault) => {
-                tracing::warn!(upstream, fault = fault.word(), reason = %fault, "no answer from the upstream");
+                self.worker.count_unanswered(&outbound.upstream, &fault);
                 if failure.is_answered {
                     self.write_log(log, StatusCode::BAD_GATEWAY, failure.passed_bytes);
                     return Err(End::ServerFailed);
@@ -281,9 +278,8 @@ impl Connection {
     }
 
     async fn time_out(&mut self, outbound: &Outbound, log: Option<LogLine>) -> Result<Flow, End> {
-        let upstream = &self.worker.upstreams[outbound.upstream].config.name;
         let fault = ServerFault::TotalTimeout;
-        tracing::warn!(upstream, fault = fault.word(), reason = %fault, "no answer from the upstream");
+        self.worker.count_unanswered(&outbound.upstream, &fault);
         if outbound.is_answered.get() || self.stream.is_sending() {
             self.write_log(log, fault.status(), 0);
             return Err(End::ServerFailed);

@@ -180,6 +180,11 @@ impl Balancer {
         }
     }
 
+    /// Goes on with what is known of server `server`'s latency, which `other` calls `from`.
+    pub(crate) fn carry_on(&mut self, server: usize, other: &Balancer, from: usize) {
+        self.servers[server].latency = other.servers[from].latency.clone();
+    }
+
     /// The server for a request, of those whose condition lets them be used and that haven't failed
     /// it: the one it is bound to, else one that isn't draining, else a backup. `None` when there
     /// is none of these.

@@ -24,6 +24,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -36,8 +37,8 @@ const AHEAD_BYTES: usize = 16 << 10;
 /// A request that is ready to be sent to any server of its upstream.
 #[derive(Debug)]
 pub(crate) struct Outbound {
-    /// Which of [`Config::upstreams`](crate::config::Config::upstreams).
-    pub(crate) upstream: usize,
+    /// Who is asked: the upstream as it was when the request came.
+    pub(crate) upstream: Rc<super::Upstream>,
     /// The head, and the body if all of it was at hand.
     pub(crate) written: Written,
     /// The body that is still to come from the client.

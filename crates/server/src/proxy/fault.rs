@@ -1,10 +1,89 @@
-//! What goes wrong with servers: told apart, counted by whose fault it is, and said in words.
+//! What goes wrong with servers: told apart, counted by kind, and said in words.
 
 use ringway_http::StatusCode;
 use ringway_http::body::BodyError;
 use ringway_http::received::ReceivedError;
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Declares the kinds with the word of each.
+macro_rules! kinds {
+    ( $( $(#[doc = $doc:literal])* $variant:ident = $word:literal, )* ) => {
+        /// What kind of a fault it is, for logs and metrics.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum FaultKind { $( $(#[doc = $doc])* $variant, )* }
+
+        impl FaultKind {
+            /// All of them.
+            pub(crate) const ALL: &'static [FaultKind] = &[ $( FaultKind::$variant, )* ];
+
+            /// One word.
+            pub(crate) fn word(self) -> &'static str {
+                match self { $( FaultKind::$variant => $word, )* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// None of the upstream's servers can be used.
+    NoServer = "no_server",
+    /// As many requests as may wait for a connection do so.
+    QueueFull = "queue_full",
+    /// No connection became free in time.
+    QueueTimeout = "queue_timeout",
+    /// No connection could be made.
+    Connect = "connect",
+    /// No connection was made in time.
+    ConnectTimeout = "connect_timeout",
+    /// The server ended the connection before its answer.
+    Closed = "closed",
+    /// The server ended the connection within its answer.
+    ClosedWithin = "closed_within",
+    /// The connection failed.
+    Broken = "broken",
+    /// No answer began in time.
+    FirstByteTimeout = "first_byte_timeout",
+    /// An answer, or the taking of a request, stood still for too long.
+    Stalled = "stalled",
+    /// The whole took too long.
+    TotalTimeout = "total_timeout",
+    /// What the server sent is no answer.
+    Malformed = "malformed",
+    /// The server sent one interim answer after the other.
+    InterimFlood = "interim_flood",
+    /// The server changed to another protocol without having been asked to.
+    UnexpectedUpgrade = "unexpected_upgrade",
+}
+
+/// How many kinds there are.
+pub(crate) const KIND_COUNT: usize = FaultKind::ALL.len();
+
+/// How often each kind of fault has been, in one worker, which alone writes it; anybody may read.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct FaultCounts([AtomicU64; KIND_COUNT]);
+
+impl FaultCounts {
+    /// One more.
+    pub(crate) fn count(&self, kind: FaultKind) {
+        let number = &self.0[kind as usize];
+        // Nobody else writes, so nothing can come in between.
+        number.store(number.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// How often each kind has been over several workers, in the order of [`FaultKind::ALL`].
+    pub(crate) fn sum(workers: &[FaultCounts]) -> [u64; KIND_COUNT] {
+        let mut sum = [0; KIND_COUNT];
+        for counts in workers {
+            for (total, number) in sum.iter_mut().zip(&counts.0) {
+                *total += number.load(Relaxed);
+            }
+        }
+        sum
+    }
+}
 
 /// Why a server didn't answer a request, or not to the end.
 #[derive(Debug)]
@@ -57,23 +136,23 @@ impl ServerFault {
         }
     }
 
-    /// One word for logs and metrics.
-    pub(crate) fn word(&self) -> &'static str {
+    /// What kind of a fault it is.
+    pub(crate) fn kind(&self) -> FaultKind {
         match self {
-            ServerFault::NoServer => "no_server",
-            ServerFault::QueueFull => "queue_full",
-            ServerFault::QueueTimeout => "queue_timeout",
-            ServerFault::Connect(_) => "connect",
-            ServerFault::ConnectTimeout => "connect_timeout",
-            ServerFault::Closed => "closed",
-            ServerFault::ClosedWithin => "closed_within",
-            ServerFault::Broken(_) => "broken",
-            ServerFault::FirstByteTimeout => "first_byte_timeout",
-            ServerFault::Stalled => "stalled",
-            ServerFault::TotalTimeout => "total_timeout",
-            ServerFault::Malformed(_) | ServerFault::MalformedBody(_) => "malformed",
-            ServerFault::InterimFlood => "interim_flood",
-            ServerFault::UnexpectedUpgrade => "unexpected_upgrade",
+            ServerFault::NoServer => FaultKind::NoServer,
+            ServerFault::QueueFull => FaultKind::QueueFull,
+            ServerFault::QueueTimeout => FaultKind::QueueTimeout,
+            ServerFault::Connect(_) => FaultKind::Connect,
+            ServerFault::ConnectTimeout => FaultKind::ConnectTimeout,
+            ServerFault::Closed => FaultKind::Closed,
+            ServerFault::ClosedWithin => FaultKind::ClosedWithin,
+            ServerFault::Broken(_) => FaultKind::Broken,
+            ServerFault::FirstByteTimeout => FaultKind::FirstByteTimeout,
+            ServerFault::Stalled => FaultKind::Stalled,
+            ServerFault::TotalTimeout => FaultKind::TotalTimeout,
+            ServerFault::Malformed(_) | ServerFault::MalformedBody(_) => FaultKind::Malformed,
+            ServerFault::InterimFlood => FaultKind::InterimFlood,
+            ServerFault::UnexpectedUpgrade => FaultKind::UnexpectedUpgrade,
         }
     }
 
@@ -155,5 +234,20 @@ mod tests {
         ] {
             assert_eq!(fault.status().as_u16(), status, "{fault}");
         }
+    }
+
+    #[test]
+    fn faults_are_counted_by_kind_over_all_workers() {
+        let workers: Vec<FaultCounts> = (0..2).map(|_| FaultCounts::default()).collect();
+        for (index, &kind) in FaultKind::ALL.iter().enumerate() {
+            assert_eq!(kind as usize, index);
+            for _ in 0..index {
+                workers[index % 2].count(kind);
+            }
+        }
+        workers[1].count(FaultKind::NoServer);
+        let mut expect: [u64; KIND_COUNT] = std::array::from_fn(|index| index as u64);
+        expect[0] = 1;
+        assert_eq!(FaultCounts::sum(&workers), expect);
     }
 }

@@ -57,8 +57,14 @@ pub(crate) struct Condition {
 
 /// What all workers, the active checks and the status page share of the servers of an upstream.
 pub(crate) struct Board {
-    checks: Box<[AtomicU8]>,
-    /// For each worker, for each server.
+    servers: Box<[Arc<ServerBoard>]>,
+}
+
+/// The part of a [`Board`] about one server. It goes on where the same server is on another board.
+#[derive(Debug)]
+struct ServerBoard {
+    check: AtomicU8,
+    /// One for each worker.
     reports: Box<[Report]>,
 }
 
@@ -93,7 +99,7 @@ pub(crate) struct Health {
     conditions: Vec<Condition>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Server {
     is_backup: bool,
     /// In a row.
@@ -112,30 +118,43 @@ impl Board {
     ///
     /// # Panics
     /// When there is no server or no worker.
+    #[cfg(test)]
     pub(crate) fn new(servers_count: usize, workers_count: usize) -> Arc<Board> {
-        assert!(servers_count > 0, "an upstream without servers");
+        Board::carrying_on((0..servers_count).map(|_| None), workers_count)
+    }
+
+    /// A board for servers of which some, by another board and their place there, are known already.
+    ///
+    /// # Panics
+    /// When there is no server or no worker, or the other boards haven't got those.
+    pub(crate) fn carrying_on<'b>(
+        servers: impl Iterator<Item = Option<(&'b Board, usize)>>,
+        workers_count: usize,
+    ) -> Arc<Board> {
         assert!(workers_count > 0, "an upstream without workers");
-        let unknown = |_| AtomicU8::new(Check::Unknown as u8);
-        Arc::new(Board {
-            checks: (0..servers_count).map(unknown).collect(),
-            reports: (0..servers_count * workers_count)
-                .map(|_| Report::default())
-                .collect(),
-        })
+        let server = |known: Option<(&Board, usize)>| match known {
+            Some((board, server)) => Arc::clone(&board.servers[server]),
+            None => Arc::new(ServerBoard {
+                check: AtomicU8::new(Check::Unknown as u8),
+                reports: (0..workers_count).map(|_| Report::default()).collect(),
+            }),
+        };
+        let servers: Box<[_]> = servers.map(server).collect();
+        assert!(!servers.is_empty(), "an upstream without servers");
+        Arc::new(Board { servers })
     }
 
     /// An active check has found this. Workers see it with their next request.
     ///
     /// # Panics
     /// When there is no such server.
-    #[allow(dead_code, reason = "for the active checks")]
     pub(crate) fn set_check(&self, server: usize, check: Check) {
-        self.checks[server].store(check as u8, Relaxed);
+        self.servers[server].check.store(check as u8, Relaxed);
     }
 
     /// What was found last.
     pub(crate) fn check(&self, server: usize) -> Check {
-        match self.checks[server].load(Relaxed) {
+        match self.servers[server].check.load(Relaxed) {
             number if number == Check::Healthy as u8 => Check::Healthy,
             number if number == Check::Unhealthy as u8 => Check::Unhealthy,
             _ => Check::Unknown,
@@ -144,22 +163,21 @@ impl Board {
 
     /// How each server is, in their order. Takes no lock; each number is right by itself.
     pub(crate) fn snapshot(&self) -> Vec<ServerHealth> {
-        let count = self.checks.len();
-        let server = |server: usize| {
+        let server = |index: usize| {
             let mut health = ServerHealth {
-                check: self.check(server),
+                check: self.check(index),
                 ejected_workers: 0,
                 failures: 0,
                 ejections: 0,
             };
-            for report in self.reports.iter().skip(server).step_by(count) {
+            for report in &self.servers[index].reports {
                 health.ejected_workers += u32::from(report.is_ejected.load(Relaxed));
                 health.failures = health.failures.max(report.failures.load(Relaxed));
                 health.ejections += report.ejections.load(Relaxed);
             }
             health
         };
-        (0..count).map(server).collect()
+        (0..self.servers.len()).map(server).collect()
     }
 }
 
@@ -180,9 +198,8 @@ impl Health {
         worker: usize,
         backups: &[bool],
     ) -> Health {
-        assert_eq!(backups.len(), board.checks.len(), "one for each server");
-        let workers_count = board.reports.len() / backups.len();
-        assert!(worker < workers_count, "no such worker");
+        assert_eq!(backups.len(), board.servers.len(), "one for each server");
+        assert!(worker < board.servers[0].reports.len(), "no such worker");
         let server = |&is_backup| Server {
             is_backup,
             failures: 0,
@@ -207,6 +224,17 @@ impl Health {
         // What a worker before this one said.
         (0..backups.len()).for_each(|server| health.report(server));
         health
+    }
+
+    /// Goes on with what is known of server `server` here, which `other` calls `from`.
+    pub(crate) fn carry_on(&mut self, server: usize, other: &Health, from: usize) {
+        let is_backup = self.servers[server].is_backup;
+        self.servers[server] = Server {
+            is_backup,
+            ..other.servers[from]
+        };
+        self.conditions[server] = other.conditions[from];
+        self.report(server);
     }
 
     /// Which servers can be used at `now`, in their order: for each request, before a server is
@@ -277,7 +305,7 @@ impl Health {
             failed.ejected_until = until.or_else(|| now.checked_add(Duration::from_secs(1 << 31)));
             failed.is_well = false;
             self.conditions[server].well_since = None;
-            let report = &self.board.reports[self.worker * self.servers.len() + server];
+            let report = &self.board.servers[server].reports[self.worker];
             report
                 .ejections
                 .store(report.ejections.load(Relaxed).wrapping_add(1), Relaxed);
@@ -323,7 +351,7 @@ impl Health {
     }
 
     fn report(&self, server: usize) {
-        let report = &self.board.reports[self.worker * self.servers.len() + server];
+        let report = &self.board.servers[server].reports[self.worker];
         let Server {
             failures,
             ejected_until,

@@ -1,7 +1,7 @@
 //! The reverse proxy: how a request reaches a server, and the answer its client.
 //!
 //! In the order of a request: it is written anew as the servers are to see it (`request`); an
-//! `upstream` says which server gets it (`balance`, by what `health` knows of them) and has a
+//! `upstream` says which of its servers (`known`) gets it (`balance`, by what `health` knows of them) and has a
 //! connection to it or a place for a new one (`pool`); `exchange` sends the request and passes the
 //! answer on (`response`, `content`); `retry` decides what may be tried again when that fails
 //! (`fault`). The connection puts these together (`connection/proxied.rs`).
@@ -9,20 +9,28 @@
 pub(crate) mod balance;
 mod content;
 mod exchange;
+#[allow(dead_code, reason = "the control thread comes next")]
 mod fault;
+#[allow(dead_code, reason = "the control thread comes next")]
 pub(crate) mod health;
+#[allow(dead_code, reason = "the control thread comes next")]
+mod known;
 mod link;
 pub(crate) mod pool;
 mod request;
 mod response;
 pub(crate) mod retry;
+#[allow(dead_code, reason = "the control thread comes next")]
 mod upstream;
 
 pub(crate) use exchange::{Answered, Exchange, Failure, Outbound, Trouble};
-pub(crate) use fault::ServerFault;
+pub(crate) use fault::{FaultKind, ServerFault};
+#[allow(unused_imports, reason = "the control thread comes next")]
+pub(crate) use known::{KnownServer, ServiceTarget, without_repeats};
 pub(crate) use request::{Passage, asks_for_upgrade, write};
 pub(crate) use retry::{Verdict, is_idempotent};
-pub(crate) use upstream::{Attempts, Chosen, SharedUpstream, Upstream};
+#[allow(unused_imports, reason = "the control thread comes next")]
+pub(crate) use upstream::{Attempts, Chosen, ServerView, SharedUpstream, Upstream};
 
 /// A connection to a server in the hands of a request.
 pub(crate) type Lease = pool::Lease<link::Link>;

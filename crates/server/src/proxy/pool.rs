@@ -33,5 +33,4 @@ mod parts {
 pub(crate) use lease::{Lease, Leased};
 pub(crate) use local::{Keeper, Local};
 pub(crate) use shared::{Connection, PoolLimits, Shared};
-#[allow(unused_imports, reason = "for the status page")]
 pub(crate) use stats::PoolStats;

@@ -5,22 +5,24 @@
 
 use super::balance::{Balancer, Method, Outcome, ServerOptions, Sticky, Wanted, key_of};
 use super::exchange::{Failure, Outbound, Trouble};
-use super::fault::ServerFault;
-use super::health::{Board, Health, HealthLimits};
+use super::fault::{FaultCounts, KIND_COUNT, ServerFault};
+use super::health::{Board, Health, HealthLimits, ServerHealth};
+use super::known::KnownServer;
 use super::link::Link;
-use super::pool::{Keeper, Lease, Leased, Local, PoolLimits, Shared};
+use super::pool::{Keeper, Lease, Leased, Local, PoolLimits, PoolStats, Shared};
 use super::retry::{Budget, Failed, Progress, Verdict, Why, judge};
 use crate::boot::socket_options;
-use crate::config::{self, Balance, HashBy, ServerAddress};
+use crate::config::{self, Balance, HashBy};
 use crate::route::Values;
 use ringway_http::head::RequestHead;
 use ringway_runtime::{
-    Destination, DetachedSocket, SocketOptions, TcpStream, now, sleep, spawn, timeout,
+    Destination, DetachedSocket, JoinHandle, SocketOptions, TcpStream, now, sleep, spawn, timeout,
 };
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -31,101 +33,169 @@ const RETRIES_PER_SECOND: u32 = 3;
 /// Idle connections that one request may find dead before that counts against the server.
 const STALE_MAX: u32 = 4;
 
-/// What the workers share of an upstream.
+/// What the workers share of an upstream, as its servers are now.
 #[derive(Debug)]
 pub(crate) struct SharedUpstream {
     servers: Vec<SharedServer>,
     board: Arc<Board>,
     sticky: Option<Sticky>,
+    /// Requests that nobody answered, for each worker.
+    unanswered: Arc<[FaultCounts]>,
 }
 
 #[derive(Debug)]
 struct SharedServer {
+    known: KnownServer,
     pool: Arc<Shared<DetachedSocket>>,
-    /// Where it is, by what was known at the start.
-    destinations: Vec<Destination>,
+    /// What it has done wrong, for each worker.
+    faults: Arc<[FaultCounts]>,
+}
+
+/// What there is to tell of one server.
+#[derive(Debug)]
+pub(crate) struct ServerView<'s> {
+    pub(crate) known: &'s KnownServer,
+    pub(crate) health: ServerHealth,
+    pub(crate) pool: PoolStats,
+    /// How often it has failed a request, in the order of [`FaultKind::ALL`].
+    pub(crate) faults: [u64; KIND_COUNT],
 }
 
 impl SharedUpstream {
-    /// Of an upstream of the configuration, for so many workers. `secret` is what the values of
-    /// sticky cookies are made with.
+    /// Of an upstream of the configuration with these servers, for so many workers. `secret` is what
+    /// the values of sticky cookies are made with.
     ///
-    /// # Errors
-    /// A server's name leads nowhere.
+    /// Servers that `before` has as well go on as they were, with their connections and counts.
+    ///
+    /// # Panics
+    /// When there is no server.
     pub(crate) fn new(
         config: &config::Upstream,
+        servers: Vec<KnownServer>,
         workers: usize,
         secret: &[u8; 32],
-    ) -> io::Result<SharedUpstream> {
-        let pool = config.pool;
-        let limits = PoolLimits {
-            connections: pool.max_connections.unwrap_or(u32::MAX),
-            idle_per_worker: (pool.idle_connections as usize).div_ceil(workers),
-            exchange: (pool.idle_connections as usize).max(1),
-            idle_timeout: pool.idle_timeout,
-            lifetime: pool.lifetime,
-            waiting: pool.queue,
+        before: Option<&SharedUpstream>,
+    ) -> SharedUpstream {
+        let find = |known: &KnownServer| {
+            let before = before?;
+            Some((before, before.position(&known.label)?))
         };
-        let nodes = vec![0; workers];
-        let server = |server: &config::Server| {
-            Ok(SharedServer {
-                pool: Shared::new(limits, &nodes, Instant::now()),
-                destinations: resolve(&server.address)?,
-            })
+        let found: Vec<_> = servers.iter().map(find).collect();
+        let boards = found
+            .iter()
+            .map(|found| found.map(|(before, at)| (&*before.board, at)));
+        let board = Board::carrying_on(boards, workers);
+        let sticky = config
+            .sticky_cookie
+            .is_some()
+            .then(|| Sticky::new(secret, servers.iter().map(|known| known.label.as_str())));
+        let server = |(known, found): (KnownServer, Option<(&SharedUpstream, usize)>)| {
+            let kept = found.map(|(before, at)| &before.servers[at]);
+            SharedServer {
+                known,
+                pool: match kept {
+                    Some(kept) => Arc::clone(&kept.pool),
+                    None => Shared::new(
+                        pool_limits(config, workers),
+                        &vec![0; workers],
+                        Instant::now(),
+                    ),
+                },
+                faults: kept.map_or_else(|| counts(workers), |kept| Arc::clone(&kept.faults)),
+            }
         };
-        let names: Vec<String> = config.servers.iter().map(address_of).collect();
-        Ok(SharedUpstream {
-            servers: config
-                .servers
-                .iter()
-                .map(server)
-                .collect::<io::Result<_>>()?,
-            board: Board::new(config.servers.len(), workers),
-            sticky: config
-                .sticky_cookie
-                .is_some()
-                .then(|| Sticky::new(secret, names.iter().map(String::as_str))),
-        })
+        SharedUpstream {
+            board,
+            sticky,
+            servers: std::iter::zip(servers, found).map(server).collect(),
+            unanswered: before
+                .map_or_else(|| counts(workers), |before| Arc::clone(&before.unanswered)),
+        }
+    }
+
+    /// The place of the server with this label.
+    pub(crate) fn position(&self, label: &str) -> Option<usize> {
+        let mut servers = self.servers.iter();
+        servers.position(|server| server.known.label == label)
+    }
+
+    /// Where active checks put what they find, in the order of the servers.
+    pub(crate) fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// The servers as they are known.
+    pub(crate) fn known(&self) -> impl Iterator<Item = &KnownServer> {
+        self.servers.iter().map(|server| &server.known)
+    }
+
+    /// What there is to tell of each server. Takes no lock; each number is right by itself.
+    pub(crate) fn view(&self) -> Vec<ServerView<'_>> {
+        let pairs = std::iter::zip(&self.servers, self.board.snapshot());
+        let view = pairs.map(|(server, health)| ServerView {
+            known: &server.known,
+            health,
+            pool: server.pool.stats(),
+            faults: FaultCounts::sum(&server.faults),
+        });
+        view.collect()
+    }
+
+    /// How many requests nobody answered, by why, in the order of [`FaultKind::ALL`].
+    pub(crate) fn unanswered(&self) -> [u64; KIND_COUNT] {
+        FaultCounts::sum(&self.unanswered)
     }
 }
 
-fn address_of(server: &config::Server) -> String {
-    server.address.to_string()
+fn counts(workers: usize) -> Arc<[FaultCounts]> {
+    (0..workers).map(|_| FaultCounts::default()).collect()
 }
 
-/// Where a server is, as far as the system's resolver knows.
-fn resolve(address: &ServerAddress) -> io::Result<Vec<Destination>> {
-    Ok(match address {
-        ServerAddress::Socket(socket) => vec![(*socket).into()],
-        ServerAddress::Unix(path) => vec![Destination::Unix(path.clone())],
-        ServerAddress::Name(name, port) => {
-            let found = (name.as_str(), *port).to_socket_addrs()?;
-            found.map(SocketAddr::into).collect()
-        }
-        ServerAddress::Service(name) => {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                format!("srv:{name} can't be looked up yet"),
-            ));
-        }
-    })
+fn pool_limits(config: &config::Upstream, workers: usize) -> PoolLimits {
+    let pool = config.pool;
+    PoolLimits {
+        connections: pool.max_connections.unwrap_or(u32::MAX),
+        idle_per_worker: (pool.idle_connections as usize).div_ceil(workers),
+        exchange: (pool.idle_connections as usize).max(1),
+        idle_timeout: pool.idle_timeout,
+        lifetime: pool.lifetime,
+        waiting: pool.queue,
+    }
 }
 
 /// An upstream, as one worker has it.
 pub(crate) struct Upstream {
     pub(crate) config: config::Upstream,
     shared: Arc<SharedUpstream>,
+    worker: usize,
     socket: SocketOptions,
-    servers: Vec<Server>,
+    /// In the order of the shared ones.
+    pools: Vec<Rc<Pool>>,
     state: RefCell<State>,
 }
 
-/// One of its servers.
-struct Server {
-    pool: Local<Link>,
-    destinations: RefCell<Vec<Destination>>,
-    /// What it is called in `Host`, where it is to hear its own name.
-    name: Box<[u8]>,
+/// A worker's connections to a server, and the task that looks after them for as long.
+struct Pool {
+    local: Local<Link>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            keeper.cancel();
+        }
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            out,
+            "Upstream({}, worker {})",
+            self.config.name, self.worker
+        )
+    }
 }
 
 /// What a worker knows about the servers.
@@ -156,21 +226,47 @@ impl Upstream {
         shared: &Arc<SharedUpstream>,
         worker: usize,
     ) -> Upstream {
-        let pairs = std::iter::zip(&config.servers, &shared.servers);
-        let servers = pairs.map(|(server, shared)| {
-            let (pool, keeper) = Local::new(&shared.pool, worker);
-            drop(spawn(keep(keeper)));
-            Server {
-                pool,
-                destinations: RefCell::new(shared.destinations.clone()),
-                name: name_of(&server.address),
+        Upstream::carrying_on(config, shared, worker, None)
+    }
+
+    /// The same upstream with other servers. Those that were there before go on with what they have;
+    /// connections to the others end with the requests that use them.
+    pub(crate) fn with_servers(&self, shared: &Arc<SharedUpstream>) -> Upstream {
+        Upstream::carrying_on(self.config.clone(), shared, self.worker, Some(self))
+    }
+
+    fn carrying_on(
+        config: config::Upstream,
+        shared: &Arc<SharedUpstream>,
+        worker: usize,
+        before: Option<&Upstream>,
+    ) -> Upstream {
+        let find = |server: &SharedServer| {
+            let before = before?;
+            Some((before, before.shared.position(&server.known.label)?))
+        };
+        let found: Vec<_> = shared.servers.iter().map(find).collect();
+        let mut state = State::new(&config, shared, worker);
+        for (server, found) in found.iter().enumerate() {
+            if let Some((before, from)) = *found {
+                state.carry_on(server, &before.state.borrow(), from);
+            }
+        }
+        let pairs = std::iter::zip(&shared.servers, found);
+        let pools = pairs.map(|(server, found)| match found {
+            Some((before, from)) => Rc::clone(&before.pools[from]),
+            None => {
+                let (local, keeper) = Local::new(&server.pool, worker);
+                let keeper = Some(spawn(keep(keeper)));
+                Rc::new(Pool { local, keeper })
             }
         });
         Upstream {
-            servers: servers.collect(),
+            pools: pools.collect(),
             socket: socket_options(&config.socket),
             shared: Arc::clone(shared),
-            state: RefCell::new(State::new(&config, shared, worker)),
+            worker,
+            state: RefCell::new(state),
             config,
         }
     }
@@ -244,6 +340,7 @@ impl Upstream {
         }
         attempts.failed += 1;
         outbound.wanted.tried.add(server);
+        self.shared.servers[server].faults[self.worker].count(fault.kind());
         if fault.is_failure_of_server() {
             chosen.outcome.set(Outcome::Failed);
             self.fail(server, fault);
@@ -253,8 +350,8 @@ impl Upstream {
 
     fn fail(&self, server: usize, fault: &ServerFault) {
         if self.state.borrow_mut().health.fail(server, now()) {
-            let (upstream, server) = (&self.config.name, &self.config.servers[server].address);
-            tracing::warn!(upstream, %server, last = %fault, "left out for its failures");
+            let (upstream, server) = (&self.config.name, self.label(server));
+            tracing::warn!(upstream, server, last = %fault, "left out for its failures");
         }
     }
 
@@ -271,21 +368,31 @@ impl Upstream {
 
     /// What `server` is called in `Host`.
     pub(crate) fn name(&self, server: usize) -> &[u8] {
-        &self.servers[server].name
+        self.shared.servers[server].known.host.as_bytes()
+    }
+
+    /// What `server` is called in logs: its address.
+    pub(crate) fn label(&self, server: usize) -> &str {
+        &self.shared.servers[server].known.label
+    }
+
+    /// Counts a request that nobody answered.
+    pub(crate) fn count_unanswered(&self, fault: &ServerFault) {
+        self.shared.unanswered[self.worker].count(fault.kind());
     }
 
     /// A connection to a server: one that is idle, or a new one.
     pub(crate) async fn lease(&self, server: usize) -> Result<Lease<Link>, ServerFault> {
-        let server = &self.servers[server];
-        let leased = match server.pool.try_lease(now()) {
+        let pool = &self.pools[server].local;
+        let leased = match pool.try_lease(now()) {
             Some(leased) => leased,
-            None => self.wait(server).await?,
+            None => self.wait(pool).await?,
         };
         let opening = match leased {
             Leased::Reused(lease) => return Ok(lease),
             Leased::Open(opening) => opening,
         };
-        let connecting = self.connect(server);
+        let connecting = self.connect(&self.shared.servers[server].known.destinations);
         match timeout(self.config.timeouts.connect_timeout, connecting).await {
             Err(_) => Err(ServerFault::ConnectTimeout),
             Ok(Err(error)) => Err(ServerFault::Connect(error)),
@@ -293,9 +400,9 @@ impl Upstream {
         }
     }
 
-    async fn wait(&self, server: &Server) -> Result<Leased<Link>, ServerFault> {
-        let mut wait = server.pool.wait();
-        let leased = poll_fn(|context| server.pool.poll_lease(&mut wait, context, now()));
+    async fn wait(&self, pool: &Local<Link>) -> Result<Leased<Link>, ServerFault> {
+        let mut wait = pool.wait();
+        let leased = poll_fn(|context| pool.poll_lease(&mut wait, context, now()));
         match timeout(self.config.pool.queue_timeout, leased).await {
             Err(_) => Err(ServerFault::QueueTimeout),
             Ok(Err(_)) => Err(ServerFault::QueueFull),
@@ -303,11 +410,10 @@ impl Upstream {
         }
     }
 
-    /// To the first of its addresses that answers.
-    async fn connect(&self, server: &Server) -> io::Result<TcpStream> {
-        let destinations = server.destinations.borrow().clone();
+    /// To the first of a server's addresses that answers.
+    async fn connect(&self, destinations: &[Destination]) -> io::Result<TcpStream> {
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for destination in &destinations {
+        for destination in destinations {
             match TcpStream::connect_to(destination, &self.socket).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = error,
@@ -319,12 +425,15 @@ impl Upstream {
 
 impl State {
     fn new(config: &config::Upstream, shared: &SharedUpstream, worker: usize) -> State {
-        let options = config.servers.iter().map(|server| ServerOptions {
-            identity: key_of(address_of(server).as_bytes()),
-            weight: server.weight,
-            is_backup: server.backup,
-            is_draining: server.drain,
-            slow_start: server.slow_start,
+        let options = shared.known().map(|known| {
+            let server = &config.servers[known.configured];
+            ServerOptions {
+                identity: key_of(known.label.as_bytes()),
+                weight: known.weight,
+                is_backup: known.is_backup,
+                is_draining: server.drain,
+                slow_start: server.slow_start,
+            }
         });
         let method = match config.balance {
             Balance::RoundRobin => Method::RoundRobin,
@@ -338,7 +447,7 @@ impl State {
             max_ejected_percent: config.passive.max_ejected,
             panic_percent: config.passive.panic_threshold,
         };
-        let backups: Vec<bool> = config.servers.iter().map(|server| server.backup).collect();
+        let backups: Vec<bool> = shared.known().map(|known| known.is_backup).collect();
         let options: Vec<ServerOptions> = options.collect();
         // Workers begin with different servers.
         let seed = key_of(&(worker as u64).to_le_bytes());
@@ -347,6 +456,14 @@ impl State {
             health: Health::new(limits, &shared.board, worker, &backups),
             budget: Budget::new(config.retries.retry_budget, RETRIES_PER_SECOND, now()),
         }
+    }
+}
+
+impl State {
+    /// Goes on with what is known of a server, which `other` calls `from`.
+    fn carry_on(&mut self, server: usize, other: &State, from: usize) {
+        self.health.carry_on(server, &other.health, from);
+        self.balancer.carry_on(server, &other.balancer, from);
     }
 }
 
@@ -380,16 +497,6 @@ impl Outbound {
         self.written.name_server(upstream.name(server));
         self.set_cookie = upstream.cookie_for(server, &self.wanted);
     }
-}
-
-fn name_of(address: &ServerAddress) -> Box<[u8]> {
-    let text = match address {
-        ServerAddress::Name(name, 80) | ServerAddress::Service(name) => name.clone(),
-        // There is no name of a machine in it.
-        ServerAddress::Unix(_) => "localhost".to_owned(),
-        ServerAddress::Socket(_) | ServerAddress::Name(..) => address.to_string(),
-    };
-    text.into_bytes().into()
 }
 
 /// What a request is hashed by.

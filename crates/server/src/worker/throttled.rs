@@ -2,6 +2,7 @@
 
 use crate::admission::Refusal;
 use crate::log::Throttle;
+use crate::proxy::{FaultKind, ServerFault};
 use std::time::{Duration, Instant};
 
 /// How often an event that repeats is told again.
@@ -15,6 +16,17 @@ pub(super) struct Throttled {
     pub(super) panics: Throttle,
     pub(super) completion_overflows: Throttle,
     pub(super) completions_lost: Throttle,
+    /// Made when they are needed: as many as there are upstreams and kinds of fault at most.
+    unanswered: Vec<Unanswered>,
+}
+
+/// Requests that an upstream didn't answer, for one kind of reason.
+struct Unanswered {
+    upstream: String,
+    kind: FaultKind,
+    throttle: Throttle,
+    /// The reason of the first that is still to be told.
+    reason: String,
 }
 
 impl Default for Throttled {
@@ -27,11 +39,49 @@ impl Default for Throttled {
             panics: throttle(),
             completion_overflows: throttle(),
             completions_lost: throttle(),
+            unanswered: Vec::new(),
+        }
+    }
+}
+
+impl Unanswered {
+    fn tell(&mut self, now: Instant) {
+        if let Some(count) = self.throttle.due(now) {
+            let (upstream, fault) = (&*self.upstream, self.kind.word());
+            let reason = std::mem::take(&mut self.reason);
+            tracing::warn!(
+                count,
+                upstream,
+                fault,
+                reason,
+                "no answer from the upstream"
+            );
         }
     }
 }
 
 impl Throttled {
+    /// A request wasn't answered: told at once if that is new, else counted.
+    pub(super) fn add_unanswered(&mut self, upstream: &str, fault: &ServerFault, now: Instant) {
+        let kind = fault.kind();
+        let is_it = |one: &Unanswered| one.kind == kind && one.upstream == upstream;
+        let index = self.unanswered.iter().position(is_it).unwrap_or_else(|| {
+            self.unanswered.push(Unanswered {
+                upstream: upstream.to_owned(),
+                kind,
+                throttle: Throttle::new(THROTTLE_INTERVAL),
+                reason: String::new(),
+            });
+            self.unanswered.len() - 1
+        });
+        let one = &mut self.unanswered[index];
+        one.throttle.add(1);
+        if one.reason.is_empty() {
+            one.reason = fault.to_string();
+        }
+        one.tell(now);
+    }
+
     /// Tells what is due.
     pub(super) fn tell(&mut self, now: Instant) {
         for (throttle, refusal) in [
@@ -68,5 +118,43 @@ impl Throttled {
                  before the worker does"
             );
         }
+        for one in &mut self.unanswered {
+            one.tell(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is still to be told of each.
+    fn untold(throttled: &Throttled) -> Vec<(&str, &str, &str)> {
+        let all = throttled.unanswered.iter();
+        all.map(|one| (&*one.upstream, one.kind.word(), &*one.reason))
+            .collect()
+    }
+
+    #[test]
+    fn a_flood_of_failures_is_told_by_upstream_and_kind() {
+        let start = Instant::now();
+        let mut throttled = Throttled::default();
+        throttled.add_unanswered("app", &ServerFault::Closed, start);
+        throttled.add_unanswered("app", &ServerFault::NoServer, start);
+        throttled.add_unanswered("api", &ServerFault::Closed, start);
+        let told = [
+            ("app", "closed", ""),
+            ("app", "no_server", ""),
+            ("api", "closed", ""),
+        ];
+        assert_eq!(untold(&throttled), told);
+        for _ in 0..1000 {
+            throttled.add_unanswered("app", &ServerFault::Closed, start);
+        }
+        let reason = "it closed the connection without an answer";
+        assert_eq!(untold(&throttled)[0], ("app", "closed", reason));
+        assert_eq!(throttled.unanswered.len(), 3);
+        throttled.tell(start + THROTTLE_INTERVAL);
+        assert_eq!(untold(&throttled), told);
     }
 }
