@@ -11,12 +11,12 @@ const ROOT: &str = "site";
 const UPSTREAM: &str = "app";
 
 /// The tables that any configuration has once.
-const SHARED: &[&str] = &["", "limits", "log"];
+const SHARED: &[&str] = &["", "limits", "log", "admin"];
 /// Those that `serve` and `proxy` have one of.
 const SERVE: &[&str] = &["listen", "files"];
 const PROXY: &[&str] = &["listen", "upstream"];
 
-/// Keys that any configuration has once: the top level, `[limits]`, `[log]`.
+/// Keys that any configuration has once: the top level, `[limits]`, `[log]`, `[admin]`.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedKeys(Vec<Given>);
 
@@ -159,6 +159,7 @@ fn arg(table: &'static Table, key: &'static Key, flag: &'static str) -> Arg {
     let arg = match flag {
         "to" => arg.value_name("SERVER"),
         "health" => arg.value_name("PATH|tcp|off"),
+        "admin" => arg.value_name("unix:PATH|ADDR"),
         "access-log" => arg.value_name("PATH|-|off").value_hint(ValueHint::FilePath),
         _ => arg,
     };

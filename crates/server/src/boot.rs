@@ -7,11 +7,11 @@ mod supervise;
 use crate::admission::{Admission, Bound};
 use crate::auth::{self, Passwords};
 use crate::config::{self, Address, Config, Listener};
+use crate::control::{self, Control, ControlError, Facts, Prepared};
 use crate::files::{self, Watches};
 use crate::log::{self, LogThread};
-use crate::proxy::{KnownServer, SharedUpstream};
+use crate::proxy::SharedUpstream;
 use crate::route::Action;
-use crate::stats::WorkerStats;
 use crate::worker::{self, Ending, Order, Spec};
 use back_off::BackOff;
 use ringway_runtime::process::{Signals, raise_descriptor_limit_to};
@@ -58,6 +58,8 @@ pub enum ServerError {
     },
     /// The access log can't be opened.
     AccessLog(io::Error),
+    /// The admin listener's address can't be listened on; the error names it.
+    Admin(io::Error),
     /// A server of an upstream can't be found.
     Upstream {
         /// The NAME of its table.
@@ -114,6 +116,7 @@ impl fmt::Display for ServerError {
                 write!(out, "can't find a server of [upstream.{name}]: {error}")
             }
             ServerError::Users(error) => write!(out, "can't read who may come in: {error}"),
+            ServerError::Admin(error) => write!(out, "can't listen for [admin] on {error}"),
             ServerError::AccessLog(error) => write!(out, "can't open the access log: {error}"),
             ServerError::Worker { index, reason } => {
                 write!(out, "worker {index} can't run: {reason}")
@@ -177,8 +180,9 @@ pub fn run(mut config: Config) -> Result<(), ServerError> {
     log::init_events(config.log.events);
     share_descriptors(&mut config)?;
     let config = Arc::new(config);
-    let server = Server::start(&config)?;
+    let mut server = Server::start(&config)?;
     server.announce();
+    server.start_control()?;
     server.watch()?;
     let events = server.events.0.clone();
     std::thread::Builder::new()
@@ -218,13 +222,13 @@ struct Server {
     files: Arc<files::Shared>,
     passwords: Vec<Option<Arc<Passwords>>>,
     upstreams: Vec<Arc<SharedUpstream>>,
-    /// Every bound address with its listener.
-    bound: Vec<(SocketAddr, usize)>,
-    cpus: Vec<usize>,
+    facts: Arc<Facts>,
+    /// Until it is started.
+    prepared: Option<Prepared>,
+    control: Option<Control>,
     blocking: BlockingPool,
     admission: Arc<Admission>,
     log: Option<LogThread>,
-    stats: Vec<Arc<WorkerStats>>,
     workers: Vec<Post>,
     /// What they run on, and how many of them.
     drivers: Vec<(DriverChoice, usize)>,
@@ -249,27 +253,30 @@ impl Server {
         }
         let log = LogThread::open(&config.log).map_err(ServerError::AccessLog)?;
         let limits = config.limits;
+        let (upstreams, prepared) = control::prepare(config, machine_secret())
+            .map_err(|error| of_control(error, config))?;
+        let (mut sockets, bound) = bind_all(config)?;
+        let cpus = match config.pin {
+            true => cpu::allowed().unwrap_or_default(),
+            false => Vec::new(),
+        };
+        let stats = (0..config.workers).map(|_| Arc::default()).collect();
         let mut server = Server {
             config: Arc::clone(config),
             directories,
             files: Arc::new(files::Shared::new(watches(config))),
             passwords,
-            upstreams: share_upstreams(config)?,
-            bound: Vec::new(),
-            cpus: if config.pin {
-                cpu::allowed().unwrap_or_default()
-            } else {
-                Vec::new()
-            },
+            upstreams,
+            facts: Arc::new(Facts::new(config, bound, cpus, stats)),
+            prepared,
+            control: None,
             blocking: BlockingPool::new(limits.blocking_threads, limits.blocking_queue),
             admission: Admission::new(limits.connections, limits.connections_per_address),
             log,
-            stats: (0..config.workers).map(|_| Arc::default()).collect(),
             workers: Vec::new(),
             drivers: Vec::new(),
             events: mpsc::channel(),
         };
-        let mut sockets = server.bind_all()?;
         for index in 0..config.workers {
             let listeners = sockets
                 .iter_mut()
@@ -285,24 +292,19 @@ impl Server {
         Ok(server)
     }
 
-    /// A group of sockets for each address: one for each worker.
-    fn bind_all(&mut self) -> Result<Vec<(Vec<ListenSocket>, usize)>, ServerError> {
-        let mut groups = Vec::new();
-        let config = Arc::clone(&self.config);
-        for (index, listener) in config.listeners.iter().enumerate() {
-            for address in &listener.addresses {
-                let group = bind(*address, listener, config.workers)?;
-                let socket = address.socket;
-                let bound = group[0].local_address();
-                let bound = bound.map_err(|error| ServerError::Listen {
-                    address: socket,
-                    error,
-                })?;
-                self.bound.push((bound, index));
-                groups.push((group, index));
-            }
-        }
-        Ok(groups)
+    /// Starts the control thread, if there is to be one.
+    fn start_control(&mut self) -> Result<(), ServerError> {
+        let Some(prepared) = self.prepared.take() else {
+            return Ok(());
+        };
+        let events = self.events.0.clone();
+        let changed = move |upstream, shared| {
+            // The main thread may have gone, and the process with it.
+            let _ = events.send(Event::Servers(upstream, shared));
+        };
+        let control = prepared.start(&self.facts, Box::new(changed));
+        self.control = Some(control.map_err(ServerError::Thread)?);
+        Ok(())
     }
 
     fn spawn(
@@ -313,7 +315,8 @@ impl Server {
         let (orders, mail) = mailbox(4);
         let spec = Spec {
             index,
-            cpu: (!self.cpus.is_empty()).then(|| self.cpus[index % self.cpus.len()]),
+            cpu: (!self.facts.cpus.is_empty())
+                .then(|| self.facts.cpus[index % self.facts.cpus.len()]),
             config: Arc::clone(&self.config),
             directories: self.directories.clone(),
             files: Arc::clone(&self.files),
@@ -323,7 +326,7 @@ impl Server {
             options: self.runtime_options(),
             admission: Arc::clone(&self.admission),
             log: self.log.as_ref().map(LogThread::handle),
-            stats: Arc::clone(&self.stats[index]),
+            stats: Arc::clone(&self.facts.stats[index]),
         };
         let events = self.events.0.clone();
         let thread = std::thread::Builder::new()
@@ -365,10 +368,13 @@ impl Server {
     fn await_ready(&mut self) -> Result<(), ServerError> {
         for _ in 0..self.config.workers {
             match self.next_event(None) {
-                Some(Event::Ready(_, choice)) => match self.find_driver(&choice) {
-                    Some((_, count)) => *count += 1,
-                    None => self.drivers.push((choice, 1)),
-                },
+                Some(Event::Ready(index, choice)) => {
+                    self.facts.set_driver(index, Some(choice.clone()));
+                    match self.find_driver(&choice) {
+                        Some((_, count)) => *count += 1,
+                        None => self.drivers.push((choice, 1)),
+                    }
+                }
                 Some(Event::Ended(index, ending)) => {
                     let hint = match self.config.io {
                         config::Io::Uring => "; --io auto takes the driver that can",
@@ -378,7 +384,7 @@ impl Server {
                     return Err(ServerError::Worker { index, reason });
                 }
                 // Signals and changes aren't listened to yet.
-                Some(Event::Signal(_) | Event::Replaced(..)) | None => {}
+                Some(Event::Signal(_) | Event::Replaced(..) | Event::Servers(..)) | None => {}
             }
         }
         Ok(())
@@ -391,7 +397,7 @@ impl Server {
     /// The lines that a person sees at start; the first has the address to click.
     fn announce(&self) {
         let mut text = String::new();
-        for (address, listener) in &self.bound {
+        for (address, listener) in &self.facts.bound {
             let what = self.describe(*listener);
             text += &format!("{what} at http://{}/\n", reachable(*address));
         }
@@ -407,13 +413,17 @@ impl Server {
         let workers = self.config.workers;
         let plural = if workers == 1 { "" } else { "s" };
         text += &format!("workers {workers} thread{plural}, ");
-        if self.cpus.is_empty() {
+        if self.facts.cpus.is_empty() {
             text += "not pinned\n";
         } else {
             let cpus: Vec<String> = (0..workers)
-                .map(|index| self.cpus[index % self.cpus.len()].to_string())
+                .map(|index| self.facts.cpus[index % self.facts.cpus.len()].to_string())
                 .collect();
             text += &format!("on CPU {}\n", cpus.join(", "));
+        }
+        let prepared = self.prepared.as_ref();
+        if let Some(address) = prepared.and_then(Prepared::admin_address) {
+            text += &format!("admin   at {address}\n");
         }
         // A reader that has gone doesn't want to know.
         let _ = io::stdout().write_all(text.as_bytes());
@@ -450,7 +460,7 @@ impl Server {
     fn rebind(&self) -> Result<Vec<(ListenSocket, usize)>, ServerError> {
         let is_running = |post: &Post| matches!(post.state, State::Running(_));
         let has_siblings = self.workers.iter().any(is_running);
-        let mut bound = self.bound.iter();
+        let mut bound = self.facts.bound.iter();
         let mut sockets = Vec::new();
         for listener in &self.config.listeners {
             let options = listen_options(listener);
@@ -473,19 +483,38 @@ impl Server {
     }
 }
 
-/// What the workers share of each upstream.
-fn share_upstreams(config: &Config) -> Result<Vec<Arc<SharedUpstream>>, ServerError> {
-    let secret = machine_secret();
-    let share = |upstream: &config::Upstream| {
-        let servers = KnownServer::all_of_system(upstream);
-        let servers = servers.map_err(|error| ServerError::Upstream {
-            name: upstream.name.clone(),
+/// A group of sockets for each address: one for each worker. And every bound address with its
+/// listener.
+#[expect(clippy::type_complexity, reason = "both are taken apart at once")]
+fn bind_all(
+    config: &Config,
+) -> Result<(Vec<(Vec<ListenSocket>, usize)>, Vec<(SocketAddr, usize)>), ServerError> {
+    let (mut groups, mut bound) = (Vec::new(), Vec::new());
+    for (index, listener) in config.listeners.iter().enumerate() {
+        for address in &listener.addresses {
+            let group = bind(*address, listener, config.workers)?;
+            let local = group[0].local_address();
+            let local = local.map_err(|error| ServerError::Listen {
+                address: address.socket,
+                error,
+            })?;
+            bound.push((local, index));
+            groups.push((group, index));
+        }
+    }
+    Ok((groups, bound))
+}
+
+/// What couldn't be prepared for the control thread, as the whole server's error.
+fn of_control(error: ControlError, config: &Config) -> ServerError {
+    match error {
+        ControlError::Listen(error) => ServerError::Admin(error),
+        ControlError::Names(upstream, error) => ServerError::Upstream {
+            name: config.upstreams[upstream].name.clone(),
             error,
-        })?;
-        let shared = SharedUpstream::new(upstream, servers, config.workers, &secret, None);
-        Ok(Arc::new(shared))
-    };
-    config.upstreams.iter().map(share).collect()
+        },
+        ControlError::Runtime(error) => ServerError::Process(error),
+    }
 }
 
 /// What the values of sticky cookies are made with: the same after a restart, and nobody else's.
@@ -580,6 +609,7 @@ pub(crate) fn socket_options(socket: &config::SocketOptions) -> SocketOptions {
 fn share_descriptors(config: &mut Config) -> Result<(), ServerError> {
     let addresses: usize = config.listeners.iter().map(|one| one.addresses.len()).sum();
     let own = OWN_DESCRIPTORS
+        + control::descriptors(config)
         + config.roots.len() as u64
         + config.workers as u64 * (WORKER_DESCRIPTORS + addresses as u64);
     let limits = &mut config.limits;

@@ -14,6 +14,7 @@ mod boot;
 mod clock;
 pub mod config;
 mod connection;
+mod control;
 pub mod explain;
 mod files;
 mod input;

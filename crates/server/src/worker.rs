@@ -68,7 +68,6 @@ pub(crate) enum Order {
     /// The path of a root, by its index, leads to this directory now.
     Replace(usize, Directory),
     /// An upstream, by its index, has these servers now.
-    #[allow(dead_code, reason = "the control thread comes next")]
     Servers(usize, Arc<SharedUpstream>),
     /// Accept nothing more, finish what is under way within this time, and end.
     Drain(Duration),

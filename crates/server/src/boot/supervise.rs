@@ -6,6 +6,7 @@
 use super::{Post, Running, Server, ServerError, State};
 use crate::files;
 use crate::log::LogThread;
+use crate::proxy::SharedUpstream;
 use crate::stats::{Counter, Snapshot};
 use crate::worker::{Drained, Ending, Order};
 use ringway_runtime::process::Signal;
@@ -26,6 +27,8 @@ pub(super) enum Event {
     Ready(usize, DriverChoice),
     Ended(usize, Ending),
     Signal(Signal),
+    /// An upstream, by its index, has these servers now.
+    Servers(usize, Arc<SharedUpstream>),
     /// The path of a root, by its index, leads to another directory now.
     Replaced(usize, Directory),
 }
@@ -35,6 +38,9 @@ impl Server {
     pub(super) fn supervise(mut self) -> Result<(), ServerError> {
         let served = self.serve();
         let drained = served.is_ok().then(|| self.drain()).flatten();
+        if let Some(control) = self.control.take() {
+            control.finish();
+        }
         if let Some(log) = self.log.take() {
             log.finish(LOG_PATIENCE);
         }
@@ -90,6 +96,17 @@ impl Server {
         }
     }
 
+    fn replace_servers(&mut self, upstream: usize, shared: &Arc<SharedUpstream>) {
+        self.upstreams[upstream] = Arc::clone(shared);
+        for post in &self.workers {
+            if let State::Running(running) = &post.state
+                && !deliver(running, Order::Servers(upstream, Arc::clone(shared)))
+            {
+                tracing::error!("a worker takes no orders: it keeps the old servers");
+            }
+        }
+    }
+
     /// Until a signal says that it is enough.
     ///
     /// # Errors
@@ -101,14 +118,16 @@ impl Server {
                 Some(Event::Signal(Signal::Reopen)) => self.reopen_log(),
                 Some(Event::Ready(index, choice)) => {
                     tracing::info!(worker = index, driver = %choice, "a worker runs again");
+                    self.facts.set_driver(index, Some(choice));
                 }
                 Some(Event::Ended(index, ending)) => {
                     if matches!(ending, Ending::Panicked) {
-                        self.stats[index].count(Counter::Panics);
+                        self.facts.stats[index].count(Counter::Panics);
                     }
                     self.put_to_rest(index, &ending.to_string())?;
                 }
                 Some(Event::Replaced(root, directory)) => self.replace(root, &directory),
+                Some(Event::Servers(upstream, shared)) => self.replace_servers(upstream, &shared),
                 None => self.start_rested()?,
             }
         }
@@ -141,6 +160,7 @@ impl Server {
     /// Takes a worker that has failed, or could not be started, out of service for a while.
     fn put_to_rest(&mut self, index: usize, reason: &str) -> Result<(), ServerError> {
         let now = Instant::now();
+        self.facts.set_driver(index, None);
         let post = &mut self.workers[index];
         let ran = match std::mem::replace(&mut post.state, State::Ended) {
             State::Running(running) => {
@@ -185,7 +205,7 @@ impl Server {
     fn start_again(&self, index: usize) -> Result<Running, ServerError> {
         let listeners = self.rebind()?;
         // Before it runs: from then on its counters are its own.
-        self.stats[index].count(Counter::Restarts);
+        self.facts.stats[index].count(Counter::Restarts);
         self.spawn(index, listeners)
     }
 
@@ -201,6 +221,7 @@ impl Server {
     /// Ends the workers: what is under way is finished, as far as patience allows. `None` when a
     /// signal cut that short.
     fn drain(&mut self) -> Option<Drained> {
+        self.facts.drain();
         let patience = self.config.shutdown_timeout;
         tracing::info!(
             connections = self.open_count(),
@@ -227,9 +248,10 @@ impl Server {
                     return None;
                 }
                 Some(Event::Signal(Signal::Reopen)) => self.reopen_log(),
-                Some(Event::Ready(..) | Event::Replaced(..)) => {}
+                Some(Event::Ready(..) | Event::Replaced(..) | Event::Servers(..)) => {}
                 Some(Event::Ended(index, ending)) => {
                     self.workers[index].state = State::Ended;
+                    self.facts.set_driver(index, None);
                     match ending {
                         Ending::Drained(worker) => drained += worker,
                         failure => tracing::error!(worker = index, reason = %failure,
@@ -254,22 +276,23 @@ impl Server {
     /// Connections open now.
     fn open_count(&self) -> u64 {
         let mut sum = Snapshot::default();
-        for stats in &self.stats {
+        for stats in &self.facts.stats {
             sum += stats.snapshot();
         }
         sum.value(Counter::Open)
     }
 }
 
-/// Gives an order that must not get lost, to a mailbox that may be full of replaced roots.
-fn deliver(running: &Running, order: Order) {
-    let mut undelivered = running.orders.send(order).err();
+/// Gives an order that must not get lost, to a mailbox that may be full; whether it was taken.
+fn deliver(running: &Running, mut order: Order) -> bool {
     let until = Instant::now() + MAIL_PATIENCE;
-    while let Some(order) = undelivered
-        && Instant::now() < until
-    {
+    loop {
+        match running.orders.send(order) {
+            Ok(()) => return true,
+            Err(_) if Instant::now() >= until => return false,
+            Err(undelivered) => order = undelivered,
+        }
         std::thread::sleep(Duration::from_millis(1));
-        undelivered = running.orders.send(order).err();
     }
 }
 

@@ -1,6 +1,7 @@
 //! From what is written to what holds: reads every table and checks what one key alone doesn't
 //! show (directories that don't exist, addresses used twice, limits that contradict each other).
 
+mod admin;
 mod listeners;
 mod routes;
 mod upstreams;
@@ -8,7 +9,9 @@ mod upstreams;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::keys::{FILES, LIMITS, LOG, LogKeys, Root, SocketOptions, TOP, TRANSFER, Top, Transfer};
+use super::keys::{
+    ADMIN, FILES, LIMITS, LOG, LogKeys, Root, SocketOptions, TOP, TRANSFER, Top, Transfer,
+};
 use super::node::{Node, Place};
 use super::problem::{Fault, Problem};
 use super::read::{Document, Section};
@@ -43,6 +46,7 @@ pub(super) fn check(
     let limits = read_limits(&mut document.section(&LIMITS), workers);
     let transfer = Transfer::read(&mut document.section(&TRANSFER));
     let log = read_log(&mut document.section(&LOG), sources);
+    let admin = admin::read_admin(&mut document.section(&ADMIN), sources);
     let roots = read_roots(&mut document, sources);
     let upstreams = upstreams::read_upstreams(&mut document, sources);
     let services = Services::new(&roots, &upstreams, complete);
@@ -67,6 +71,7 @@ pub(super) fn check(
             upstreams,
             limits,
             log,
+            admin,
             transfer: TransferOptions {
                 thresholds: thresholds(&transfer),
                 source_timeout: limits.file_timeout,

@@ -14,7 +14,9 @@ use super::value::Address;
 use crate::limits::Limits;
 
 /// Every table of the file, the top level first.
-pub(super) const TABLES: &[Table] = &[TOP, LISTEN, ROUTE, FILES, UPSTREAM, TRANSFER, LIMITS, LOG];
+pub(super) const TABLES: &[Table] = &[
+    TOP, LISTEN, ROUTE, FILES, UPSTREAM, TRANSFER, LIMITS, LOG, ADMIN,
+];
 
 pub(super) const TOP: Table = Table {
     name: "",
@@ -60,6 +62,15 @@ pub(super) const LOG: Table = Table {
     doc: "The access log (a line for each request) and the event log (start, stop, faults; on \
           standard error).",
     groups: &[LogKeys::KEYS],
+};
+
+pub(super) const ADMIN: Table = Table {
+    name: "admin",
+    shape: Shape::Once,
+    doc: "The admin listener: whether the server lives and is ready (`/healthz`, `/readyz`), its \
+          metrics for Prometheus (`/metrics`) and its state as JSON (`/status`). \
+          [admin.md](admin.md) shows them.",
+    groups: &[AdminKeys::KEYS],
 };
 
 const NO_TIME: Duration = Duration::ZERO;
@@ -438,6 +449,24 @@ settings! {
         access_format: String = Format, Is("combined"), Shown("access-format");
         /// The shape of the event log's lines.
         format: EventFormat = Choice(EventFormat::WORDS), Is("text"), Shown("log-format");
+    }
+}
+
+settings! {
+    /// The admin listener as it is written.
+    pub(crate) struct AdminKeys {
+        /// Where to listen: `"unix:/run/ringway/admin.sock"`, `"127.0.0.1:9090"` or `"[::1]:9090"`.
+        ///
+        /// Whoever can connect may read; nothing can be changed there. A socket file that a killed
+        /// process has left behind is replaced, one that somebody listens on isn't.
+        address: Option<String> =
+            Text { min_length: 1, example: "unix:/run/ringway/admin.sock" }, Means("off"), Shown("admin");
+        /// The mode of the socket's file: who may connect.
+        mode: String = Text { min_length: 3, example: "0660" }, Is("0600"), None;
+        /// Whether the address may be one that other machines reach.
+        ///
+        /// It tells them who the servers behind this one are. Keep it behind a firewall.
+        allow_remote: bool = Switch, Is("false"), None;
     }
 }
 

@@ -31,6 +31,7 @@ mod users;
 pub(crate) mod value;
 pub(crate) mod write;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -90,6 +91,8 @@ pub struct Config {
     pub limits: Limits,
     /// The logs.
     pub log: Log,
+    /// The admin listener; `None` for none.
+    pub admin: Option<Admin>,
     /// How files that are sent from disk go: `[transfer]`.
     pub transfer: TransferOptions,
     /// A request for this path panics, one for `worker` below it makes its worker panic, one for
@@ -126,6 +129,30 @@ pub struct Log {
     pub access_format: crate::log::Format,
     /// The shape of the event log's lines; it goes to standard error.
     pub events: EventFormat,
+}
+
+/// The admin listener: `[admin]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Admin {
+    /// Where it listens.
+    pub address: AdminAddress,
+    /// Whether whoever reaches the address may be of another machine, and call it what he likes.
+    pub allow_remote: bool,
+}
+
+/// Where the admin listener is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// A Unix socket; its directory exists.
+    Unix {
+        /// Its file.
+        path: PathBuf,
+        /// The file's mode, up to `0o777`.
+        mode: u32,
+    },
+    /// An address and a port, which the kernel chooses if it is 0.
+    Tcp(SocketAddr),
 }
 
 /// Where the access log goes.

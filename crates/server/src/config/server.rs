@@ -15,7 +15,7 @@ use super::value::{duration, nearest, show_duration};
 use crate::files::headers::is_token;
 
 /// What `sun_path` of a Unix socket's address holds beside its final zero (unix(7)).
-const UNIX_PATH_BYTES: usize = 107;
+pub(super) const UNIX_PATH_BYTES: usize = 107;
 /// The longest name that DNS has (RFC 1035 §2.3.4), without the final dot.
 const HOST_BYTES: usize = 253;
 const SERVER_EXAMPLE: &str = "such as \"10.0.0.1:8080\", \"app.internal:8080 weight=3\" or \

@@ -4,6 +4,7 @@
 //! [`Timeouts`], ...); what is a text with a meaning of its own (servers, ranges, probes) is
 //! understood by `server.rs`. How they fit together is checked in `check/upstreams.rs`.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::key::{Shape, Table, choices, default_from_keys, settings};
@@ -61,6 +62,8 @@ pub struct Upstream {
     pub splice: bool,
     /// The longest time that an answer of DNS counts, whatever its own says.
     pub resolve_interval: Duration,
+    /// The name servers to ask; empty for the system's.
+    pub resolver: Vec<SocketAddr>,
     /// Options of the connections' sockets.
     pub socket: SocketOptions,
 }
@@ -337,6 +340,11 @@ settings! {
         ///
         /// Answers with a time of days exist, and so do servers that move within minutes.
         resolve_interval: Duration = Duration { min: SECOND, max: DAY }, Is("5m"), None;
+        /// The name servers that are asked for servers' names: `"10.0.0.53"`, or `"[::1]:5353"` with
+        /// a port of its own. `/etc/hosts` doesn't count then.
+        resolver: Vec<String> =
+            List { of: &Text { min_length: 1, example: "10.0.0.53" }, min_count: 0 },
+            Means("the system's: `/etc/resolv.conf`, and `/etc/hosts` before it"), None;
     }
 }
 

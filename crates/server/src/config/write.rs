@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::key::{Absent, Kind, Table};
 use super::keys::{
-    Binding, FILES, LIMITS, LISTEN, LOG, LogKeys, SocketOptions, TOP, TRANSFER, Top, Transfer,
+    ADMIN, AdminKeys, Binding, FILES, LIMITS, LISTEN, LOG, LogKeys, SocketOptions, TOP, TRANSFER,
+    Top, Transfer,
 };
 use super::route::{ActionKeys, MatchKeys, ROUTE, Route};
 use super::server::Probe;
@@ -18,7 +19,7 @@ use super::upstream::{
     Balance, ForwardKeys, Forwarded, HealthKeys, UPSTREAM, Upstream, UpstreamKeys,
 };
 use super::value::{Address, Value, show_duration, show_size};
-use super::{AccessLog, Config, Listener};
+use super::{AccessLog, Admin, AdminAddress, Config, Listener};
 use crate::route::Action;
 
 impl Config {
@@ -62,6 +63,15 @@ impl Config {
         });
         write_table(&mut out, &LIMITS, "", |table| self.limits.write(table));
         write_table(&mut out, &LOG, "", |table| LogKeys::of(self).write(table));
+        if let Some(admin) = &self.admin {
+            write_table(&mut out, &ADMIN, "", |table| {
+                table.leave_out(match admin.address {
+                    AdminAddress::Unix { .. } => &["allow_remote"],
+                    AdminAddress::Tcp(_) => &["mode"],
+                });
+                AdminKeys::of(admin).write(table);
+            });
+        }
         out
     }
 }
@@ -294,6 +304,7 @@ impl ForwardKeys {
             via: forward.via.clone(),
             splice: upstream.splice,
             resolve_interval: upstream.resolve_interval,
+            resolver: texts(&upstream.resolver),
         }
     }
 }
@@ -320,6 +331,20 @@ impl LogKeys {
             },
             access_format: config.log.access_format.to_string(),
             format: config.log.events,
+        }
+    }
+}
+
+impl AdminKeys {
+    fn of(admin: &Admin) -> AdminKeys {
+        let mode = match admin.address {
+            AdminAddress::Unix { mode, .. } => format!("{mode:04o}"),
+            AdminAddress::Tcp(_) => String::new(),
+        };
+        AdminKeys {
+            address: Some(admin.address.to_string()),
+            mode,
+            allow_remote: admin.allow_remote,
         }
     }
 }

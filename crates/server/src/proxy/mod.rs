@@ -9,27 +9,22 @@
 pub(crate) mod balance;
 mod content;
 mod exchange;
-#[allow(dead_code, reason = "the control thread comes next")]
 mod fault;
-#[allow(dead_code, reason = "the control thread comes next")]
 pub(crate) mod health;
-#[allow(dead_code, reason = "the control thread comes next")]
 mod known;
 mod link;
 pub(crate) mod pool;
 mod request;
 mod response;
 pub(crate) mod retry;
-#[allow(dead_code, reason = "the control thread comes next")]
 mod upstream;
 
 pub(crate) use exchange::{Answered, Exchange, Failure, Outbound, Trouble};
 pub(crate) use fault::{FaultKind, ServerFault};
-#[allow(unused_imports, reason = "the control thread comes next")]
+pub(crate) use health::Check;
 pub(crate) use known::{KnownServer, ServiceTarget, without_repeats};
 pub(crate) use request::{Passage, asks_for_upgrade, write};
 pub(crate) use retry::{Verdict, is_idempotent};
-#[allow(unused_imports, reason = "the control thread comes next")]
 pub(crate) use upstream::{Attempts, Chosen, ServerView, SharedUpstream, Upstream};
 
 /// A connection to a server in the hands of a request.

@@ -13,6 +13,7 @@ use crate::config::upstream::{
 };
 use crate::config::value::show_duration;
 use crate::files::headers::is_token;
+use std::net::{IpAddr, SocketAddr};
 
 pub(super) fn read_upstreams(document: &mut Document<'_>, sources: &Sources) -> Vec<Upstream> {
     let mut upstreams = Vec::new();
@@ -47,6 +48,7 @@ fn read_upstream(section: &mut Section<'_>, sources: &Sources) -> Upstream {
         health: read_health(section, &health),
         splice: forward.splice,
         resolve_interval: forward.resolve_interval,
+        resolver: parse_lines(section, "resolver", &forward.resolver, name_server),
         forward: read_forward(section, forward),
         socket,
     }
@@ -64,6 +66,11 @@ fn read_servers(section: &mut Section<'_>, keys: &UpstreamKeys, sources: &Source
         };
         if let ServerAddress::Unix(path) = &mut server.address {
             *path = sources.resolve(path, &place);
+        }
+        if matches!(server.address, ServerAddress::Service(_)) && server.weight != 1 {
+            let message = "the weights of a service's servers are those that DNS has";
+            let problem = Problem::new(place.clone(), message);
+            section.report(problem.hint("leave `weight` out"));
         }
         if servers.iter().any(|other| other.address == server.address) {
             let message = format!("{} is there already", server.address);
@@ -99,6 +106,15 @@ fn read_balance(section: &mut Section<'_>, keys: &UpstreamKeys) -> Balance {
             load_percent: keys.hash_load,
         },
     }
+}
+
+/// An address of a name server, with the port of DNS where none is written.
+fn name_server(text: &str) -> Result<SocketAddr, Fault> {
+    let bare = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+    bare.or_else(|_| text.parse()).map_err(|_| {
+        let message = format!("{} isn't the address of a name server", quote(text));
+        Fault::new(message, "such as \"10.0.0.53\" or \"[::1]:5353\"")
+    })
 }
 
 /// RFC 6265 §4.1.1: the name of a cookie is a token.

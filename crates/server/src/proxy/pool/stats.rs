@@ -35,7 +35,6 @@ pub(crate) struct PoolStats {
 
 impl PoolStats {
     /// The share of requests that needed no new connection, from 0 to 1; `None` before the first.
-    #[allow(dead_code, reason = "the control thread comes next")]
     pub(crate) fn reuse_ratio(&self) -> Option<f64> {
         let reused = self.reused_local + self.reused_exchange;
         let all = reused + self.created;
