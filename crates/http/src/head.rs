@@ -259,16 +259,49 @@ impl<'a> Headers<'a> {
     }
 }
 
+impl Headers<'_> {
+    /// Appends those fields that `keeps` says yes to, each as a line with its CRLF: name, colon, one
+    /// space, value. Lines that were sent so are copied together, as many as follow each other: the
+    /// bytes are the same.
+    #[inline]
+    pub fn copy_to(mut self, out: &mut Vec<u8>, mut keeps: impl FnMut(&[u8], &[u8]) -> bool) {
+        let mut run = self.lines;
+        let mut run_bytes = 0;
+        loop {
+            let before = self.lines;
+            let Some((name, value)) = self.next() else {
+                break;
+            };
+            let line_bytes = before.len() - self.lines.len();
+            let is_kept = keeps(name, value);
+            let is_plain = line_bytes == name.len() + value.len() + 4
+                && before.get(name.len() + 1) == Some(&b' ');
+            if is_kept && is_plain {
+                run_bytes += line_bytes;
+                continue;
+            }
+            out.extend_from_slice(&run[..run_bytes]);
+            if is_kept {
+                for part in [name, b": ", value, b"\r\n"] {
+                    out.extend_from_slice(part);
+                }
+            }
+            (run, run_bytes) = (self.lines, 0);
+        }
+        out.extend_from_slice(&run[..run_bytes]);
+    }
+}
+
 impl<'a> Iterator for Headers<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
         // The lines were checked when the head was parsed: a name, a colon, a value, CRLF.
-        let end = memchr::memchr(b'\r', self.lines)?;
-        let line = &self.lines[..end];
-        self.lines = self.lines.get(end + 2..).unwrap_or_default();
-        let colon = memchr::memchr(b':', line)?;
-        Some((&line[..colon], trim(&line[colon + 1..])))
+        let (name, after) = self.lines.split_at_checked(parse::name_bytes(self.lines))?;
+        let after = after.get(1..)?;
+        let (value, rest) = after.split_at(parse::line_bytes(after));
+        self.lines = rest.get(2..).unwrap_or_default();
+        Some((name, trim(value)))
     }
 }
 

@@ -5,7 +5,7 @@
 //! that two programs could read differently is refused, because the next one on the same connection
 //! might belong to somebody else (response splitting).
 
-use crate::field::{decimal, elements};
+use crate::field::{decimal, elements, name_is};
 use crate::head::{HeadScan, Headers, Method, Version, line};
 use std::fmt;
 
@@ -225,7 +225,9 @@ fn status_line(window: &[u8]) -> Parsed<(ReceivedHead<'_>, usize)> {
         [b' ', reason @ .., b'\r'] => reason,
         _ => return Err(ReceivedError::StatusLine),
     };
-    if !reason.iter().copied().all(crate::field::is_value_byte) {
+    // Without an early end: reasons are short and sound.
+    let is_sound = |sound, &byte| sound & crate::field::is_value_byte(byte);
+    if reason != b"OK" && !reason.iter().fold(true, is_sound) {
         return Err(ReceivedError::StatusLine);
     }
     let head = ReceivedHead {
@@ -252,10 +254,10 @@ struct Fields {
 }
 
 impl Fields {
+    #[inline]
     fn read(&mut self, name: &[u8], value: &[u8]) -> Result<(), ReceivedError> {
-        let is = |lower: &str| name.eq_ignore_ascii_case(lower.as_bytes());
         match name.len() {
-            10 if is("connection") => {
+            10 if name_is(name, b"connection") => {
                 for option in elements(value) {
                     if option.eq_ignore_ascii_case(b"close") {
                         self.close = true;
@@ -266,12 +268,12 @@ impl Fields {
                     }
                 }
             }
-            14 if is("content-length") => {
+            14 if name_is(name, b"content-length") => {
                 // RFC 9112 §6.3.5 would let equal ones pass for one; who sends two is confused.
                 let length = decimal(value).filter(|_| self.length.is_none());
                 self.length = Some(length.ok_or(ReceivedError::ContentLength)?);
             }
-            17 if is("transfer-encoding") => {
+            17 if name_is(name, b"transfer-encoding") => {
                 if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(ReceivedError::Coding);
                 }

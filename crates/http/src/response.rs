@@ -10,7 +10,7 @@ use http::StatusCode;
 
 use crate::date::HttpDate;
 use crate::field::{is_token_byte, is_value_byte};
-use crate::head::Version;
+use crate::head::{Headers, Version};
 use crate::range::ByteRange;
 
 /// The name of a response field, checked at compile time; made by [`header_name!`](crate::header_name).
@@ -186,15 +186,13 @@ impl<'o> ResponseHead<'o> {
         self
     }
 
-    /// Adds a field of a head that was parsed: both its parts were checked then.
+    /// Adds those fields of a head that was parsed that `keeps` says yes to: they were checked then.
     #[inline]
-    pub fn named_as_parsed(self, name: &[u8], value: &[u8]) -> Self {
-        debug_assert!(is_value(value) && name.iter().all(|&byte| is_token_byte(byte)));
-        self.out.reserve(name.len() + value.len() + 4);
+    pub fn passed_on(self, fields: Headers<'_>, keeps: impl FnMut(&[u8], &[u8]) -> bool) -> Self {
         self.out.extend_from_slice(b"\r\n");
-        self.out.extend_from_slice(name);
-        self.out.extend_from_slice(b": ");
-        self.out.extend_from_slice(value);
+        fields.copy_to(self.out, keeps);
+        // Here it is the next line that ends the one before.
+        self.out.truncate(self.out.len() - 2);
         self
     }
 

@@ -225,14 +225,19 @@ impl TcpStream {
     }
 
     /// The two directions, each with a deadline of its own, so that both can be waited for at once.
+    /// That of the first is the stream's, and stays when this is over.
     pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
-        let stream = &*self;
-        let (wait, other_wait) = (Wait::default(), Wait::default());
+        let (worker, key) = (&self.worker, self.key);
         (
-            ReadHalf { stream, wait },
+            ReadHalf {
+                worker,
+                key,
+                wait: &mut self.wait,
+            },
             WriteHalf {
-                stream,
-                wait: other_wait,
+                worker,
+                key,
+                wait: Wait::default(),
             },
         )
     }
@@ -257,18 +262,10 @@ impl TcpStream {
 
     /// As [`TcpStream::receive`].
     pub fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Buffer>>> {
-        match self.poll_received(context) {
+        match poll_received(&self.worker, self.key, context) {
             Poll::Pending => self.wait.poll(&self.worker, context),
             ready => ready,
         }
-    }
-
-    fn poll_received(&self, context: &Context<'_>) -> Poll<io::Result<Option<Buffer>>> {
-        self.worker
-            .reactor
-            .poll(context.waker(), |reactor, waiter| {
-                reactor.poll_receive(self.key, waiter)
-            })
     }
 
     /// Sends bytes, owned until they are sent. Returns when the worker has taken charge of them,
@@ -288,22 +285,10 @@ impl TcpStream {
         outgoing: &mut Option<Outgoing>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.poll_sending(outgoing, context) {
+        match poll_sending(&self.worker, self.key, outgoing, context) {
             Poll::Pending => self.wait.poll(&self.worker, context),
             ready => ready,
         }
-    }
-
-    fn poll_sending(
-        &self,
-        outgoing: &mut Option<Outgoing>,
-        context: &Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.worker
-            .reactor
-            .poll(context.waker(), |reactor, waiter| {
-                reactor.poll_send(self.key, outgoing, waiter)
-            })
     }
 
     /// As [`TcpStream::send`], without a wait: gives `outgoing` back when an earlier send is still
@@ -328,18 +313,10 @@ impl TcpStream {
 
     /// As [`TcpStream::flush`].
     pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.poll_flushed(context) {
+        match poll_flushed(&self.worker, self.key, context) {
             Poll::Pending => self.wait.poll(&self.worker, context),
             ready => ready,
         }
-    }
-
-    fn poll_flushed(&self, context: &Context<'_>) -> Poll<io::Result<()>> {
-        self.worker
-            .reactor
-            .poll(context.waker(), |reactor, waiter| {
-                reactor.poll_sent(self.key, waiter)
-            })
     }
 
     /// Sends at once what fits, without waiting; how much that was.
@@ -463,18 +440,51 @@ impl fmt::Debug for TcpStream {
     }
 }
 
+fn poll_received(
+    worker: &Worker,
+    key: SocketKey,
+    context: &Context<'_>,
+) -> Poll<io::Result<Option<Buffer>>> {
+    worker.reactor.poll(context.waker(), |reactor, waiter| {
+        reactor.poll_receive(key, waiter)
+    })
+}
+
+fn poll_sending(
+    worker: &Worker,
+    key: SocketKey,
+    outgoing: &mut Option<Outgoing>,
+    context: &Context<'_>,
+) -> Poll<io::Result<()>> {
+    worker.reactor.poll(context.waker(), |reactor, waiter| {
+        reactor.poll_send(key, outgoing, waiter)
+    })
+}
+
+fn poll_flushed(worker: &Worker, key: SocketKey, context: &Context<'_>) -> Poll<io::Result<()>> {
+    worker.reactor.poll(context.waker(), |reactor, waiter| {
+        reactor.poll_sent(key, waiter)
+    })
+}
+
 /// The direction from the peer; made by [`TcpStream::split`].
 ///
 /// A deadline holds for every wait of this half, as with [`TcpStream::set_deadline`].
 pub struct ReadHalf<'s> {
-    pub(crate) stream: &'s TcpStream,
-    wait: Wait,
+    pub(crate) worker: &'s Rc<Worker>,
+    pub(crate) key: SocketKey,
+    wait: &'s mut Wait,
 }
 
 impl ReadHalf<'_> {
     /// As [`TcpStream::set_deadline`].
     pub fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.wait.deadline = deadline;
+    }
+
+    /// As [`TcpStream::now`].
+    pub fn now(&self) -> Instant {
+        self.worker.now()
     }
 
     /// As [`TcpStream::receive`].
@@ -487,8 +497,8 @@ impl ReadHalf<'_> {
 
     /// As [`TcpStream::receive`].
     pub fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Buffer>>> {
-        match self.stream.poll_received(context) {
-            Poll::Pending => self.wait.poll(&self.stream.worker, context),
+        match poll_received(self.worker, self.key, context) {
+            Poll::Pending => self.wait.poll(self.worker, context),
             ready => ready,
         }
     }
@@ -496,7 +506,7 @@ impl ReadHalf<'_> {
 
 impl fmt::Debug for ReadHalf<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "ReadHalf of {:?}", self.stream)
+        write!(out, "ReadHalf({:?})", self.key)
     }
 }
 
@@ -504,7 +514,8 @@ impl fmt::Debug for ReadHalf<'_> {
 ///
 /// A deadline holds for every wait of this half, as with [`TcpStream::set_deadline`].
 pub struct WriteHalf<'s> {
-    pub(crate) stream: &'s TcpStream,
+    worker: &'s Rc<Worker>,
+    pub(crate) key: SocketKey,
     wait: Wait,
 }
 
@@ -529,10 +540,20 @@ impl WriteHalf<'_> {
         outgoing: &mut Option<Outgoing>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.stream.poll_sending(outgoing, context) {
-            Poll::Pending => self.wait.poll(&self.stream.worker, context),
+        match poll_sending(self.worker, self.key, outgoing, context) {
+            Poll::Pending => self.wait.poll(self.worker, context),
             ready => ready,
         }
+    }
+
+    /// As [`TcpStream::submit`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn submit(&mut self, outgoing: Outgoing) -> io::Result<Option<Outgoing>> {
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.submit(self.key, outgoing))
     }
 
     /// As [`TcpStream::flush`].
@@ -540,27 +561,33 @@ impl WriteHalf<'_> {
     /// # Errors
     /// The same.
     pub async fn flush(&mut self) -> io::Result<()> {
-        poll_fn(|context| match self.stream.poll_flushed(context) {
-            Poll::Pending => self.wait.poll(&self.stream.worker, context),
-            ready => ready,
-        })
+        poll_fn(
+            |context| match poll_flushed(self.worker, self.key, context) {
+                Poll::Pending => self.wait.poll(self.worker, context),
+                ready => ready,
+            },
+        )
         .await
     }
 
     /// As [`TcpStream::delivered_bytes`].
     pub fn delivered_bytes(&self) -> u64 {
-        self.stream.delivered_bytes()
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.delivered_bytes(self.key))
     }
 
     /// As [`TcpStream::is_sending`].
     pub fn is_sending(&self) -> bool {
-        self.stream.is_sending()
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.is_sending(self.key))
     }
 }
 
 impl fmt::Debug for WriteHalf<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "WriteHalf of {:?}", self.stream)
+        write!(out, "WriteHalf({:?})", self.key)
     }
 }
 

@@ -74,6 +74,8 @@ enum Step {
     CompleteHead,
     /// Whatever a request needs.
     Serve(Box<Special>),
+    /// The answer of an upstream's server.
+    Forward(Box<Outbound>),
 }
 
 /// What the bytes at hand amount to.
@@ -86,6 +88,8 @@ enum Request {
     Refused(Refusal),
     /// Anything else.
     Special(Box<Special>),
+    /// For a server of an upstream.
+    Forward(Box<Outbound>),
 }
 
 /// A request that can't be answered from memory alone.
@@ -118,7 +122,8 @@ struct Entered {
 }
 
 /// What the access log will want of a request when its answer is known.
-struct LogLine {
+#[derive(Debug)]
+pub(crate) struct LogLine {
     /// The head as it was sent: parsed again, which is cheaper than keeping its parts.
     head: Box<[u8]>,
     begun: Option<Instant>,
@@ -188,6 +193,7 @@ impl Connection {
                 }
                 Step::Refuse(refusal) => Box::pin(self.refuse(refusal)).await?,
                 Step::CompleteHead => Box::pin(self.complete_head()).await?,
+                Step::Forward(outbound) => Box::pin(self.forward(outbound)).await?,
                 Step::Serve(special) => Box::pin(self.serve_special(*special)).await?,
             };
             if !matches!(flow, Flow::Continue) {
@@ -203,6 +209,7 @@ impl Connection {
             Request::Answer(answer) => answer,
             Request::Refused(refusal) => return Ok(Step::Refuse(refusal)),
             Request::Partial => return Ok(Step::CompleteHead),
+            Request::Forward(outbound) => return Ok(Step::Forward(outbound)),
             Request::Special(special) => return Ok(Step::Serve(special)),
         };
         let flow = if answer.keep_alive {
@@ -248,18 +255,27 @@ impl Connection {
                 }
                 Request::Answer(answer)
             }
-            work => Request::Special(Box::new(Special {
-                framing: head.framing,
-                expects_continue: head.expect_continue,
-                is_head: head.method == Method::Head,
-                work,
-                edits,
-                log: worker.has_log().then(|| LogLine {
+            work => {
+                let log = worker.has_log().then(|| LogLine {
                     head: raw.into(),
                     begun,
                     user,
-                }),
-            })),
+                });
+                match work {
+                    Work::Proxy(mut outbound) => {
+                        outbound.log = log;
+                        Request::Forward(outbound)
+                    }
+                    work => Request::Special(Box::new(Special {
+                        framing: head.framing,
+                        expects_continue: head.expect_continue,
+                        is_head: head.method == Method::Head,
+                        work,
+                        edits,
+                        log,
+                    })),
+                }
+            }
         };
         self.input.consume(length);
         request
@@ -412,7 +428,7 @@ impl Connection {
                 log.iter_mut().for_each(|line| line.user.clone_from(&user));
                 (held.root(), first)
             }
-            Work::Proxy(outbound) => return Box::pin(self.forward(outbound, log)).await,
+            Work::Proxy(outbound) => return Box::pin(self.forward(outbound)).await,
         };
         if expects_continue {
             first = match self.foresee(root, first).await {

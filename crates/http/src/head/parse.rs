@@ -292,6 +292,7 @@ fn fields<'a>(lines: &'a [u8], head: &mut RequestHead<'a>, limits: &HeadLimits) 
 }
 
 /// One line: its name, its value, and the lines behind it.
+#[inline]
 pub(crate) fn line(rest: &[u8]) -> Parsed<(&[u8], &[u8], &[u8])> {
     let Some((name, [_, after @ ..])) = rest.split_at_checked(name_bytes(rest)) else {
         return line_fault(rest);
@@ -410,9 +411,15 @@ fn has_control<const N: usize>(block: &[u8; N]) -> bool {
         .fold(false, |found, byte| found | byte.is_ascii_control())
 }
 
+/// Counts the bytes of a checked line before its CR, which no value contains.
+#[inline(always)]
+pub(super) fn line_bytes(rest: &[u8]) -> usize {
+    unmarked(rest, |bytes| equal(bytes, b'\r'))
+}
+
 /// Counts the bytes before the first colon.
 #[inline(always)]
-fn name_bytes(rest: &[u8]) -> usize {
+pub(super) fn name_bytes(rest: &[u8]) -> usize {
     unmarked(rest, |bytes| equal(bytes, b':'))
 }
 

@@ -715,3 +715,24 @@ fn the_search_never_goes_back() {
         assert_eq!((before, scan.searched), (end - 1, end));
     }
 }
+
+#[test]
+fn fields_are_copied_as_they_would_be_written() {
+    let lines = "A: 1\r\nB:2\r\nC: \t3 \r\nD: 4\r\nE:\r\nF:\t5\r\nG: 6\r\n";
+    let text = format!("GET / HTTP/1.1\r\nHost: h\r\n{lines}\r\n");
+    let mut scan = HeadScan::default();
+    let parsed = parse_head(text.as_bytes(), &mut scan, &HeadLimits::default());
+    let (head, _) = parsed.unwrap().unwrap();
+    // Every choice of fields, against what is written one by one.
+    for choice in 0..256u32 {
+        let is_chosen = |name: &[u8]| choice >> (name[0] & 7) & 1 == 1;
+        let mut copied = b"before".to_vec();
+        head.headers()
+            .copy_to(&mut copied, |name, _| is_chosen(name));
+        let mut written = b"before".to_vec();
+        for (name, value) in head.headers().filter(|(name, _)| is_chosen(name)) {
+            written.extend_from_slice(&[name, b": ", value, b"\r\n"].concat());
+        }
+        assert_eq!(copied, written, "{choice:b}");
+    }
+}

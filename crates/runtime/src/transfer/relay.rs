@@ -180,8 +180,8 @@ pub async fn forward(
     options: ForwardOptions,
     mut progress: impl FnMut(u64),
 ) -> Result<Forwarded, ForwardError> {
-    let worker = Rc::clone(&from.stream.worker);
-    let (source, destination) = (from.stream.key, to.stream.key);
+    let worker = Rc::clone(from.worker);
+    let (source, destination) = (from.key, to.key);
     let mut way = Direction::new(&worker, source, destination, options.method, Some(bytes));
     let mut patience = Patience::new(&worker, options, to.delivered_bytes());
     poll_fn(|context| {

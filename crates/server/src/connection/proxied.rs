@@ -3,7 +3,7 @@
 
 use super::end::Refusal;
 use super::routing::Routed;
-use super::{Connection, End, Flow, LogLine, Work};
+use super::{Connection, End, Flow, Work};
 use crate::answer::{self, Frame};
 use crate::files::First;
 use crate::input::Input;
@@ -58,11 +58,12 @@ impl Connection {
             is_upgrade: passage.is_upgrade,
             is_idempotent: is_idempotent(head.method.as_str().as_bytes()),
             frame,
-            wanted: upstream.wanted(head, &routed.values),
+            wanted: upstream.wanted(head, &routed.values, routed.moment.now),
             upstream,
             edits: routed.response_edits(),
             set_cookie: None,
             is_answered: Cell::new(false),
+            log: None,
         }))
     }
 
@@ -83,28 +84,36 @@ impl Connection {
     }
 
     /// Has a server answer, and passes its answer on.
-    pub(super) async fn forward(
-        &mut self,
-        mut outbound: Box<Outbound>,
-        log: Option<LogLine>,
-    ) -> Result<Flow, End> {
-        self.flush_gathered().await?;
-        if let Err(error) = self.take_body_at_hand(&mut outbound) {
-            return self.refuse_body(&outbound, error.into(), log).await;
+    ///
+    /// What isn't needed for a request without a body and an answer that comes whole is boxed, here
+    /// and below: this future is made for each request.
+    pub(super) async fn forward(&mut self, mut outbound: Box<Outbound>) -> Result<Flow, End> {
+        if !self.gathered.is_empty() {
+            Box::pin(self.flush_gathered()).await?;
         }
-        let upstream = Rc::clone(&outbound.upstream);
+        if let Err(error) = self.take_body_at_hand(&mut outbound) {
+            return Box::pin(self.refuse_body(&mut outbound, error.into())).await;
+        }
+        self.input.release_buffer();
+        let upstream = &*Rc::clone(&outbound.upstream);
         let mut received = Input::default();
-        let asking = self.ask(&upstream, &mut outbound, &mut received);
         let asked = match upstream.config.timeouts.total_timeout {
-            None => asking.await,
-            Some(limit) => match timeout(limit, asking).await {
-                Ok(asked) => asked,
-                Err(_) => return self.time_out(&outbound, log).await,
-            },
+            None => self.ask(upstream, &mut outbound, &mut received).await,
+            Some(limit) => {
+                let asking = self.ask(upstream, &mut outbound, &mut received);
+                match Box::pin(timeout(limit, asking)).await {
+                    Ok(asked) => asked,
+                    Err(_) => return Box::pin(self.time_out(&mut outbound)).await,
+                }
+            }
         };
         match asked {
-            Ok((answered, server)) => self.conclude_proxied(answered, server, received, log).await,
-            Err(failure) => self.explain(&outbound, failure, log).await,
+            Ok((answered, None)) => Ok(self.conclude_proxied(answered, &mut outbound)),
+            Ok((answered, Some(server))) => {
+                self.conclude_proxied(answered, &mut outbound);
+                Box::pin(self.tunnel(server, received)).await
+            }
+            Err(failure) => Box::pin(self.explain(&mut outbound, failure)).await,
         }
     }
 
@@ -139,7 +148,7 @@ impl Connection {
         let mut attempts = Attempts::default();
         let mut last = None;
         loop {
-            let Some(chosen) = upstream.choose(&outbound.wanted) else {
+            let Some(chosen) = upstream.choose(&outbound.wanted, self.stream.now()) else {
                 return Err(last.unwrap_or_else(|| Failure::before(ServerFault::NoServer)));
             };
             outbound.head_for(upstream, chosen.server());
@@ -166,9 +175,12 @@ impl Connection {
         received: &mut Input,
     ) -> (Result<(Answered, Option<Lease>), Failure>, bool) {
         let worker = Rc::clone(&self.worker);
-        let mut lease = match upstream.lease(chosen.server()).await {
+        let mut lease = match upstream.try_lease(chosen.server(), self.stream.now()) {
             Ok(lease) => lease,
-            Err(fault) => return (Err(Failure::before(fault)), false),
+            Err(opening) => match Box::pin(upstream.lease(chosen.server(), opening)).await {
+                Ok(lease) => lease,
+                Err(fault) => return (Err(Failure::before(fault)), false),
+            },
         };
         let is_reused = lease.is_reused();
         let exchange = Exchange {
@@ -185,12 +197,13 @@ impl Connection {
         let asked = match exchange.run().await {
             Err(failure) => Err(failure),
             Ok(answered) => {
-                chosen.answered(answered.status, answered.first_byte_after);
+                let now = self.stream.now();
+                chosen.answered(answered.status, answered.first_byte_after, now);
                 if answered.is_upgraded {
                     Ok((answered, Some(lease)))
                 } else {
                     if answered.is_reusable {
-                        lease.finish(ringway_runtime::now());
+                        lease.finish(now);
                     }
                     Ok((answered, None))
                 }
@@ -199,27 +212,21 @@ impl Connection {
         (asked, is_reused)
     }
 
-    /// After an answer: the next request, the end, or a tunnel.
-    async fn conclude_proxied(
-        &mut self,
-        answered: Answered,
-        server: Option<Lease>,
-        received: Input,
-        log: Option<LogLine>,
-    ) -> Result<Flow, End> {
-        self.worker
-            .stats
-            .count_answer(answered.status, answered.body_bytes);
-        let status = StatusCode::from_u16(answered.status).unwrap_or(StatusCode::OK);
-        self.write_log(log, status, answered.body_bytes);
-        if let Some(server) = server {
-            return self.tunnel(server, received).await;
+    /// Counts an answer, and says how the connection goes on.
+    fn conclude_proxied(&self, answered: Answered, outbound: &mut Outbound) -> Flow {
+        let Answered {
+            status, body_bytes, ..
+        } = answered;
+        self.worker.stats.count_answer(status, body_bytes);
+        if let Some(log) = outbound.log.take() {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+            self.write_log(Some(log), status, body_bytes);
         }
-        Ok(if answered.keep_alive {
+        if answered.keep_alive {
             Flow::Continue
         } else {
             Flow::Last(End::Orderly)
-        })
+        }
     }
 
     /// Both connections carry another protocol from now on: whatever comes goes to the other side.
@@ -249,69 +256,61 @@ impl Connection {
     }
 
     /// Tells the client why there is no answer, or cuts it off where there was some of one.
-    async fn explain(
-        &mut self,
-        outbound: &Outbound,
-        failure: Failure,
-        log: Option<LogLine>,
-    ) -> Result<Flow, End> {
+    async fn explain(&mut self, outbound: &mut Outbound, failure: Failure) -> Result<Flow, End> {
         match failure.trouble {
             Trouble::Client(end) => Err(end),
             Trouble::Body(error) if failure.is_answered => {
                 tracing::debug!(peer = %self.peer, %error, "a request's body was cut off");
                 Err(End::Malformed)
             }
-            Trouble::Body(error) => self.refuse_body(outbound, error.into(), log).await,
+            Trouble::Body(error) => self.refuse_body(outbound, error.into()).await,
             Trouble::SlowBody if failure.is_answered => Err(End::SlowBody),
-            Trouble::SlowBody => self.refuse_body(outbound, Refusal::SLOW_BODY, log).await,
+            Trouble::SlowBody => self.refuse_body(outbound, Refusal::SLOW_BODY).await,
             Trouble::Server(fault) => {
                 self.worker.count_unanswered(&outbound.upstream, &fault);
                 if failure.is_answered {
+                    let log = outbound.log.take();
                     self.write_log(log, StatusCode::BAD_GATEWAY, failure.passed_bytes);
                     return Err(End::ServerFailed);
                 }
                 let is_read = failure.is_body_read || outbound.framing == Framing::None;
-                self.gateway_error(outbound, fault.status(), is_read, log)
-                    .await
+                self.gateway_error(outbound, fault.status(), is_read).await
             }
         }
     }
 
-    async fn time_out(&mut self, outbound: &Outbound, log: Option<LogLine>) -> Result<Flow, End> {
+    async fn time_out(&mut self, outbound: &mut Outbound) -> Result<Flow, End> {
         let fault = ServerFault::TotalTimeout;
         self.worker.count_unanswered(&outbound.upstream, &fault);
         if outbound.is_answered.get() || self.stream.is_sending() {
-            self.write_log(log, fault.status(), 0);
+            self.write_log(outbound.log.take(), fault.status(), 0);
             return Err(End::ServerFailed);
         }
         let is_read = outbound.framing == Framing::None;
-        self.gateway_error(outbound, fault.status(), is_read, log)
-            .await
+        self.gateway_error(outbound, fault.status(), is_read).await
     }
 
     async fn gateway_error(
         &mut self,
-        outbound: &Outbound,
+        outbound: &mut Outbound,
         status: StatusCode,
         is_body_read: bool,
-        log: Option<LogLine>,
     ) -> Result<Flow, End> {
         let frame = Frame {
             keep_alive: outbound.frame.keep_alive && is_body_read,
             ..outbound.frame
         };
         let answer = answer::brief(status, frame, &self.worker.clock, self.stream.now());
-        self.conclude(answer, log).await
+        self.conclude(answer, outbound.log.take()).await
     }
 
     async fn refuse_body(
         &mut self,
-        outbound: &Outbound,
+        outbound: &mut Outbound,
         refusal: Refusal,
-        log: Option<LogLine>,
     ) -> Result<Flow, End> {
         let answer = self.refusal(refusal, outbound.frame.is_head);
-        self.conclude(answer, log).await?;
+        self.conclude(answer, outbound.log.take()).await?;
         Ok(Flow::Last(refusal.end))
     }
 }

@@ -70,6 +70,11 @@ impl<'s> Sink<'s> {
         }
     }
 
+    /// Hands bytes over if that needs no wait; else they come back.
+    pub(crate) fn send_now(&mut self, bytes: Vec<u8>) -> io::Result<Option<Outgoing>> {
+        self.half.submit(bytes.into())
+    }
+
     /// Hands bytes over; waits while earlier ones are on their way and make progress.
     pub(crate) async fn send(
         &mut self,
@@ -253,14 +258,17 @@ impl Content {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Moves content from `source` to `sink` until its end. `out` goes before it: a head, or what
+    /// Moves content from `source` to `sink` until its end. `first` goes before it: a head, and what
     /// was written already.
     pub(crate) async fn pass(
         &mut self,
         source: &mut Source<'_>,
         sink: &mut Sink<'_>,
-        mut out: Vec<u8>,
+        first: Outgoing,
     ) -> Result<(), ContentError> {
+        let sent = sink.send(first, ringway_runtime::now()).await;
+        sent.map_err(ContentError::Destination)?;
+        let mut out = Vec::new();
         let mut stall_at = ringway_runtime::now() + source.timeout;
         let mut progress = 0;
         loop {

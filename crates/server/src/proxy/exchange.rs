@@ -13,7 +13,7 @@ use super::response::{self, Delimited};
 use crate::answer::Frame;
 use crate::clock::Clock;
 use crate::config::{Config, Timeouts, Upstream};
-use crate::connection::{End, ResponseEdits};
+use crate::connection::{End, LogLine, ResponseEdits};
 use crate::input::Input;
 use crate::limits::Limits;
 use ringway_http::body::{BodyError, BodyLimits};
@@ -57,6 +57,8 @@ pub(crate) struct Outbound {
     pub(crate) set_cookie: Option<Vec<u8>>,
     /// Whether the client got some of an answer, for whoever ends the exchange from outside.
     pub(crate) is_answered: Cell<bool>,
+    /// What the access log will want of it.
+    pub(crate) log: Option<LogLine>,
 }
 
 /// Everything that one exchange needs.
@@ -178,7 +180,7 @@ impl Exchange<'_> {
             } else {
                 Upload::Done
             }),
-            sent_at: Cell::new(now()),
+            sent_at: Cell::new(self.client.now()),
             has_heard: Cell::new(false),
             is_sent: Cell::new(false),
             first_byte_after: Cell::new(Duration::ZERO),
@@ -186,7 +188,7 @@ impl Exchange<'_> {
         };
         let spent = Cell::new(false);
         let ran = if has_body {
-            self.run_both(&course, &spent).await
+            Box::pin(self.run_both(&course, &spent)).await
         } else {
             self.run_answer(&course).await
         };
@@ -203,10 +205,19 @@ impl Exchange<'_> {
 
     /// The usual case: the request is whole, and only the answer has to be waited for.
     async fn run_answer(self, course: &Course<'_>) -> Result<Answered, Trouble> {
-        let sent = send(self.server, &self.outbound.written.bytes, course).await;
+        let request = &self.outbound.written.bytes;
+        let sent = match self.server.send_now(request, false) {
+            Ok(count) if count == request.len() => {
+                course.is_sent.set(true);
+                Ok(())
+            }
+            sent => Box::pin(send_rest(self.server, request, sent, course)).await,
+        };
         sent.map_err(|error| Trouble::Server(ServerFault::of_connection(error)))?;
-        course.sent_at.set(now());
-        let (half, writer) = self.client.split();
+        course.sent_at.set(self.client.now());
+        let (mut half, writer) = self.client.split();
+        // Whoever only waits for an answer may do so for as long as that takes.
+        half.set_deadline(None);
         let mut client = Sink::new(writer, self.limits.write_stall_timeout);
         let mut server = Source {
             half: self.server.split().0,
@@ -261,7 +272,9 @@ impl Exchange<'_> {
             sent.map_err(|error| Trouble::Server(ServerFault::of_connection(error)))?;
             course.is_sent.set(true);
             spent.set(true);
-            let passed = body.pass(&mut source, &mut server_sink, Vec::new()).await;
+            let passed = body
+                .pass(&mut source, &mut server_sink, Vec::new().into())
+                .await;
             passed.map_err(upload_trouble)?;
             let flushed = server_sink.flush(now()).await;
             flushed.map_err(|error| Trouble::Server(ServerFault::of_connection(error)))
@@ -286,9 +299,14 @@ impl Exchange<'_> {
     }
 }
 
-/// Sends a whole request: at once, nearly always.
-async fn send(server: &mut TcpStream, bytes: &[u8], course: &Course<'_>) -> io::Result<()> {
-    let sent = match server.send_now(bytes, false) {
+/// Sends what of a whole request didn't go at once, which it nearly always does.
+async fn send_rest(
+    server: &mut TcpStream,
+    bytes: &[u8],
+    sent: io::Result<usize>,
+    course: &Course<'_>,
+) -> io::Result<()> {
+    let sent = match sent {
         Ok(count) => count,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
         Err(error) => return Err(error),
@@ -326,6 +344,13 @@ fn client_trouble(error: &io::Error) -> Trouble {
         io::ErrorKind::TimedOut => End::WriteStall,
         _ => End::Broken,
     })
+}
+
+/// Room for a head that is written anew and what is at hand behind it. A power of two: the allocator
+/// has those at hand, and goes a long way for others of this size.
+fn room_for(at_hand_bytes: usize) -> usize {
+    const ADDED_BYTES: usize = 256;
+    (at_hand_bytes + ADDED_BYTES).next_power_of_two()
 }
 
 /// The client while it only waits: what it sends ahead is kept, and that it has gone is noticed.
@@ -388,13 +413,17 @@ impl Course<'_> {
                 return Err(Trouble::Server(ServerFault::Closed));
             };
             if !self.has_heard.replace(true) {
-                let since = now().saturating_duration_since(self.sent_at.get());
+                let since = server
+                    .half
+                    .now()
+                    .saturating_duration_since(self.sent_at.get());
                 self.first_byte_after.set(since);
             }
             server.input.push(buffer);
             while !server.input.is_empty() {
-                let mut out = Vec::with_capacity(server.input.bytes().len() + 256);
-                let received = self.read_head(server.input.bytes(), &mut scan, &mut out);
+                let mut out = Vec::with_capacity(room_for(server.input.bytes().len()));
+                let at = server.half.now();
+                let received = self.read_head(server.input.bytes(), &mut scan, at, &mut out);
                 match received.map_err(Trouble::Server)? {
                     Received::Partial => {
                         server.input.release_buffer();
@@ -406,12 +435,12 @@ impl Course<'_> {
                             return Err(Trouble::Server(ServerFault::InterimFlood));
                         }
                         server.input.consume(length);
-                        self.send(client, out).await?;
+                        Box::pin(self.send(client, out)).await?;
                     }
                     Received::Upgrade(length) => {
                         server.input.consume(length);
                         self.outbound.is_answered.set(true);
-                        self.send(client, out).await?;
+                        Box::pin(self.send(client, out)).await?;
                         return Ok(self.upgraded());
                     }
                     Received::Final(length, head) => {
@@ -464,6 +493,7 @@ impl Course<'_> {
         &self,
         bytes: &[u8],
         scan: &mut HeadScan,
+        at: Instant,
         out: &mut Vec<u8>,
     ) -> Result<Received, ServerFault> {
         let frame = self.outbound.frame;
@@ -493,7 +523,7 @@ impl Course<'_> {
             }
             return Ok(Received::Interim(length));
         }
-        let written = self.write_final(&head, out).map_err(invalid)?;
+        let written = self.write_final(&head, at, out).map_err(invalid)?;
         Ok(Received::Final(length, written))
     }
 
@@ -507,6 +537,7 @@ impl Course<'_> {
     fn write_final(
         &self,
         head: &ReceivedHead<'_>,
+        at: Instant,
         out: &mut Vec<u8>,
     ) -> Result<Final, ringway_http::response::InvalidHeader> {
         let client = self.outbound.frame;
@@ -517,7 +548,7 @@ impl Course<'_> {
             keep_alive: client.keep_alive && is_read && delimited != Delimited::Close,
             ..client
         };
-        let date = self.clock.date(now());
+        let date = self.clock.date(at);
         let edits = self.outbound.edits.as_ref();
         let edits = edits.map(|edits| {
             (
@@ -539,15 +570,28 @@ impl Course<'_> {
     async fn pass_content(
         &self,
         head: Final,
-        out: Vec<u8>,
+        mut out: Vec<u8>,
         server: &mut Source<'_>,
         client: &mut Sink<'_>,
     ) -> Result<Answered, Trouble> {
         let in_chunks = head.delimited == Delimited::Chunks;
         let mut content = Content::of_response(head.framing, in_chunks, self.splices);
-        let passed = content.pass(server, client, out).await;
-        self.passed_bytes.set(content.passed_bytes());
-        passed.map_err(answer_trouble)?;
+        // The usual case: all of it is at hand, and leaves with its head.
+        let used = content.write(server.input.bytes(), &mut out);
+        let used = used.map_err(|error| answer_trouble(ContentError::Malformed(error)))?;
+        server.input.consume(used);
+        let rest = if content.is_done() {
+            client
+                .send_now(out)
+                .map_err(|error| client_trouble(&error))?
+        } else {
+            Some(out.into())
+        };
+        if let Some(rest) = rest {
+            let passed = Box::pin(content.pass(server, client, rest)).await;
+            self.passed_bytes.set(content.passed_bytes());
+            passed.map_err(answer_trouble)?;
+        }
         let is_read = self.upload.get() == Upload::Done;
         Ok(Answered {
             status: head.status,

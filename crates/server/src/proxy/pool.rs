@@ -30,7 +30,7 @@ mod parts {
     pub(super) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 }
 
-pub(crate) use lease::{Lease, Leased};
+pub(crate) use lease::{Lease, Leased, Opening};
 pub(crate) use local::{Keeper, Local};
 pub(crate) use shared::{Connection, PoolLimits, Shared};
 pub(crate) use stats::PoolStats;

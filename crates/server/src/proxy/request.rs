@@ -80,11 +80,9 @@ pub(crate) fn write(head: &RequestHead<'_>, hop: &HopByHop<'_>, passage: Passage
     }
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     let host = write_host(&mut out, head, passage);
-    for (name, value) in head.headers() {
-        if goes_on(name, hop, passage.forward, is_trusted) && !passage.sets(name) {
-            field(&mut out, name, value);
-        }
-    }
+    head.headers().copy_to(&mut out, |name, _| {
+        goes_on(name, hop, passage.forward, is_trusted) && !passage.sets(name)
+    });
     match head.framing {
         Framing::None if wants_length(head.method) => {
             out.extend_from_slice(b"Content-Length: 0\r\n")
@@ -226,7 +224,8 @@ fn tell_of_client(
             if is_trusted {
                 claimed(out, head, "X-Forwarded-For");
             }
-            let _ = write!(out, "{}\r\n", passage.peer.to_canonical());
+            push_address(out, passage.peer);
+            out.extend_from_slice(b"\r\n");
         }
         let is_told = |name: &str| {
             passage.sets(name.as_bytes()) || (is_trusted && head.header(name).next().is_some())
@@ -243,11 +242,11 @@ fn tell_of_client(
         if is_trusted {
             claimed(out, head, "Forwarded");
         }
-        let _ = match passage.peer.to_canonical() {
-            IpAddr::V4(v4) => write!(out, "for={v4}"),
-            // RFC 7239 §6: in brackets, and so in quotes.
-            IpAddr::V6(v6) => write!(out, "for=\"[{v6}]\""),
-        };
+        // RFC 7239 §6: an IPv6 address is in brackets, and so in quotes.
+        let is_v6 = passage.peer.to_canonical().is_ipv6();
+        out.extend_from_slice(if is_v6 { b"for=\"[" } else { b"for=" });
+        push_address(out, passage.peer);
+        out.extend_from_slice(if is_v6 { b"]\"" } else { b"" });
         if !host.is_empty() {
             // A host has no character that would need an escape (RFC 3986 §3.2.2).
             out.extend_from_slice(b";host=\"");
@@ -255,6 +254,24 @@ fn tell_of_client(
             out.push(b'"');
         }
         out.extend_from_slice(b";proto=http\r\n");
+    }
+}
+
+/// Writes an address; of IPv4 by hand, because formatting costs a thousand instructions.
+fn push_address(out: &mut Vec<u8>, address: IpAddr) {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            for (index, byte) in v4.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                push_decimal(out, byte.into());
+            }
+        }
+        IpAddr::V6(v6) => {
+            // Writing to a vector doesn't fail.
+            let _ = write!(out, "{v6}");
+        }
     }
 }
 

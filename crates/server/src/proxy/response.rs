@@ -54,14 +54,12 @@ pub(crate) fn write(
     let hop = HopByHop::of_response(head);
     let mut written = ResponseHead::relayed(out, head.status, head.reason);
     let mut has_date = edits.is_some_and(|(edits, _)| takes_away(edits, b"Date"));
-    for (field, value) in head.headers() {
-        has_date |= field.eq_ignore_ascii_case(b"date");
-        let is_length = field.eq_ignore_ascii_case(b"content-length");
+    written = written.passed_on(head.headers(), |field, _| {
+        has_date |= field.len() == 4 && field.eq_ignore_ascii_case(b"date");
+        let is_length = field.len() == 14 && field.eq_ignore_ascii_case(b"content-length");
         let is_taken = edits.is_some_and(|(edits, _)| takes_away(edits, field));
-        if !is_length && !is_taken && !hop.keeps_back(field) {
-            written = written.named_as_parsed(field, value);
-        }
-    }
+        !is_length && !is_taken && !hop.keeps_back(field)
+    });
     if !has_date {
         written = written.date(date);
     }
@@ -93,17 +91,13 @@ pub(crate) fn write_interim(
 ) -> Result<(), InvalidHeader> {
     let hop = HopByHop::of_response(head);
     let mut written = ResponseHead::relayed(out, head.status, head.reason);
-    for (field, value) in head.headers() {
-        let is_length = field.eq_ignore_ascii_case(b"content-length");
-        if !is_length && !hop.keeps_back(field) {
-            written = written.named_as_parsed(field, value);
-        }
-    }
+    written = written.passed_on(head.headers(), |field, _| {
+        !field.eq_ignore_ascii_case(b"content-length") && !hop.keeps_back(field)
+    });
     if head.status == 101 {
         written = written.header(name::CONNECTION, b"Upgrade");
-        for protocol in head.header("Upgrade") {
-            written = written.named_as_parsed(b"Upgrade", protocol);
-        }
+        let is_protocol = |field: &[u8], _: &[u8]| field.eq_ignore_ascii_case(b"upgrade");
+        written = written.passed_on(head.headers(), is_protocol);
     }
     written.finish()
 }

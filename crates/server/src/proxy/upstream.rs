@@ -9,7 +9,7 @@ use super::fault::{FaultCounts, KIND_COUNT, ServerFault};
 use super::health::{Board, Health, HealthLimits, ServerHealth};
 use super::known::KnownServer;
 use super::link::Link;
-use super::pool::{Keeper, Lease, Leased, Local, PoolLimits, PoolStats, Shared};
+use super::pool::{Keeper, Lease, Leased, Local, Opening, PoolLimits, PoolStats, Shared};
 use super::retry::{Budget, Failed, Progress, Verdict, Why, judge};
 use crate::boot::socket_options;
 use crate::config::{self, Balance, HashBy};
@@ -209,7 +209,8 @@ struct State {
 pub(crate) struct Chosen<'u> {
     upstream: &'u Upstream,
     server: usize,
-    outcome: Cell<Outcome>,
+    /// How it ended, and when that was known.
+    outcome: Cell<(Outcome, Instant)>,
 }
 
 /// How often a request was tried.
@@ -272,8 +273,13 @@ impl Upstream {
     }
 
     /// What a request asks of the choice of a server. To be called once for each.
-    pub(crate) fn wanted(&self, head: &RequestHead<'_>, values: &Values<'_>) -> Wanted {
-        self.state.borrow_mut().budget.earn(now());
+    pub(crate) fn wanted(
+        &self,
+        head: &RequestHead<'_>,
+        values: &Values<'_>,
+        now: Instant,
+    ) -> Wanted {
+        self.state.borrow_mut().budget.earn(now);
         let key = match &self.config.balance {
             Balance::Hash { by, .. } => key_of_request(by, head, values),
             _ => None,
@@ -289,16 +295,15 @@ impl Upstream {
     }
 
     /// A server for a request; `None` when none can be used.
-    pub(crate) fn choose(&self, wanted: &Wanted) -> Option<Chosen<'_>> {
+    pub(crate) fn choose(&self, wanted: &Wanted, now: Instant) -> Option<Chosen<'_>> {
         let state = &mut *self.state.borrow_mut();
-        let now = now();
         let conditions = state.health.conditions(now);
         let server = state.balancer.pick(wanted, conditions, now)?;
         state.balancer.begin(server);
         Some(Chosen {
             upstream: self,
             server,
-            outcome: Cell::new(Outcome::GivenUp),
+            outcome: Cell::new((Outcome::GivenUp, now)),
         })
     }
 
@@ -342,7 +347,7 @@ impl Upstream {
         outbound.wanted.tried.add(server);
         self.shared.servers[server].faults[self.worker].count(fault.kind());
         if fault.is_failure_of_server() {
-            chosen.outcome.set(Outcome::Failed);
+            chosen.outcome.set((Outcome::Failed, now));
             self.fail(server, fault);
         }
         verdict
@@ -381,16 +386,32 @@ impl Upstream {
         self.shared.unanswered[self.worker].count(fault.kind());
     }
 
-    /// A connection to a server: one that is idle, or a new one.
-    pub(crate) async fn lease(&self, server: usize) -> Result<Lease<Link>, ServerFault> {
-        let pool = &self.pools[server].local;
-        let leased = match pool.try_lease(now()) {
-            Some(leased) => leased,
-            None => self.wait(pool).await?,
-        };
-        let opening = match leased {
-            Leased::Reused(lease) => return Ok(lease),
-            Leased::Open(opening) => opening,
+    /// A connection to a server that is idle; else perhaps the right to open one, for
+    /// [`Upstream::lease`].
+    pub(crate) fn try_lease(
+        &self,
+        server: usize,
+        now: Instant,
+    ) -> Result<Lease<Link>, Option<Opening<Link>>> {
+        match self.pools[server].local.try_lease(now) {
+            Some(Leased::Reused(lease)) => Ok(lease),
+            Some(Leased::Open(opening)) => Err(Some(opening)),
+            None => Err(None),
+        }
+    }
+
+    /// A new connection to a server, or the first that is given back.
+    pub(crate) async fn lease(
+        &self,
+        server: usize,
+        opening: Option<Opening<Link>>,
+    ) -> Result<Lease<Link>, ServerFault> {
+        let opening = match opening {
+            Some(opening) => opening,
+            None => match self.wait(&self.pools[server].local).await? {
+                Leased::Reused(lease) => return Ok(lease),
+                Leased::Open(opening) => opening,
+            },
         };
         let connecting = self.connect(&self.shared.servers[server].known.destinations);
         match timeout(self.config.timeouts.connect_timeout, connecting).await {
@@ -473,11 +494,11 @@ impl Chosen<'_> {
     }
 
     /// The server has answered with this status, after so long.
-    pub(crate) fn answered(&self, status: u16, after: Duration) {
-        self.outcome.set(Outcome::Answered(after));
+    pub(crate) fn answered(&self, status: u16, after: Duration, now: Instant) {
+        self.outcome.set((Outcome::Answered(after), now));
         let mut state = self.upstream.state.borrow_mut();
         if matches!(status, 502..=504) {
-            state.health.fail(self.server, now());
+            state.health.fail(self.server, now);
         } else {
             state.health.succeed(self.server);
         }
@@ -487,7 +508,8 @@ impl Chosen<'_> {
 impl Drop for Chosen<'_> {
     fn drop(&mut self) {
         let mut state = self.upstream.state.borrow_mut();
-        state.balancer.end(self.server, self.outcome.get(), now());
+        let (outcome, at) = self.outcome.get();
+        state.balancer.end(self.server, outcome, at);
     }
 }
 
