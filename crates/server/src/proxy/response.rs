@@ -96,8 +96,9 @@ pub(crate) fn write_interim(
     });
     if head.status == 101 {
         written = written.header(name::CONNECTION, b"Upgrade");
-        let is_protocol = |field: &[u8], _: &[u8]| field.eq_ignore_ascii_case(b"upgrade");
-        written = written.passed_on(head.headers(), is_protocol);
+        for protocol in head.header("Upgrade") {
+            written = written.named(b"Upgrade", protocol);
+        }
     }
     written.finish()
 }

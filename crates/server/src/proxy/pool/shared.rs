@@ -18,7 +18,7 @@ pub(crate) trait Connection: Sized + 'static {
 
     /// Takes the connection from its worker, so that another can have it. `then` gets it, at once or
     /// when what the worker had under way on it has been called back; or the reason why it can't
-    /// leave any more: then it is closed, and its place free.
+    /// leave any more: then it has been closed, and its place gets free.
     fn detach(self, then: impl FnOnce(io::Result<Self::Detached>) + 'static);
 
     /// Takes the connection into the worker that calls.

@@ -75,11 +75,13 @@ impl Connection for Plug {
     type Detached = Wire;
 
     fn detach(self, then: impl FnOnce(io::Result<Wire>) + 'static) {
-        then(if self.wire.can_move {
-            Ok(self.wire)
-        } else {
-            Err(io::ErrorKind::Unsupported.into())
-        });
+        let wire = self.wire;
+        if wire.can_move {
+            return then(Ok(wire));
+        }
+        // Closed before its place is free.
+        drop(wire);
+        then(Err(io::ErrorKind::Unsupported.into()));
     }
 
     fn attach(wire: Wire) -> io::Result<Plug> {
