@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's failure is a panic")]
 
 // What the tests are made with.
+mod backend;
 mod client;
 mod fuse;
 mod peers;
@@ -11,6 +12,7 @@ mod transfer;
 mod tree;
 
 // The tests.
+mod admin;
 mod auth;
 mod changes;
 mod cli;
@@ -30,6 +32,7 @@ mod lifecycle;
 mod listing;
 mod log_formats;
 mod malformed;
+mod names;
 mod paths;
 mod ranges;
 mod requests;

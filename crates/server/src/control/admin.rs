@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -31,6 +31,9 @@ pub(super) const CONNECTIONS: usize = 16;
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a connection may take in all.
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
+/// For how long, and how much, a client that has been answered is still listened to.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 256 << 10;
 /// The longest head; beyond it: 431.
 const HEAD_BYTES: usize = 8 << 10;
 /// The most fields of a head; beyond it: 431.
@@ -106,7 +109,7 @@ impl Admin {
     /// One connection.
     async fn serve(
         self: Rc<Admin>,
-        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        mut stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
         _place: OwnedSemaphorePermit,
     ) {
         let answer = service_fn(|request: Request<Incoming>| {
@@ -119,9 +122,12 @@ impl Admin {
             .max_buf_size(HEAD_BYTES)
             .max_headers(FIELD_COUNT)
             .keep_alive(false)
-            .serve_connection(TokioIo::new(stream), answer);
-        // Whoever is too slow, or sends what is no request, is cut off or has been answered.
-        let _ = timeout(CONNECTION_DEADLINE, connection).await;
+            .serve_connection(TokioIo::new(&mut stream), answer);
+        // Whoever is too slow is cut off; who sends what is no request has been answered.
+        if timeout(CONNECTION_DEADLINE, connection).await.is_ok() {
+            // A close with something unread would be a reset, which destroys the answer on its way.
+            let _ = timeout(LINGER, linger(stream)).await;
+        }
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
@@ -171,6 +177,19 @@ impl Admin {
         let (facts, upstreams) = (&self.state.facts, self.state.upstreams.borrow());
         let status = status::describe(facts, &upstreams, &self.load.borrow());
         response(StatusCode::OK, JSON, format!("{status:#}\n"))
+    }
+}
+
+/// Says that nothing more comes, and reads what the client still sends.
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    // It fails where the client has gone.
+    let mut is_open = stream.shutdown().await.is_ok();
+    let mut buffer = [0; 4096];
+    let mut left = LINGER_BYTES;
+    while is_open {
+        let count = stream.read(&mut buffer).await.unwrap_or(0);
+        left = left.saturating_sub(count);
+        is_open = count > 0 && left > 0;
     }
 }
 

@@ -48,50 +48,68 @@ fn loopback_and_what_is_said_explicitly() {
 
 #[test]
 fn an_address_that_others_reach() {
-    check("address = \"0.0.0.0:9090\"", expect![[r#"
+    check(
+        "address = \"0.0.0.0:9090\"",
+        expect![[r#"
         site.toml:4:11: other machines could reach 0.0.0.0:9090
           4 | address = "0.0.0.0:9090"
             |           ^^^^^^^^^^^^^^
             = take 127.0.0.1 or a Unix socket, or add allow_remote = true
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn no_address() {
-    check("address = \"localhost:9090\"", expect![[r#"
+    check(
+        "address = \"localhost:9090\"",
+        expect![[r#"
         site.toml:4:11: "localhost:9090" isn't an address
           4 | address = "localhost:9090"
             |           ^^^^^^^^^^^^^^^^
             = such as "unix:/run/ringway/admin.sock" or "127.0.0.1:9090"
-    "#]]);
-    check("address = \"unix:\"", expect![[r#"
+    "#]],
+    );
+    check(
+        "address = \"unix:\"",
+        expect![[r#"
         site.toml:4:11: unix: without a path
           4 | address = "unix:"
             |           ^^^^^^^
             = such as "unix:/run/ringway/admin.sock" or "127.0.0.1:9090"
-    "#]]);
-    check("mode = \"0660\"", expect![[r#"
+    "#]],
+    );
+    check(
+        "mode = \"0660\"",
+        expect![[r#"
         site.toml:4:8: mode has no effect without an address
           4 | mode = "0660"
             |        ^^^^^^
             = add address, such as "unix:/run/ringway/admin.sock" or "127.0.0.1:9090"
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_socket_that_can_not_be() {
-    check("address = \"unix:/nowhere/a.sock\"", expect![[r#"
+    check(
+        "address = \"unix:/nowhere/a.sock\"",
+        expect![[r#"
         site.toml:4:11: the directory /nowhere doesn't exist
           4 | address = "unix:/nowhere/a.sock"
             |           ^^^^^^^^^^^^^^^^^^^^^^
             = create it; systemd does with RuntimeDirectory=ringway
-    "#]]);
-    check("address = \"unix:/etc/passwd\"", expect![[r#"
+    "#]],
+    );
+    check(
+        "address = \"unix:/etc/passwd\"",
+        expect![[r#"
         site.toml:4:11: /etc/passwd is there, and isn't a socket
           4 | address = "unix:/etc/passwd"
             |           ^^^^^^^^^^^^^^^^^^
             = choose another name, or remove it
-    "#]]);
+    "#]],
+    );
     check(
         &format!("address = \"unix:/{}\"", "a".repeat(107)),
         expect![[r#"
@@ -105,40 +123,55 @@ fn a_socket_that_can_not_be() {
 
 #[test]
 fn modes() {
-    check("address = \"unix:/a.sock\"\nmode = \"0888\"", expect![[r#"
+    check(
+        "address = \"unix:/a.sock\"\nmode = \"0888\"",
+        expect![[r#"
         site.toml:5:8: "0888" isn't the mode of a socket
           5 | mode = "0888"
             |        ^^^^^^
             = octal digits as chmod has them, such as "0660"
-    "#]]);
-    check("address = \"unix:/a.sock\"\nmode = \"1777\"", expect![[r#"
+    "#]],
+    );
+    check(
+        "address = \"unix:/a.sock\"\nmode = \"1777\"",
+        expect![[r#"
         site.toml:5:8: "1777" isn't the mode of a socket
           5 | mode = "1777"
             |        ^^^^^^
             = octal digits as chmod has them, such as "0660"
-    "#]]);
-    check("address = \"unix:/a.sock\"\nmode = \"+77\"", expect![[r#"
+    "#]],
+    );
+    check(
+        "address = \"unix:/a.sock\"\nmode = \"+77\"",
+        expect![[r#"
         site.toml:5:8: "+77" isn't the mode of a socket
           5 | mode = "+77"
             |        ^^^^^
             = octal digits as chmod has them, such as "0660"
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn keys_of_the_other_kind() {
-    check("address = \"unix:/a.sock\"\nallow_remote = true", expect![[r#"
+    check(
+        "address = \"unix:/a.sock\"\nallow_remote = true",
+        expect![[r#"
         site.toml:5:16: allow_remote has no effect at a Unix socket, which no other machine reaches
           5 | allow_remote = true
             |                ^^^^
             = leave it out
-    "#]]);
-    check("address = \"127.0.0.1:0\"\nmode = \"0660\"", expect![[r#"
+    "#]],
+    );
+    check(
+        "address = \"127.0.0.1:0\"\nmode = \"0660\"",
+        expect![[r#"
         site.toml:5:8: mode has no effect where there is no socket file
           5 | mode = "0660"
             |        ^^^^^^
             = leave it out
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -152,21 +185,27 @@ fn name_servers() {
         .collect();
     assert_eq!(shown, ["10.0.0.53:53", "[::1]:5353", "[fd00::1]:53"]);
     let text = "[upstream.app]\nservers = \"app:80\"\nresolver = \"ns.example\"";
-    super::check(text, expect![[r#"
+    super::check(
+        text,
+        expect![[r#"
         site.toml:3:12: "ns.example" isn't the address of a name server
           3 | resolver = "ns.example"
             |            ^^^^^^^^^^^^
             = such as "10.0.0.53" or "[::1]:5353"
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn the_weight_of_a_service() {
     let text = "[upstream.app]\nservers = \"srv:_http._tcp.app weight=2\"";
-    super::check(text, expect![[r#"
+    super::check(
+        text,
+        expect![[r#"
         site.toml:2:11: the weights of a service's servers are those that DNS has
           2 | servers = "srv:_http._tcp.app weight=2"
             |           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
             = leave `weight` out
-    "#]]);
+    "#]],
+    );
 }
