@@ -23,8 +23,8 @@ pub(crate) use routing::ResponseEdits;
 use crate::answer::{self, Answer, Frame};
 use crate::files::First;
 use crate::input::Input;
-use crate::log::Entry as LogEntry;
-use crate::proxy::Outbound;
+use crate::log::{Entry as LogEntry, Passed};
+use crate::proxy::{FaultKind, Outbound, Upstream};
 use crate::stats::Counter;
 use crate::worker::{Place, Worker};
 use ringway_http::StatusCode;
@@ -35,7 +35,7 @@ use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One client's connection.
 pub(crate) struct Connection {
@@ -129,6 +129,46 @@ pub(crate) struct LogLine {
     begun: Option<Instant>,
     /// Who was let in.
     user: Option<Rc<str>>,
+    /// What became of it with its upstream.
+    pub(crate) passing: Option<Passing>,
+}
+
+/// What the access log will want of a request that is passed on.
+#[derive(Debug)]
+pub(crate) struct Passing {
+    pub(crate) upstream: Rc<Upstream>,
+    /// The one that was asked last.
+    pub(crate) server: Option<usize>,
+    pub(crate) status: Option<u16>,
+    pub(crate) connect: Option<Duration>,
+    pub(crate) first_byte: Option<Duration>,
+    pub(crate) fault: Option<FaultKind>,
+    pub(crate) attempts: u32,
+}
+
+impl Passing {
+    fn new(upstream: &Rc<Upstream>) -> Passing {
+        Passing {
+            upstream: Rc::clone(upstream),
+            server: None,
+            status: None,
+            connect: None,
+            first_byte: None,
+            fault: None,
+            attempts: 0,
+        }
+    }
+
+    fn passed(&self) -> Passed<'_> {
+        Passed {
+            server: self.server.map(|server| self.upstream.label(server)),
+            status: self.status,
+            connect: self.connect,
+            first_byte: self.first_byte,
+            fault: self.fault.map(FaultKind::word),
+            attempts: self.attempts,
+        }
+    }
 }
 
 impl Connection {
@@ -251,7 +291,7 @@ impl Connection {
                     .count_answer(answer.status.as_u16(), answer.body_bytes);
                 if worker.has_log() {
                     let (status, bytes) = (answer.status, answer.body_bytes);
-                    self.log(Some((&head, begun)), user.as_deref(), status, bytes);
+                    self.log(Some((&head, begun)), user.as_deref(), None, status, bytes);
                 }
                 Request::Answer(answer)
             }
@@ -260,6 +300,10 @@ impl Connection {
                     head: raw.into(),
                     begun,
                     user,
+                    passing: match &work {
+                        Work::Proxy(outbound) => Some(Passing::new(&outbound.upstream)),
+                        _ => None,
+                    },
                 });
                 match work {
                     Work::Proxy(mut outbound) => {
@@ -286,7 +330,7 @@ impl Connection {
         let answer = self.refusal(refusal, false);
         let (status, stats) = (answer.status, &self.worker.stats);
         stats.count_answer(status.as_u16(), answer.body_bytes);
-        self.log(None, None, status, 0);
+        self.log(None, None, None, status, 0);
         self.send(answer.message).await?;
         Ok(Flow::Last(refusal.end))
     }
@@ -314,6 +358,7 @@ impl Connection {
         &self,
         request: Option<(&RequestHead<'_>, Option<Instant>)>,
         user: Option<&str>,
+        passing: Option<&Passing>,
         status: StatusCode,
         body_bytes: u64,
     ) {
@@ -325,6 +370,7 @@ impl Connection {
             status: status.as_u16(),
             body_bytes,
             duration: request.and_then(|(_, begun)| Some(begun?.elapsed())),
+            passed: passing.map(Passing::passed),
         });
     }
 
@@ -496,13 +542,25 @@ impl Connection {
 
     /// Writes the line that a request was to get.
     fn write_log(&self, log: Option<LogLine>, status: StatusCode, body_bytes: u64) {
-        let Some(LogLine { head, begun, user }) = log else {
+        let Some(LogLine {
+            head,
+            begun,
+            user,
+            passing,
+        }) = log
+        else {
             return;
         };
         let mut scan = HeadScan::default();
         // The same bytes were accepted before.
         if let Ok(Some((head, _))) = parse_head(&head, &mut scan, &self.worker.head_limits) {
-            self.log(Some((&head, begun)), user.as_deref(), status, body_bytes);
+            self.log(
+                Some((&head, begun)),
+                user.as_deref(),
+                passing.as_ref(),
+                status,
+                body_bytes,
+            );
         }
     }
 }

@@ -18,4 +18,4 @@ pub use access::{LogThread, WorkerLog};
 pub use events::{Throttle, events_lost, init_events};
 pub use format::Format;
 pub(crate) use format::{WORDS as FORMAT_WORDS, variables};
-pub use line::Entry;
+pub use line::{Entry, Passed};

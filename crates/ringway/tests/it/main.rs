@@ -33,6 +33,7 @@ mod listing;
 mod log_formats;
 mod malformed;
 mod names;
+mod passed;
 mod paths;
 mod ranges;
 mod requests;

@@ -63,6 +63,7 @@ impl Connection {
             edits: routed.response_edits(),
             set_cookie: None,
             is_answered: Cell::new(false),
+            connected_after: Cell::new(None),
             log: None,
         }))
     }
@@ -152,6 +153,7 @@ impl Connection {
                 return Err(last.unwrap_or_else(|| Failure::before(ServerFault::NoServer)));
             };
             outbound.head_for(upstream, chosen.server());
+            outbound.note_attempt(chosen.server());
             let (asked, is_reused) = self.ask_server(upstream, &chosen, outbound, received).await;
             let failure = match asked {
                 Ok(answered) => return Ok(answered),
@@ -177,10 +179,16 @@ impl Connection {
         let worker = Rc::clone(&self.worker);
         let mut lease = match upstream.try_lease(chosen.server(), self.stream.now()) {
             Ok(lease) => lease,
-            Err(opening) => match Box::pin(upstream.lease(chosen.server(), opening)).await {
-                Ok(lease) => lease,
-                Err(fault) => return (Err(Failure::before(fault)), false),
-            },
+            Err(opening) => {
+                let began = self.stream.now();
+                let leased = Box::pin(upstream.lease(chosen.server(), opening)).await;
+                let took = self.stream.now().saturating_duration_since(began);
+                outbound.connected_after.set(Some(took));
+                match leased {
+                    Ok(lease) => lease,
+                    Err(fault) => return (Err(Failure::before(fault)), false),
+                }
+            }
         };
         let is_reused = lease.is_reused();
         let exchange = Exchange {
@@ -218,7 +226,12 @@ impl Connection {
             status, body_bytes, ..
         } = answered;
         self.worker.stats.count_answer(status, body_bytes);
-        if let Some(log) = outbound.log.take() {
+        if let Some(mut log) = outbound.log.take() {
+            if let Some(passing) = &mut log.passing {
+                passing.status = Some(status);
+                passing.first_byte = Some(answered.first_byte_after);
+                passing.connect = outbound.connected_after.get();
+            }
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
             self.write_log(Some(log), status, body_bytes);
         }
@@ -268,6 +281,7 @@ impl Connection {
             Trouble::SlowBody => self.refuse_body(outbound, Refusal::SLOW_BODY).await,
             Trouble::Server(fault) => {
                 self.worker.count_unanswered(&outbound.upstream, &fault);
+                outbound.note_fault(&fault);
                 if failure.is_answered {
                     let log = outbound.log.take();
                     self.write_log(log, StatusCode::BAD_GATEWAY, failure.passed_bytes);
@@ -282,6 +296,7 @@ impl Connection {
     async fn time_out(&mut self, outbound: &mut Outbound) -> Result<Flow, End> {
         let fault = ServerFault::TotalTimeout;
         self.worker.count_unanswered(&outbound.upstream, &fault);
+        outbound.note_fault(&fault);
         if outbound.is_answered.get() || self.stream.is_sending() {
             self.write_log(outbound.log.take(), fault.status(), 0);
             return Err(End::ServerFailed);

@@ -24,7 +24,7 @@ pub(crate) const WORDS: &[(&str, &str)] = &[
 const COMBINED: &str =
     r#"$peer - $user [$time] "$request" $status $body_bytes "$referer" "$user_agent""#;
 
-const JSON: &str = r#"{"time":$time_iso,"peer":$peer,"user":$user,"method":$method,"target":$target,"version":$version,"host":$host,"status":$status,"body_bytes":$body_bytes,"duration_seconds":$duration_seconds,"referer":$referer,"user_agent":$user_agent}"#;
+const JSON: &str = r#"{"time":$time_iso,"peer":$peer,"user":$user,"method":$method,"target":$target,"version":$version,"host":$host,"status":$status,"body_bytes":$body_bytes,"duration_seconds":$duration_seconds,"referer":$referer,"user_agent":$user_agent$passed}"#;
 
 /// What precedes the name of a header field in a variable's name.
 const HEADER: &str = "header_";
@@ -80,6 +80,39 @@ const VARIABLES: &[(&str, Variable, &str)] = &[
     ),
     ("referer", Variable::Referer, "The field `Referer`."),
     ("user_agent", Variable::UserAgent, "The field `User-Agent`."),
+    (
+        "upstream",
+        Variable::Upstream,
+        "The address of the server that was asked last, where the request was passed on. JSON lines \
+         have this and what follows of such requests alone.",
+    ),
+    (
+        "upstream_status",
+        Variable::UpstreamStatus,
+        "The status that the server answered.",
+    ),
+    (
+        "upstream_connect_seconds",
+        Variable::UpstreamConnectSeconds,
+        "Seconds until there was a connection to the server, the wait for a place included; `-` for \
+         one that was there.",
+    ),
+    (
+        "upstream_first_byte_seconds",
+        Variable::UpstreamFirstByteSeconds,
+        "Seconds from the end of the request to the first byte of the server's answer.",
+    ),
+    (
+        "upstream_fault",
+        Variable::UpstreamFault,
+        "Why no server answered, or not to the end, in one word: `no_server`, `connect`, \
+         `first_byte_timeout` and so on, as in the event log and the metrics.",
+    ),
+    (
+        "upstream_attempts",
+        Variable::UpstreamAttempts,
+        "How often a server was asked.",
+    ),
 ];
 
 /// What the same things are called by nginx.
@@ -99,6 +132,9 @@ const FOREIGN: &[(&str, &str)] = &[
     ("request_time", "duration_seconds"),
     ("http_referer", "referer"),
     ("http_user_agent", "user_agent"),
+    ("upstream_addr", "upstream"),
+    ("upstream_connect_time", "upstream_connect_seconds"),
+    ("upstream_header_time", "upstream_first_byte_seconds"),
 ];
 
 /// The shape of a line.
@@ -146,6 +182,14 @@ pub(super) enum Variable {
     DurationSeconds,
     Referer,
     UserAgent,
+    Upstream,
+    UpstreamStatus,
+    UpstreamConnectSeconds,
+    UpstreamFirstByteSeconds,
+    UpstreamFault,
+    UpstreamAttempts,
+    /// All of these, of a JSON line, where the request was passed on.
+    Passed,
     /// Any field by its name.
     Header(Box<str>),
 }
@@ -185,6 +229,8 @@ impl Format {
         let of_client = pieces.iter().filter(|piece| piece.is_of_client()).count();
         let sizes = pieces.iter().map(|piece| match piece {
             Piece::Literal(text) => text.len(),
+            // Six values with their names.
+            Piece::Value(Variable::Passed, _) => 2 * OWN_VALUE_BYTES,
             Piece::Value(..) => OWN_VALUE_BYTES,
         });
         let format = Format {
@@ -242,11 +288,18 @@ impl fmt::Display for Format {
 
 impl Piece {
     fn is_of_client(&self) -> bool {
-        use Variable::{Header, Host, Referer, Request, Target, User, UserAgent};
+        use Variable::{Header, Host, Passed, Referer, Request, Target, Upstream, User, UserAgent};
         matches!(
             self,
             Piece::Value(
-                User | Request | Target | Host | Referer | UserAgent | Header(_),
+                User | Request
+                    | Target
+                    | Host
+                    | Referer
+                    | UserAgent
+                    | Header(_)
+                    | Upstream
+                    | Passed,
                 _
             )
         )
@@ -284,7 +337,10 @@ fn split(text: &str) -> Result<Vec<Piece>, FormatFault> {
             continue;
         }
         let (name, end) = name_at(text, at)?;
-        let variable = variable(name, at..end)?;
+        let variable = match name {
+            "passed" if text == JSON => Variable::Passed,
+            name => variable(name, at..end)?,
+        };
         push_literal(&mut pieces, &mut literal);
         pieces.push(Piece::Value(variable, b'"'));
         at = end;

@@ -45,6 +45,25 @@ pub struct Entry<'a> {
     /// From the end of the request's head until the answer was handed over, if the log is to say
     /// it.
     pub duration: Option<Duration>,
+    /// Who answered it, where it was passed on.
+    pub passed: Option<Passed<'a>>,
+}
+
+/// What the access log says of who answered a request that was passed on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passed<'a> {
+    /// The address of the server that was asked last; `None` when there was none to ask.
+    pub server: Option<&'a str>,
+    /// The status that it answered.
+    pub status: Option<u16>,
+    /// How long it took until there was a connection; `None` for one that was there.
+    pub connect: Option<Duration>,
+    /// From the end of the request to the first byte of the answer.
+    pub first_byte: Option<Duration>,
+    /// What went wrong, in one word, where the client wasn't answered for it.
+    pub fault: Option<&'a str>,
+    /// How often a server was asked.
+    pub attempts: u32,
 }
 
 impl Entry<'_> {
@@ -71,6 +90,12 @@ impl Entry<'_> {
                 let values = request.into_iter().flat_map(|head| head.header(name));
                 values.map(|value| value.len() + 2).sum()
             }
+            // The path of a socket may have what has to be escaped, too.
+            Variable::Upstream | Variable::Passed => length(
+                self.passed
+                    .and_then(|passed| passed.server)
+                    .map(str::as_bytes),
+            ),
             _ => 0,
         };
         let escaped = sent.saturating_mul(ESCAPE_BYTES).min(FIELD_BYTES);
@@ -134,13 +159,50 @@ impl Entry<'_> {
             }
             Variable::Status => push_decimal(field.line, u64::from(self.status)),
             Variable::BodyBytes => push_decimal(field.line, self.body_bytes),
-            Variable::DurationSeconds => match self.duration {
-                None => field.client(None),
-                Some(time) => field.seconds(time.as_secs(), time.subsec_micros(), 6),
-            },
+            Variable::DurationSeconds => field.micros(self.duration),
+            Variable::Passed => {
+                if self.passed.is_none() {
+                    return;
+                }
+                for (name, variable) in PASSED {
+                    field.line.extend_from_slice(name.as_bytes());
+                    self.emit_passed(variable, &mut field);
+                }
+            }
+            variable => self.emit_passed(variable, &mut field),
+        }
+    }
+
+    /// A value about who answered the request.
+    fn emit_passed(&self, variable: &Variable, field: &mut Field<'_>) {
+        let passed = self.passed.unwrap_or_default();
+        match variable {
+            Variable::Upstream => field.client(passed.server.map(str::as_bytes)),
+            Variable::UpstreamStatus => field.number(passed.status.map(u64::from)),
+            Variable::UpstreamConnectSeconds => field.micros(passed.connect),
+            Variable::UpstreamFirstByteSeconds => field.micros(passed.first_byte),
+            Variable::UpstreamFault => field.client(passed.fault.map(str::as_bytes)),
+            // The last one there is.
+            _ => field.number(self.passed.map(|passed| passed.attempts.into())),
         }
     }
 }
+
+/// What a JSON line says of it, in this order.
+const PASSED: &[(&str, Variable)] = &[
+    (",\"upstream\":", Variable::Upstream),
+    (",\"upstream_status\":", Variable::UpstreamStatus),
+    (
+        ",\"upstream_connect_seconds\":",
+        Variable::UpstreamConnectSeconds,
+    ),
+    (
+        ",\"upstream_first_byte_seconds\":",
+        Variable::UpstreamFirstByteSeconds,
+    ),
+    (",\"upstream_fault\":", Variable::UpstreamFault),
+    (",\"upstream_attempts\":", Variable::UpstreamAttempts),
+];
 
 /// A place in a line where a value goes.
 struct Field<'l> {
@@ -166,6 +228,21 @@ impl Field<'_> {
         self.quote();
         self.line.extend_from_slice(text);
         self.quote();
+    }
+
+    fn number(&mut self, number: Option<u64>) {
+        match number {
+            None => self.client(None),
+            Some(number) => push_decimal(self.line, number),
+        }
+    }
+
+    /// Seconds, with microseconds.
+    fn micros(&mut self, time: Option<Duration>) {
+        match time {
+            None => self.client(None),
+            Some(time) => self.seconds(time.as_secs(), time.subsec_micros(), 6),
+        }
     }
 
     /// `digits` digits of a second's part.
@@ -377,6 +454,7 @@ mod tests {
             status: 200,
             body_bytes: 1024,
             duration: Some(Duration::from_nanos(2_000_345_999)),
+            passed: None,
         }
     }
 
@@ -425,6 +503,57 @@ mod tests {
             &entry(&head()),
             "192.0.2.105 costs $1 for \"192.0.2.1, 192.0.2.2\"",
         );
+    }
+
+    const VARIABLES: &str = "$upstream $upstream_status $upstream_connect_seconds \
+        $upstream_first_byte_seconds $upstream_fault $upstream_attempts";
+
+    #[test]
+    fn who_answered() {
+        let passed = Passed {
+            server: Some("10.0.0.1:8080"),
+            status: Some(404),
+            connect: Some(Duration::from_micros(1200)),
+            first_byte: Some(Duration::from_micros(30)),
+            fault: None,
+            attempts: 2,
+        };
+        let head = head();
+        let entry = |passed| Entry {
+            passed,
+            ..entry(&head)
+        };
+        check(VARIABLES, &entry(None), "- - - - - -");
+        let shown = "10.0.0.1:8080 404 0.001200 0.000030 - 2";
+        check(VARIABLES, &entry(Some(passed)), shown);
+        let json = emitted("json", &entry(Some(passed)));
+        let end = "\"user_agent\":\"curl/8.14.1\",\"upstream\":\"10.0.0.1:8080\",\
+                   \"upstream_status\":404,\"upstream_connect_seconds\":0.001200,\
+                   \"upstream_first_byte_seconds\":0.000030,\"upstream_fault\":null,\
+                   \"upstream_attempts\":2}\n";
+        assert!(json.ends_with(end), "{json}");
+    }
+
+    /// The longest that all of it can be, beside what a client sends.
+    #[test]
+    fn who_answered_fits_its_bound() {
+        let server = format!("unix:/{}", "\u{1}\"".repeat(53));
+        let passed = Passed {
+            server: Some(&server),
+            status: Some(599),
+            connect: Some(Duration::MAX),
+            first_byte: Some(Duration::MAX),
+            fault: Some("unexpected_upgrade"),
+            attempts: u32::MAX,
+        };
+        let head = head();
+        let entry = Entry {
+            passed: Some(passed),
+            ..entry(&head)
+        };
+        // They look at what was allocated.
+        emitted("json", &entry);
+        assert!(emitted(VARIABLES, &entry).contains("\\x22 599 18446744073709551615.999999 "));
     }
 
     #[test]

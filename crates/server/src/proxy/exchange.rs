@@ -13,7 +13,7 @@ use super::response::{self, Delimited};
 use crate::answer::Frame;
 use crate::clock::Clock;
 use crate::config::{Config, Timeouts, Upstream};
-use crate::connection::{End, LogLine, ResponseEdits};
+use crate::connection::{End, LogLine, Passing, ResponseEdits};
 use crate::input::Input;
 use crate::limits::Limits;
 use ringway_http::body::{BodyError, BodyLimits};
@@ -57,8 +57,34 @@ pub(crate) struct Outbound {
     pub(crate) set_cookie: Option<Vec<u8>>,
     /// Whether the client got some of an answer, for whoever ends the exchange from outside.
     pub(crate) is_answered: Cell<bool>,
+    /// How long the last attempt waited for its connection; `None` where one was there.
+    pub(crate) connected_after: Cell<Option<Duration>>,
     /// What the access log will want of it.
     pub(crate) log: Option<LogLine>,
+}
+
+impl Outbound {
+    fn passing(&mut self) -> Option<&mut Passing> {
+        self.log.as_mut()?.passing.as_mut()
+    }
+
+    /// For the access log: this server is asked.
+    pub(crate) fn note_attempt(&mut self, server: usize) {
+        self.connected_after.set(None);
+        if let Some(passing) = self.passing() {
+            passing.server = Some(server);
+            passing.attempts += 1;
+        }
+    }
+
+    /// For the access log: this is why there is no answer.
+    pub(crate) fn note_fault(&mut self, fault: &ServerFault) {
+        let connected_after = self.connected_after.get();
+        if let Some(passing) = self.passing() {
+            passing.connect = connected_after;
+            passing.fault = Some(fault.kind());
+        }
+    }
 }
 
 /// Everything that one exchange needs.

@@ -50,6 +50,7 @@ fn record_numbered(worker: &mut WorkerLog, number: u64) {
         status: 200,
         body_bytes: 0,
         duration: None,
+        passed: None,
     });
 }
 

@@ -1,0 +1,122 @@
+//! What the access log says of requests that were passed on.
+
+use std::net::TcpListener;
+
+use serde_json::{Value, json};
+
+use crate::backend::{Backend, proxy, run};
+use crate::server::{Io, Server, on_both_drivers};
+
+on_both_drivers!(json_lines, a_format_of_ones_own, failures, second_attempts);
+
+/// A proxy with one worker and an upstream of these lines, which logs in this format.
+fn start(io: Io, upstream: &str, format: &str) -> Server {
+    let directory = tempfile::tempdir().unwrap();
+    let toml = proxy(upstream).replace("workers = 2", "workers = 1");
+    let log = format!("[log]\naccess = \"-\"\naccess_format = '{format}'\n");
+    let more = "[[route]]\npath = \"/own\"\nstatus = 200\n";
+    run(io, directory.path(), &format!("{toml}{log}{more}"))
+}
+
+/// What follows of its output once it has ended.
+fn lines(server: Server, begin: &str) -> Vec<String> {
+    let output = server.stop().stdout;
+    let lines = output.lines().filter(|line| line.starts_with(begin));
+    lines.map(str::to_owned).collect()
+}
+
+fn objects(server: Server) -> Vec<Value> {
+    let lines = lines(server, "{");
+    lines
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn json_lines(io: Io) {
+    let backend = Backend::start();
+    let server = start(io, &format!("servers = \"{}\"", backend.address), "json");
+    let mut client = server.connect();
+    assert_eq!(client.get("/").status, 200);
+    backend.answer(404);
+    assert_eq!(client.get("/").status, 404);
+    assert_eq!(client.get("/own").status, 200);
+    drop(client);
+    let lines = objects(server);
+    let [first, second, own] = &lines[..] else {
+        panic!("three lines: {lines:?}")
+    };
+    for (line, status) in [(first, 200), (second, 404)] {
+        assert_eq!(line["upstream"], backend.address.to_string());
+        assert_eq!(line["upstream_status"], status);
+        assert_eq!(line["upstream_attempts"], 1);
+        assert_eq!(line["upstream_fault"], Value::Null);
+        let whole = line["duration_seconds"].as_f64().unwrap();
+        let first_byte = line["upstream_first_byte_seconds"].as_f64().unwrap();
+        assert!((0.0..=whole).contains(&first_byte), "{line}");
+    }
+    assert!(first["upstream_connect_seconds"].as_f64().unwrap() >= 0.0);
+    assert_eq!(
+        second["upstream_connect_seconds"],
+        Value::Null,
+        "it was there"
+    );
+    let fields = own.as_object().unwrap();
+    assert!(
+        fields.keys().all(|name| !name.starts_with("upstream")),
+        "{own}"
+    );
+}
+
+fn a_format_of_ones_own(io: Io) {
+    let backend = Backend::start();
+    let format = "> $status $upstream $upstream_status $upstream_fault $upstream_attempts";
+    let server = start(io, &format!("servers = \"{}\"", backend.address), format);
+    backend.answer(503);
+    assert_eq!(server.get("/").status, 503);
+    assert_eq!(server.get("/own").status, 200);
+    let expect = [
+        format!("> 503 {} 503 - 1", backend.address),
+        "> 200 - - - -".to_owned(),
+    ];
+    assert_eq!(lines(server, "> "), expect);
+}
+
+fn nobodys_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+fn failures(io: Io) {
+    let (address, retries) = (nobodys_address(), "retries = 0");
+    let server = start(io, &format!("servers = \"{address}\"\n{retries}"), "json");
+    assert_eq!(server.get("/").status, 502);
+    let line = objects(server).swap_remove(0);
+    let passed = |name: &str| line[format!("upstream{name}")].clone();
+    let shown = ["", "_status", "_first_byte_seconds", "_fault", "_attempts"].map(passed);
+    assert_eq!(json!(shown), json!([address, null, null, "connect", 1]));
+}
+
+fn second_attempts(io: Io) {
+    let (backend, dead) = (Backend::start(), nobodys_address());
+    let servers = format!(
+        "servers = [\"{dead}\", \"{}\"]\nbalance = \"round_robin\"",
+        backend.address
+    );
+    let server = start(io, &servers, "json");
+    for _ in 0..2 {
+        assert_eq!(server.get("/").status, 200);
+    }
+    let mut attempts = Vec::new();
+    for line in objects(server) {
+        assert_eq!(line["upstream"], backend.address.to_string());
+        assert_eq!(line["upstream_fault"], Value::Null, "it was answered");
+        attempts.push(line["upstream_attempts"].as_u64().unwrap());
+    }
+    attempts.sort_unstable();
+    assert_eq!(
+        attempts,
+        [1, 2],
+        "one of the two came to the dead one first"
+    );
+}
