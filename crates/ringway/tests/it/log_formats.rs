@@ -14,13 +14,13 @@ on_every_driver!(json_lines, hostile_values, a_format_of_ones_own, duration);
 const LARGE: usize = 1 << 20;
 
 /// The server's access log, once it has ended: behind where it says its address.
-fn lines(server: Server, begin: &str) -> Vec<String> {
+pub(crate) fn lines(server: Server, begin: &str) -> Vec<String> {
     let output = server.stop().stdout;
     let lines = output.lines().filter(|line| line.starts_with(begin));
     lines.map(str::to_owned).collect()
 }
 
-fn objects(server: Server) -> Vec<Value> {
+pub(crate) fn objects(server: Server) -> Vec<Value> {
     let lines = lines(server, "{");
     let read = |line: &String| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
     lines.iter().map(read).collect()

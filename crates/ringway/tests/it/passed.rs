@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use serde_json::{Value, json};
 
 use crate::backend::{Backend, proxy, run};
+use crate::log_formats::{lines, objects};
 use crate::server::{Io, Server, on_both_drivers};
 
 on_both_drivers!(json_lines, a_format_of_ones_own, failures, second_attempts);
@@ -16,21 +17,6 @@ fn start(io: Io, upstream: &str, format: &str) -> Server {
     let log = format!("[log]\naccess = \"-\"\naccess_format = '{format}'\n");
     let more = "[[route]]\npath = \"/own\"\nstatus = 200\n";
     run(io, directory.path(), &format!("{toml}{log}{more}"))
-}
-
-/// What follows of its output once it has ended.
-fn lines(server: Server, begin: &str) -> Vec<String> {
-    let output = server.stop().stdout;
-    let lines = output.lines().filter(|line| line.starts_with(begin));
-    lines.map(str::to_owned).collect()
-}
-
-fn objects(server: Server) -> Vec<Value> {
-    let lines = lines(server, "{");
-    lines
-        .iter()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
 }
 
 fn json_lines(io: Io) {
