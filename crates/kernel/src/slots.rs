@@ -22,7 +22,7 @@ struct Slot<T> {
 
 /// A slab of `T` whose occupied slots keep their address.
 pub(crate) struct Slots<T> {
-    chunks: Vec<Box<[Slot<T>]>>,
+    chunks: Vec<Box<[Slot<T>; CHUNK_SLOTS]>>,
     free: Vec<u32>,
     occupied: usize,
 }
@@ -61,10 +61,7 @@ impl<T> Slots<T> {
 
     pub(crate) fn get(&self, key: SlotKey) -> Option<&T> {
         let index = key.index as usize;
-        let slot = self
-            .chunks
-            .get(index / CHUNK_SLOTS)?
-            .get(index % CHUNK_SLOTS)?;
+        let slot = &self.chunks.get(index / CHUNK_SLOTS)?[index % CHUNK_SLOTS];
         if slot.generation == key.generation {
             slot.value.as_ref()
         } else {
@@ -113,18 +110,22 @@ impl<T> Slots<T> {
 
     fn slot_mut(&mut self, index: u32) -> Option<&mut Slot<T>> {
         let index = index as usize;
-        self.chunks
-            .get_mut(index / CHUNK_SLOTS)?
-            .get_mut(index % CHUNK_SLOTS)
+        let chunk = self.chunks.get_mut(index / CHUNK_SLOTS)?;
+        Some(&mut chunk[index % CHUNK_SLOTS])
     }
 
     fn grow(&mut self) {
         let first = self.chunks.len() * CHUNK_SLOTS;
-        let chunk = (0..CHUNK_SLOTS).map(|_| Slot {
-            generation: 0,
-            value: None,
-        });
-        self.chunks.push(chunk.collect());
+        let chunk: Vec<Slot<T>> = (0..CHUNK_SLOTS)
+            .map(|_| Slot {
+                generation: 0,
+                value: None,
+            })
+            .collect();
+        let Ok(chunk) = chunk.into_boxed_slice().try_into() else {
+            unreachable!("a chunk has as many slots as were made");
+        };
+        self.chunks.push(chunk);
         self.free
             .extend((first..first + CHUNK_SLOTS).rev().map(|index| index as u32));
     }

@@ -237,8 +237,10 @@ impl Runtime {
     }
 
     fn on(reactor: ReactorCell, options: Option<&ReactorOptions>) -> Runtime {
+        let now = reactor.enter(|reactor| reactor.now());
         let worker = Worker {
-            timers: RefCell::new(Wheel::new(reactor.enter(|reactor| reactor.now()))),
+            now: Cell::new(now),
+            timers: RefCell::new(Wheel::new(now)),
             remote: Remote::new(reactor.enter(|reactor| reactor.wake_handle())),
             reactor,
             tasks: Tasks::default(),
@@ -316,6 +318,7 @@ impl Runtime {
             .worker
             .reactor
             .enter(|reactor| (reactor.turn(wait, &mut woken), reactor.now()));
+        self.worker.now.set(now);
         self.worker.timers.borrow_mut().expire(now, &mut woken);
         woken.drain(..).for_each(Waker::wake);
         self.woken = woken;

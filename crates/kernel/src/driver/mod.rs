@@ -35,6 +35,7 @@ use crate::wake::WakeHandle;
 pub(crate) use descriptor::Descriptor;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
@@ -63,20 +64,32 @@ pub(crate) enum Lane {
     Notice = 12,
 }
 
-/// Names an operation in flight: lane (8 bits), generation (24) and slot index (32).
+/// Names an operation in flight: lane (8 bits), generation (24) and slot index (32). Never zero, so
+/// that a place which may hold one takes no more than that: epoll has six for each descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Token(pub(crate) u64);
+pub(crate) struct Token(NonZeroU64);
 
 impl Token {
-    pub(crate) const NONE: Token = Token(0);
+    pub(crate) const NONE: Token = Token(NonZeroU64::MAX);
 
     pub(crate) fn new(lane: Lane, key: SlotKey) -> Token {
         let generation = u64::from(key.generation & GENERATION_MASK);
-        Token(u64::from(lane as u8) << 56 | generation << 32 | u64::from(key.index))
+        let number = u64::from(lane as u8) << 56 | generation << 32 | u64::from(key.index);
+        Token(NonZeroU64::new(number).unwrap_or(NonZeroU64::MAX))
+    }
+
+    /// As the ring carries it.
+    pub(crate) const fn number(self) -> u64 {
+        self.0.get()
+    }
+
+    /// What the ring has carried.
+    pub(crate) fn from_number(number: u64) -> Token {
+        NonZeroU64::new(number).map_or(Token::NONE, Token)
     }
 
     pub(crate) fn lane(self) -> Lane {
-        match (self.0 >> 56) as u8 {
+        match (self.number() >> 56) as u8 {
             1 => Lane::Accept,
             2 => Lane::Receive,
             3 => Lane::Send,
@@ -95,8 +108,8 @@ impl Token {
 
     pub(crate) fn key(self) -> SlotKey {
         SlotKey {
-            index: self.0 as u32,
-            generation: (self.0 >> 32) as u32 & GENERATION_MASK,
+            index: self.number() as u32,
+            generation: (self.number() >> 32) as u32 & GENERATION_MASK,
         }
     }
 }

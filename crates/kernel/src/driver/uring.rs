@@ -36,6 +36,8 @@ const BUFFER_GROUP: u16 = 0;
 /// Messages up to this size are first tried by a plain `send(2)`.
 const DIRECT_BYTES: usize = 32 << 10;
 
+/// The user data of what nobody waits for.
+const NOBODY: u64 = Token::NONE.number();
 /// The user data of the polls on the wake-up event and on the alarm; no token has lane 0 and a
 /// slot.
 const WAKE: u64 = 1;
@@ -83,7 +85,7 @@ impl Uring {
     }
 
     fn queue(&mut self, token: Token, entry: squeue::Entry) {
-        self.queued.push(entry.user_data(token.0));
+        self.queued.push(entry.user_data(token.number()));
     }
 
     /// Polls the two descriptors that can end a wait; each poll goes on until it says otherwise.
@@ -407,7 +409,7 @@ impl Driver for Uring {
     }
 
     fn cancel(&mut self, token: Token, _descriptor: Option<&Descriptor>) {
-        let cancel = CancelBuilder::user_data(token.0);
+        let cancel = CancelBuilder::user_data(token.number());
         self.queue(Token::NONE, opcode::AsyncCancel2::new(cancel).build());
     }
 
@@ -425,7 +427,7 @@ impl Driver for Uring {
         self.now = Instant::now();
         for entry in self.ring.completion() {
             match entry.user_data() {
-                0 => continue,
+                NOBODY => continue,
                 WAKE => {
                     self.wake_is_armed = cqueue::more(entry.flags());
                     self.wake.clear();
@@ -439,7 +441,7 @@ impl Driver for Uring {
                 _ => {}
             }
             completions.push(Completion {
-                token: Token(entry.user_data()),
+                token: Token::from_number(entry.user_data()),
                 result: entry.result(),
                 buffer: cqueue::buffer_select(entry.flags()),
                 more: cqueue::more(entry.flags()),

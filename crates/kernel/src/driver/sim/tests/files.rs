@@ -2,7 +2,7 @@
 
 use super::{Bench, RECEIVE, token};
 use crate::driver::sim::SimOptions;
-use crate::driver::{Completion, Lane, Token};
+use crate::driver::{Completion, Lane};
 use crate::file::{Directory, OpenRequest, ReadRequest, Symlinks};
 use crate::medium::Medium;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
@@ -25,7 +25,7 @@ fn open(bench: &mut Bench, directory: &Directory, path: &str) -> i32 {
     bench.settle();
     let [
         Completion {
-            token: Token(_),
+            token: _,
             result,
             buffer: None,
             more: false,
