@@ -194,6 +194,15 @@ impl<'a> RequestHead<'a> {
         }
     }
 
+    /// Whether any of those fields is there.
+    #[inline]
+    pub fn is_conditional(&self) -> bool {
+        self.if_match.is_some()
+            || self.if_none_match.is_some()
+            || self.if_modified_since.is_some()
+            || self.if_unmodified_since.is_some()
+    }
+
     /// `Accept-Encoding`
     #[inline]
     pub fn accept_encoding(&self) -> Option<ListValue<'a>> {

@@ -291,13 +291,13 @@ impl TcpStream {
         }
     }
 
-    /// As [`TcpStream::send`], without a wait: gives `outgoing` back when an earlier send is still
-    /// under way.
+    /// As [`TcpStream::send`], without a wait: takes `outgoing`, or leaves it there when an earlier
+    /// send is still under way.
     ///
     /// # Errors
     /// As `send(2)`, for an earlier send.
     #[inline]
-    pub fn submit(&mut self, outgoing: Outgoing) -> io::Result<Option<Outgoing>> {
+    pub fn submit(&mut self, outgoing: &mut Option<Outgoing>) -> io::Result<()> {
         self.worker
             .reactor
             .enter(|reactor| reactor.submit(self.key, outgoing))
@@ -550,7 +550,7 @@ impl WriteHalf<'_> {
     ///
     /// # Errors
     /// The same.
-    pub fn submit(&mut self, outgoing: Outgoing) -> io::Result<Option<Outgoing>> {
+    pub fn submit(&mut self, outgoing: &mut Option<Outgoing>) -> io::Result<()> {
         self.worker
             .reactor
             .enter(|reactor| reactor.submit(self.key, outgoing))

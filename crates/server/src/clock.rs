@@ -11,7 +11,8 @@ const FRESH: Duration = Duration::from_millis(100);
 /// Wall time, refreshed by the worker's monotonic clock, so that a jump of the wall clock can
 /// change dates but no deadline.
 pub(crate) struct Clock {
-    read_at: Cell<Option<Instant>>,
+    /// When it has to be read again; `None`: now.
+    stale_at: Cell<Option<Instant>>,
     /// What was read, since 1970.
     read: Cell<Duration>,
     seconds: Cell<u64>,
@@ -22,7 +23,7 @@ impl Clock {
     pub(crate) fn new() -> Clock {
         let date = Cell::new(HttpDate::from_unix_seconds(0));
         Clock {
-            read_at: Cell::new(None),
+            stale_at: Cell::new(None),
             read: Cell::new(Duration::ZERO),
             seconds: Cell::new(0),
             date,
@@ -30,28 +31,31 @@ impl Clock {
     }
 
     /// Seconds since 1970, at most a tenth of a second old by `now`, the worker's clock.
+    #[inline(always)]
     pub(crate) fn seconds(&self, now: Instant) -> u64 {
-        if self
-            .read_at
-            .get()
-            .is_none_or(|read_at| now >= read_at + FRESH)
-        {
-            self.read_at.set(Some(now));
-            let read = wall_clock().duration_since(UNIX_EPOCH);
-            self.read.set(read.unwrap_or_default());
-            let seconds = self.read.get().as_secs();
-            if self.seconds.replace(seconds) != seconds {
-                self.date.set(HttpDate::from_unix_seconds(seconds));
-            }
+        if self.stale_at.get().is_none_or(|stale_at| now >= stale_at) {
+            self.read(now);
         }
         self.seconds.get()
+    }
+
+    #[cold]
+    fn read(&self, now: Instant) {
+        self.stale_at.set(Some(now + FRESH));
+        let read = wall_clock().duration_since(UNIX_EPOCH);
+        self.read.set(read.unwrap_or_default());
+        let seconds = self.read.get().as_secs();
+        if self.seconds.replace(seconds) != seconds {
+            self.date.set(HttpDate::from_unix_seconds(seconds));
+        }
     }
 
     /// Time since 1970, as exact as `now`.
     pub(crate) fn wall(&self, now: Instant) -> Duration {
         self.seconds(now);
-        let read_at = self.read_at.get().unwrap_or(now);
-        self.read.get() + now.saturating_duration_since(read_at)
+        let stale_at = self.stale_at.get().unwrap_or(now);
+        let fresh_for = stale_at.saturating_duration_since(now);
+        self.read.get() + FRESH.saturating_sub(fresh_for)
     }
 
     /// The same as a date.

@@ -15,7 +15,7 @@ use crate::files::{self, CacheLimits, FileLimits, Moment, Root};
 use crate::limits::Limits;
 use crate::log::{Entry, WorkerLog};
 use crate::proxy::{KnownServer, ServerFault, SharedUpstream, Upstream};
-use crate::route::Table;
+use crate::route::{Action, Table};
 use crate::stats::{Counter, WorkerStats};
 use ringway_http::body::BodyLimits;
 use ringway_http::head::HeadLimits;
@@ -123,6 +123,9 @@ pub(crate) struct Worker {
     pub(crate) config: Arc<Config>,
     /// The routes of each listener.
     pub(crate) tables: Vec<Table>,
+    /// For each listener, the root that every request goes to as it is: without routes, users or
+    /// origins that may read the answers.
+    pub(crate) straight: Vec<Option<usize>>,
     pub(crate) roots: Vec<Root>,
     /// As their servers are now. Requests keep what was there when they came.
     upstreams: Vec<RefCell<Rc<Upstream>>>,
@@ -141,6 +144,43 @@ pub(crate) struct Worker {
     open_count: Cell<usize>,
     /// Who waits for the last connection's end.
     emptied: RefCell<Option<Waker>>,
+}
+
+/// What each root of each worker may take.
+fn file_limits(config: &Config, head: HeadLimits) -> FileLimits {
+    let limits = &config.limits;
+    // The cache's bounds are those of the process: each root of each worker has its share.
+    let shares = config.workers * config.roots.len().max(1);
+    // A share of something is something.
+    let share = |count: usize| count.div_ceil(shares);
+    FileLimits {
+        head,
+        cache: CacheLimits {
+            bytes: limits.cache_bytes / shares as u64,
+            entries: share(limits.cache_entries),
+            descriptors: share(limits.cache_descriptors),
+        },
+        cache_file_bytes: limits.cache_file_bytes,
+        absent_entries: share(limits.cache_absent_entries),
+        ranges: limits.ranges,
+        listing_entries: limits.listing_entries,
+        timeout: limits.file_timeout,
+        compress_file_bytes: limits.compress_file_bytes,
+        compress_jobs: limits.compress_jobs,
+    }
+}
+
+/// The root that a listener's requests all go to as they are.
+fn straight_root(
+    table: &Table,
+    roots: &[Root],
+    passwords: &[Option<Arc<Passwords>>],
+) -> Option<usize> {
+    let Action::Files(root) = table.only()?.action else {
+        return None;
+    };
+    let is_open = passwords[root].is_none() && !roots[root].depends_on_origin();
+    is_open.then_some(root)
 }
 
 /// A connection's place among the worker's and the process's; given back when dropped.
@@ -318,41 +358,28 @@ impl Worker {
             header_count: limits.header_count,
             target_bytes: limits.target_bytes,
         };
-        // The cache's bounds are those of the process: each root of each worker has its share.
-        let shares = spec.config.workers * spec.config.roots.len().max(1);
-        // A share of something is something.
-        let share = |count: usize| count.div_ceil(shares);
-        let file_limits = FileLimits {
-            head: head_limits,
-            cache: CacheLimits {
-                bytes: limits.cache_bytes / shares as u64,
-                entries: share(limits.cache_entries),
-                descriptors: share(limits.cache_descriptors),
-            },
-            cache_file_bytes: limits.cache_file_bytes,
-            absent_entries: share(limits.cache_absent_entries),
-            ranges: limits.ranges,
-            listing_entries: limits.listing_entries,
-            timeout: limits.file_timeout,
-            compress_file_bytes: limits.compress_file_bytes,
-            compress_jobs: limits.compress_jobs,
-        };
+        let file_limits = file_limits(&spec.config, head_limits);
         let roots = std::iter::zip(&spec.config.roots, spec.directories).enumerate();
         let roots = roots
             .map(|(index, (config, directory))| {
                 let shared = Arc::clone(&spec.files);
                 Root::new(config.clone(), index, directory, file_limits, shared)
             })
+            .collect::<Vec<_>>();
+        let tables: Vec<_> = (0..spec.config.listeners.len())
+            .map(|listener| Table::new(&spec.config, listener))
             .collect();
+        let straight = tables
+            .iter()
+            .map(|table| straight_root(table, &roots, &spec.passwords));
         let upstream = |(config, shared): (&config::Upstream, &_)| {
             RefCell::new(Rc::new(Upstream::new(config.clone(), shared, spec.index)))
         };
         let upstreams = std::iter::zip(&spec.config.upstreams, &spec.upstreams).map(upstream);
         let worker = Worker {
             limits,
-            tables: (0..spec.config.listeners.len())
-                .map(|listener| Table::new(&spec.config, listener))
-                .collect(),
+            straight: straight.collect(),
+            tables,
             roots,
             upstreams: upstreams.collect(),
             gates: spec

@@ -129,6 +129,23 @@ fn well_known_fields_in_any_case() {
 }
 
 #[test]
+fn each_of_four_fields_makes_a_request_conditional() {
+    for (field, expect) in [
+        ("If-Match: *", true),
+        ("If-None-Match: *", true),
+        ("If-Modified-Since: 1", true),
+        ("If-Unmodified-Since: 1", true),
+        ("If-Range: 1", false),
+        ("Range: bytes=0-", false),
+    ] {
+        check(&get(&[field]), |head| {
+            assert_eq!(head.is_conditional(), expect, "{field}");
+            assert_eq!(head.preconditions().is_empty(), !expect, "{field}");
+        });
+    }
+}
+
+#[test]
 fn other_fields_are_found_by_name() {
     check(&get(&["Cookie: a=1", "X: y", "COOKIE: b=2"]), |head| {
         assert_eq!(head.header("cookie").collect::<Vec<_>>(), [b"a=1", b"b=2"]);

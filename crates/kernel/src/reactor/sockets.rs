@@ -248,10 +248,7 @@ impl Reactor {
         outgoing: &mut Option<Outgoing>,
         waiter: &mut Waiter<'_>,
     ) -> Poll<io::Result<()>> {
-        let Some(message) = outgoing.take() else {
-            return Poll::Ready(Ok(()));
-        };
-        *outgoing = self.submit(key, message)?;
+        self.submit(key, outgoing)?;
         if outgoing.is_none() {
             Poll::Ready(Ok(()))
         } else {
@@ -259,25 +256,30 @@ impl Reactor {
         }
     }
 
-    /// Submits `outgoing`, or gives it back because an earlier send is still in flight.
+    /// Submits `outgoing` and takes it, or leaves it there because an earlier send is still in
+    /// flight.
     ///
     /// # Errors
     /// Of an earlier send; what comes of this one is reported by the connection's next call.
-    pub fn submit(&mut self, key: SocketKey, outgoing: Outgoing) -> io::Result<Option<Outgoing>> {
+    pub fn submit(&mut self, key: SocketKey, outgoing: &mut Option<Outgoing>) -> io::Result<()> {
+        let Some(message) = outgoing else {
+            return Ok(());
+        };
         let socket = self.sockets.get_mut(key.0).ok_or_else(closed)?;
         if socket.send_error != 0 {
             return Err(os_error(socket.send_error));
         }
         if socket.is_send_busy() {
-            return Ok(Some(outgoing));
+            return Ok(());
         }
-        let parts = outgoing.parts(0, true, &mut socket.gather);
+        let parts = message.parts(0, true, &mut socket.gather);
         let count = parts.first.iov_len + parts.second.iov_len;
         if count == 0 {
-            return Ok(None);
+            *outgoing = None;
+            return Ok(());
         }
         // SAFETY: the bytes are on the heap, in the arena or static, so they stay where they are
-        // when `outgoing` moves to the heap below; the header is boxed in the slot. Both are
+        // when the message moves to the heap below; the header is boxed in the slot. Both are
         // touched again only by this operation's last completion.
         let result = unsafe {
             self.driver
@@ -286,15 +288,16 @@ impl Reactor {
         if result.is_some_and(|sent| sent as usize == count) {
             // The usual case: all of it fitted, and nothing has to be kept.
             socket.sent_total += count as u64;
-            return Ok(None);
+            *outgoing = None;
+            return Ok(());
         }
-        socket.sending = Some(Box::new(outgoing));
+        socket.sending = outgoing.take().map(Box::new);
         socket.sent = 0;
         socket.in_flight.insert(Lane::Send);
         if result.is_some_and(|result| self.take_send_result(key, result)) {
             self.submit_rest(key);
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Sends what is left of a socket's outgoing bytes; loops while the driver answers at once.

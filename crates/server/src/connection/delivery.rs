@@ -13,12 +13,13 @@ const GATHER_BYTES: usize = 16 << 10;
 
 impl Connection {
     /// The usual case: nothing else is at hand or on its way, and the answer goes out without a
-    /// wait. Else it is given back.
-    pub(super) fn send_now(&mut self, message: Outgoing) -> Result<Option<Outgoing>, End> {
+    /// wait. Else it is left where it is.
+    #[inline]
+    pub(super) fn send_now(&mut self, message: &mut Option<Outgoing>) -> Result<(), End> {
         if self.input.is_empty() && self.gathered.is_empty() {
             return self.stream.submit(message).map_err(|_| End::Broken);
         }
-        Ok(Some(message))
+        Ok(())
     }
 
     /// Sends an answer; small ones wait for their fellows while more requests are at hand.

@@ -27,7 +27,6 @@ impl Held {
 impl Connection {
     /// What a root says of a request at first sight, and who is let in to have it. `raw` is the head
     /// as it was sent.
-    #[inline(always)]
     pub(super) fn enter_root(
         &self,
         root: usize,
@@ -79,7 +78,6 @@ impl Connection {
         }
     }
 
-    #[inline(always)]
     fn ask_root(
         &self,
         root: usize,
@@ -113,7 +111,6 @@ impl Connection {
         self.ask_once(root, verdict, head, raw, false, moment)
     }
 
-    #[inline(always)]
     fn ask_once(
         &self,
         root: usize,

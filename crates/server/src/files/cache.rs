@@ -69,6 +69,7 @@ impl Cache {
     }
 
     /// By a request target as it was sent, where that is safe without understanding it.
+    #[inline(always)]
     pub(super) fn get_by_target(&self, target: &[u8]) -> Option<&Rc<Entry>> {
         let place = self.places[*self.by_path.get(target)?].as_ref()?;
         place.was_used.set(true);

@@ -10,7 +10,7 @@
 
 use super::entry::{Candidate, Entry};
 use crate::config;
-use ringway_http::head::ListValue;
+use ringway_http::head::{ListValue, RequestHead};
 use ringway_http::negotiate::{self, AcceptEncoding, Coding};
 use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -45,11 +45,14 @@ impl From<config::Coding> for Coding {
 
 impl Entry {
     /// What a client gets by its `Accept-Encoding`.
-    #[inline]
-    pub(super) fn choose(&self, accept: Option<ListValue<'_>>) -> Choice<'_> {
-        match accept {
-            Some(accept) if !self.candidates().is_empty() => self.negotiate(&accept),
-            _ => Choice::Identity,
+    #[inline(always)]
+    pub(super) fn choose(&self, head: &RequestHead<'_>) -> Choice<'_> {
+        if self.candidates().is_empty() {
+            return Choice::Identity;
+        }
+        match head.accept_encoding() {
+            Some(accept) => self.negotiate(&accept),
+            None => Choice::Identity,
         }
     }
 

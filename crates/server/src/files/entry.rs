@@ -107,6 +107,7 @@ impl Entry {
     }
 
     /// Whether the file was looked at lately enough, and nobody has told of a change since.
+    #[inline(always)]
     pub(super) fn is_fresh(&self, now: Instant) -> bool {
         // With an interval of zero, never.
         now < self.fresh_until.get() && self.sight.borrow().as_ref().is_none_or(Sight::is_clear)
@@ -287,20 +288,27 @@ impl Whole {
         self.response.borrow()[self.head_bytes as usize..].to_vec()
     }
 
-    /// The response with the present date. A new second is a new response if the last one is still
-    /// being sent; else its date is written over.
+    /// The response with the present date.
+    #[inline(always)]
     pub(super) fn response(&self, moment: Moment<'_>) -> Rc<[u8]> {
         let seconds = moment.clock.seconds(moment.now);
         if self.date.replace(seconds) != seconds {
-            let mut response = self.response.borrow_mut();
-            if Rc::get_mut(&mut response).is_none() {
-                let copy: Rc<[u8]> = response.as_ref().into();
-                *response = copy;
-            }
-            let bytes = Rc::get_mut(&mut response).expect("nobody else holds it now");
-            let date = moment.clock.date(moment.now);
-            bytes[self.date_at..self.date_at + 29].copy_from_slice(date.as_bytes());
+            self.write_date(moment);
         }
         Rc::clone(&self.response.borrow())
+    }
+
+    /// A new second is a new response if the last one is still being sent; else its date is written
+    /// over.
+    #[cold]
+    fn write_date(&self, moment: Moment<'_>) {
+        let mut response = self.response.borrow_mut();
+        if Rc::get_mut(&mut response).is_none() {
+            let copy: Rc<[u8]> = response.as_ref().into();
+            *response = copy;
+        }
+        let bytes = Rc::get_mut(&mut response).expect("nobody else holds it now");
+        let date = moment.clock.date(moment.now);
+        bytes[self.date_at..self.date_at + 29].copy_from_slice(date.as_bytes());
     }
 }

@@ -315,13 +315,15 @@ impl Headers {
         self.cors.as_ref()?.origin_of(head)
     }
 
+    /// Whether what an answer says depends on the origin that asks.
+    pub(super) fn depend_on_origin(&self) -> bool {
+        let cors = self.cors.as_ref();
+        cors.is_some_and(|cors| !cors.origins.is_empty())
+    }
+
     /// What of a request the choice of an answer depends on (RFC 9110 §12.5.5), beside `others`.
     fn vary(&self, others: &'static str) -> Cow<'static, str> {
-        let by_origin = self
-            .cors
-            .as_ref()
-            .is_some_and(|cors| !cors.origins.is_empty());
-        match (others, by_origin) {
+        match (others, self.depend_on_origin()) {
             (_, false) => others.into(),
             ("", true) => "Origin".into(),
             (_, true) => format!("{others}, Origin").into(),

@@ -1,9 +1,9 @@
 //! From a file and a request to the answer: conditions, ranges, the head.
 
-use super::Moment;
 use super::codings::Compressed;
-use super::entry::{Source, Variant, Whole};
+use super::entry::{Source, Variant};
 use super::headers::FileHeaders;
+use super::{Hit, Moment};
 use crate::answer::{Answer, FilePart, Frame, SERVER, Segment, begin, explain};
 use crate::clock::Clock;
 use ringway_http::StatusCode;
@@ -289,7 +289,6 @@ fn tag_of(metadata: &Metadata) -> String {
 }
 
 /// The answer to a GET or HEAD, from a representation.
-#[inline(always)]
 pub(super) fn answer(
     variant: &Variant,
     head: &RequestHead<'_>,
@@ -300,28 +299,39 @@ pub(super) fn answer(
         && frame.keep_alive
         && frame.origin.is_none()
         && head.range.is_none()
-        && head.preconditions().is_empty();
-    match &variant.source {
-        Source::Memory(whole) if is_plain => plain(whole, variant, frame, moment),
-        _ => special(variant, head, frame, moment),
+        && !head.is_conditional();
+    let hit = is_plain.then(|| variant.hit(frame.is_head, moment));
+    match hit.flatten() {
+        Some(Hit {
+            message,
+            body_bytes,
+        }) => Answer {
+            status: StatusCode::OK,
+            message,
+            body_bytes,
+            file: None,
+            keep_alive: true,
+        },
+        None => special(variant, head, frame, moment),
     }
 }
 
-/// The whole response as it lies in memory when nothing about the request is special.
-#[inline]
-fn plain(whole: &Whole, variant: &Variant, frame: Frame, moment: Moment<'_>) -> Answer {
-    let response = whole.response(moment);
-    let (message, body_bytes) = if frame.is_head {
-        (Chunk::part(response, 0..whole.head_bytes), 0)
-    } else {
-        (response.into(), variant.representation.bytes)
-    };
-    Answer {
-        status: StatusCode::OK,
-        message: message.into(),
-        body_bytes,
-        file: None,
-        keep_alive: true,
+impl Variant {
+    /// The whole response as it lies in memory, if it does.
+    #[inline(always)]
+    pub(super) fn hit(&self, is_head: bool, moment: Moment<'_>) -> Option<Hit> {
+        let Source::Memory(whole) = &self.source else {
+            return None;
+        };
+        let response = whole.response(moment);
+        let (message, body_bytes) = match is_head {
+            true => (Chunk::part(response, 0..whole.head_bytes), 0),
+            false => (response.into(), self.representation.bytes),
+        };
+        Some(Hit {
+            message: message.into(),
+            body_bytes,
+        })
     }
 }
 

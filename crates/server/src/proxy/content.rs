@@ -72,7 +72,9 @@ impl<'s> Sink<'s> {
 
     /// Hands bytes over if that needs no wait; else they come back.
     pub(crate) fn send_now(&mut self, bytes: Vec<u8>) -> io::Result<Option<Outgoing>> {
-        self.half.submit(bytes.into())
+        let mut message = Some(bytes.into());
+        self.half.submit(&mut message)?;
+        Ok(message)
     }
 
     /// Hands bytes over; waits while earlier ones are on their way and make progress.
