@@ -95,7 +95,10 @@ impl Reactor {
             let Some(socket) = self.sockets.get_mut(key.0) else {
                 continue;
             };
-            if !std::mem::take(&mut socket.is_parked) || socket.is_closing {
+            // A reader that has fallen behind arms it itself when it has caught up: here it would
+            // get more and more to keep.
+            let is_behind = socket.backlog_len() >= BACKLOG_LIMIT;
+            if !std::mem::take(&mut socket.is_parked) || socket.is_closing || is_behind {
                 continue;
             }
             self.arm_receive(key);
