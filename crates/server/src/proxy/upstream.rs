@@ -156,7 +156,7 @@ fn pool_limits(config: &config::Upstream, workers: usize) -> PoolLimits {
     PoolLimits {
         connections: pool.max_connections.unwrap_or(u32::MAX),
         idle_per_worker: (pool.idle_connections as usize).div_ceil(workers),
-        exchange: (pool.idle_connections as usize).max(1),
+        exchange: pool.idle_connections as usize,
         idle_timeout: pool.idle_timeout,
         lifetime: pool.lifetime,
         waiting: pool.queue,

@@ -455,6 +455,9 @@ impl<C: Connection> Inner<C> {
         let mut stack = self.idle.borrow_mut();
         if stack.len() >= self.shared.limits.idle_per_worker {
             drop(stack);
+            if self.limits().exchange == 0 {
+                return self.counts().count(Count::Surplus);
+            }
             return self.give_away(*idle);
         }
         stack.push(idle);

@@ -39,7 +39,8 @@ pub(crate) struct PoolLimits {
     pub(crate) connections: u32,
     /// Idle connections that a worker keeps for itself; 0 gives each to the exchange.
     pub(crate) idle_per_worker: usize,
-    /// Idle connections in the exchange of a node; at least 1. What doesn't fit is closed.
+    /// Idle connections in the exchange of a node. What doesn't fit is closed; with 0, what nobody
+    /// waits for.
     pub(crate) exchange: usize,
     /// How long a connection may be idle and still be used again.
     pub(crate) idle_timeout: Duration,
@@ -127,10 +128,9 @@ impl<D> Shared<D> {
     /// When there is no worker, or when a limit is 0 where that has no meaning.
     pub(crate) fn new(limits: PoolLimits, nodes: &[usize], now: Instant) -> Arc<Shared<D>> {
         assert!(limits.connections > 0, "a server without connections");
-        assert!(limits.exchange > 0, "an exchange without room");
         let nodes_count = 1 + nodes.iter().max().expect("a pool without workers");
-        // No more can be there than are open.
-        let room = limits.exchange.min(limits.connections as usize);
+        // No more can be there than are open; and what somebody waits for goes through it always.
+        let room = limits.exchange.clamp(1, limits.connections as usize);
         Arc::new(Shared {
             limits,
             demand: Arc::new(Demand::new(limits.connections, limits.waiting, nodes.len())),

@@ -46,6 +46,23 @@ fn what_is_dropped_is_closed_and_its_place_free() {
 }
 
 #[test]
+fn a_pool_that_keeps_nothing_has_nothing_idle() {
+    let limits = PoolLimits {
+        exchange: 0,
+        ..NONE_KEPT
+    };
+    let world = World::new(limits, &[0]);
+    for number in 0..10 {
+        let (lease, got) = world.lease_numbered(0);
+        assert_eq!(got, number, "a new one each time");
+        world.finish(lease);
+        let stats = world.shared.stats();
+        assert_eq!((stats.open, stats.idle), (0, 0));
+    }
+    world.end();
+}
+
+#[test]
 fn an_attempt_that_fails_gives_its_place_back() {
     let world = World::new(ONE, &[0]);
     for _ in 0..10 {
@@ -444,12 +461,7 @@ fn limits_without_a_meaning_are_refused() {
         connections: 0,
         ..LIMITS
     };
-    let exchange = PoolLimits {
-        exchange: 0,
-        ..LIMITS
-    };
     check_refused_limits(connections, &[0], "a server without connections");
-    check_refused_limits(exchange, &[0], "an exchange without room");
 }
 
 #[test]
