@@ -8,8 +8,8 @@ use crate::answer::{self, Frame};
 use crate::files::First;
 use crate::input::Input;
 use crate::proxy::{
-    Answered, Attempts, Chosen, Exchange, Failure, Lease, Outbound, Passage, ServerFault, Trouble,
-    Upstream, Verdict, asks_for_upgrade, is_idempotent, write,
+    Answered, Attempts, Chosen, Exchange, Failure, Lease, Opening, Outbound, Passage, ServerFault,
+    Trouble, Upstream, Verdict, Watch, asks_for_upgrade, is_idempotent, write,
 };
 use ringway_http::StatusCode;
 use ringway_http::body::BodyError;
@@ -18,7 +18,10 @@ use ringway_http::hop::HopByHop;
 use ringway_http::target::origin_form;
 use ringway_runtime::{RelayOptions, TransferMethod, relay, timeout};
 use std::cell::Cell;
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 /// Bodies up to this size that came with their head are sent with it, in one piece.
 const BODY_AT_HAND_BYTES: u64 = 64 << 10;
@@ -181,12 +184,12 @@ impl Connection {
             Ok(lease) => lease,
             Err(opening) => {
                 let began = self.stream.now();
-                let leased = Box::pin(upstream.lease(chosen.server(), opening)).await;
+                let leased = Box::pin(self.wait_for_lease(upstream, chosen, opening)).await;
                 let took = self.stream.now().saturating_duration_since(began);
                 outbound.connected_after.set(Some(took));
                 match leased {
                     Ok(lease) => lease,
-                    Err(fault) => return (Err(Failure::before(fault)), false),
+                    Err(trouble) => return (Err(Failure::unsent(trouble)), false),
                 }
             }
         };
@@ -218,6 +221,22 @@ impl Connection {
             }
         };
         (asked, is_reused)
+    }
+
+    /// A connection to the server. A client that leaves meanwhile makes room for the next in line.
+    async fn wait_for_lease(
+        &mut self,
+        upstream: &Upstream,
+        chosen: &Chosen<'_>,
+        opening: Option<Opening>,
+    ) -> Result<Lease, Trouble> {
+        let mut leasing = pin!(upstream.lease(chosen.server(), opening));
+        let mut watch = Watch::new(self.stream.split().0, &mut self.input);
+        poll_fn(|context| match leasing.as_mut().poll(context) {
+            Poll::Ready(leased) => Poll::Ready(leased.map_err(Trouble::Server)),
+            Poll::Pending => watch.poll(context).map(Err),
+        })
+        .await
     }
 
     /// Counts an answer, and says how the connection goes on.

@@ -153,8 +153,13 @@ pub(crate) struct Failure {
 impl Failure {
     /// Before anything was sent.
     pub(crate) fn before(fault: ServerFault) -> Failure {
+        Failure::unsent(Trouble::Server(fault))
+    }
+
+    /// The same for any trouble.
+    pub(crate) fn unsent(trouble: Trouble) -> Failure {
         Failure {
-            trouble: Trouble::Server(fault),
+            trouble,
             is_answered: false,
             has_heard: false,
             is_sent: false,
@@ -251,11 +256,7 @@ impl Exchange<'_> {
             pace_bytes: 1,
             timeout: course.timeouts.between_bytes_timeout,
         };
-        let mut watch = Some(Watch {
-            half,
-            input: self.input,
-            is_over: false,
-        });
+        let mut watch = Some(Watch::new(half, self.input));
         course.answer(&mut server, &mut client, &mut watch).await
     }
 
@@ -314,6 +315,10 @@ impl Exchange<'_> {
                 course.sent_at.set(now());
                 match ended {
                     Ok(()) => course.upload.set(Upload::Done),
+                    // It takes no more, and says nothing either.
+                    Err(Trouble::Server(ServerFault::Stalled)) if !outbound.is_answered.get() => {
+                        return Poll::Ready(Err(Trouble::Server(ServerFault::Stalled)));
+                    }
                     // It may have answered before it stopped listening.
                     Err(Trouble::Server(_)) => course.upload.set(Upload::Failed),
                     Err(trouble) => return Poll::Ready(Err(trouble)),
@@ -380,14 +385,23 @@ fn room_for(at_hand_bytes: usize) -> usize {
 }
 
 /// The client while it only waits: what it sends ahead is kept, and that it has gone is noticed.
-struct Watch<'w> {
+pub(crate) struct Watch<'w> {
     half: ReadHalf<'w>,
     input: &'w mut Input,
     is_over: bool,
 }
 
-impl Watch<'_> {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Trouble> {
+impl<'w> Watch<'w> {
+    pub(crate) fn new(half: ReadHalf<'w>, input: &'w mut Input) -> Watch<'w> {
+        Watch {
+            half,
+            input,
+            is_over: false,
+        }
+    }
+
+    /// Ready when the client has gone.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Trouble> {
         while !self.is_over && self.input.bytes().len() < AHEAD_BYTES {
             match self.half.poll_receive(context) {
                 Poll::Pending => return Poll::Pending,

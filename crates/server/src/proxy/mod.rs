@@ -19,7 +19,7 @@ mod response;
 pub(crate) mod retry;
 mod upstream;
 
-pub(crate) use exchange::{Answered, Exchange, Failure, Outbound, Trouble};
+pub(crate) use exchange::{Answered, Exchange, Failure, Outbound, Trouble, Watch};
 pub(crate) use fault::{FaultKind, ServerFault};
 pub(crate) use health::Check;
 pub(crate) use known::{KnownServer, ServiceTarget, without_repeats};
@@ -29,3 +29,6 @@ pub(crate) use upstream::{Attempts, Chosen, ServerView, SharedUpstream, Upstream
 
 /// A connection to a server in the hands of a request.
 pub(crate) type Lease = pool::Lease<link::Link>;
+
+/// A connection to a server that is still to be made.
+pub(crate) type Opening = pool::Opening<link::Link>;
