@@ -129,6 +129,73 @@ impl Client {
         response
     }
 
+    /// The next final answer, to a request with `method`, however its content is delimited. Its
+    /// trailers are the last of its fields.
+    #[track_caller]
+    pub(crate) fn passed_response_to(&mut self, method: &str) -> Response {
+        let mut response = self.head();
+        while response.status < 200 && response.status != 101 {
+            response = self.head();
+        }
+        let status = response.status;
+        if method == "HEAD" || status < 200 || status == 204 || status == 304 {
+            return response;
+        }
+        let length = response.field("Content-Length").map(str::to_owned);
+        match (length, response.field("Transfer-Encoding")) {
+            (Some(length), None) => response.body = self.take(length.parse().unwrap()),
+            (None, Some("chunked")) => {
+                let (body, trailers) = self.chunks();
+                response.body = body;
+                response
+                    .fields
+                    .extend(trailers.iter().map(|line| field(line)));
+            }
+            (None, None) => response.body = self.rest().expect("an orderly end"),
+            both => panic!("{both:?}"),
+        }
+        response
+    }
+
+    /// Content in chunks, and the lines behind it.
+    #[track_caller]
+    pub(crate) fn chunks(&mut self) -> (Vec<u8>, Vec<String>) {
+        let mut content = Vec::new();
+        loop {
+            let line = self.line();
+            let size = usize::from_str_radix(&line, 16).expect("the size of a chunk");
+            if size == 0 {
+                break;
+            }
+            content.extend(self.take(size));
+            assert_eq!(self.line(), "", "behind a chunk");
+        }
+        let line = || Some(self.line()).filter(|line| !line.is_empty());
+        (content, std::iter::from_fn(line).collect())
+    }
+
+    /// The next line, without its end.
+    #[track_caller]
+    fn line(&mut self) -> String {
+        loop {
+            if let Some(end) = find(&self.input, b"\r\n") {
+                let line: Vec<u8> = self.input.drain(..end + 2).collect();
+                return String::from_utf8(line[..end].to_vec()).unwrap();
+            }
+            assert!(
+                self.receive().expect("a line"),
+                "closed before the end of a line"
+            );
+        }
+    }
+
+    /// Sends a request and reads its answer, however that is delimited.
+    #[track_caller]
+    pub(crate) fn ask_through(&mut self, request: &str) -> Response {
+        self.send(request);
+        self.passed_response_to(request.split(' ').next().unwrap())
+    }
+
     /// The head of the next answer.
     #[track_caller]
     pub(crate) fn head(&mut self) -> Response {
@@ -274,19 +341,21 @@ fn parse_head(head: &[u8]) -> Response {
         words.next().is_some(),
         "no space behind the status: {status_line:?}"
     );
-    let field = |line: &str| {
-        let (name, value) = line
-            .split_once(':')
-            .unwrap_or_else(|| panic!("no field: {line:?}"));
-        assert!(!name.is_empty() && !name.contains(' '), "{line:?}");
-        (name.to_owned(), value.trim().to_owned())
-    };
     Response {
         version,
         status,
         fields: lines.map(field).collect(),
         body: Vec::new(),
     }
+}
+
+#[track_caller]
+fn field(line: &str) -> (String, String) {
+    let (name, value) = line
+        .split_once(':')
+        .unwrap_or_else(|| panic!("no field: {line:?}"));
+    assert!(!name.is_empty() && !name.contains(' '), "{line:?}");
+    (name.to_owned(), value.trim().to_owned())
 }
 
 /// Where `needle` begins in `bytes`.

@@ -10,6 +10,7 @@ mod peers;
 mod server;
 mod transfer;
 mod tree;
+mod upstream;
 
 // The tests.
 mod admin;
@@ -35,6 +36,8 @@ mod malformed;
 mod names;
 mod passed;
 mod paths;
+mod proxy;
+mod proxy_faults;
 mod ranges;
 mod requests;
 mod rfc9110;

@@ -297,6 +297,20 @@ impl Server {
         std::fs::read_dir(folder).unwrap().count()
     }
 
+    /// Open sockets of the process.
+    pub(crate) fn sockets(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        let is_socket = |entry: std::io::Result<std::fs::DirEntry>| {
+            // It may have been closed meanwhile.
+            let link = std::fs::read_link(entry.ok()?.path()).ok()?;
+            link.to_str()?.starts_with("socket:").then_some(())
+        };
+        std::fs::read_dir(folder)
+            .unwrap()
+            .filter_map(is_socket)
+            .count()
+    }
+
     /// Memory that is the process's own: resident, not from files.
     pub(crate) fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
