@@ -19,6 +19,7 @@ const OPTIONAL: &[&str] = &[
     "busybox-static",
     "chromium",
     "faketime",
+    "nodejs",
     "python3",
     "qemu-system-x86",
     "slowhttptest",

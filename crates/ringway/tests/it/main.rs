@@ -38,6 +38,7 @@ mod passed;
 mod paths;
 mod proxy;
 mod proxy_faults;
+mod proxy_peers;
 mod ranges;
 mod requests;
 mod rfc9110;
