@@ -157,9 +157,9 @@ pub(crate) struct Body {
     pub(crate) bytes: usize,
 }
 
-/// The sizes that are measured: one that costs nothing but the request, one that costs a copy, and
-/// one that only `sendfile` moves well.
-pub(crate) const BODIES: [Body; 3] = [
+/// The sizes that are measured: one that costs nothing but the request, one that costs a copy, one in
+/// between, and one that only `sendfile` moves well.
+pub(crate) const BODIES: [Body; 4] = [
     Body {
         name: "1k",
         file: "1k.html",
@@ -169,6 +169,11 @@ pub(crate) const BODIES: [Body; 3] = [
         name: "100k",
         file: "100k.html",
         bytes: 100 * 1024,
+    },
+    Body {
+        name: "1m",
+        file: "1m.bin",
+        bytes: 1 << 20,
     },
     Body {
         name: "10m",

@@ -44,7 +44,7 @@ pub(crate) struct Options {
     connections: u32,
 
     /// The file's size
-    #[arg(long, default_value = "all", value_parser = ["1k", "100k", "10m", "all"])]
+    #[arg(long, default_value = "all", value_parser = ["1k", "100k", "1m", "10m", "all"])]
     body: String,
 
     /// Instead: memory for each idle connection
@@ -216,7 +216,7 @@ impl Setting<'_> {
     fn yardstick(&self, body: Body, file: &Path) -> Result<Contestant> {
         let port = free_port()?;
         let (name, argument): (_, OsString) = match body.name {
-            "10m" => ("sendfile", file.into()),
+            "1m" | "10m" => ("sendfile", file.into()),
             _ => ("uring", body.bytes.to_string().into()),
         };
         let program = self.programs.yardstick(&format!("yardstick_{name}"));
