@@ -7,9 +7,13 @@ use ringway_runtime::{FileTransfer, Metadata, Outgoing, Step, TransferError, tim
 use std::cmp::Ordering;
 use std::future::poll_fn;
 use std::io;
+use std::time::Duration;
 
 /// Answers to pipelined requests up to this many bytes are gathered and leave together.
 const GATHER_BYTES: usize = 16 << 10;
+
+/// How often a file under way is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Connection {
     /// The usual case: nothing else is at hand or on its way, and the answer goes out without a
@@ -51,45 +55,58 @@ impl Connection {
     /// when that makes no progress.
     pub(super) async fn submit(&mut self, message: Outgoing) -> Result<(), End> {
         let mut message = Some(message);
+        let mut delivered = None;
         loop {
-            let delivered = self.expect_progress();
+            self.expect_progress();
             let submitted = poll_fn(|context| {
                 let submitted = self.stream.poll_send(&mut message, context);
                 if submitted.is_pending() {
                     self.input.release_buffer();
+                    delivered.get_or_insert_with(|| self.stream.delivered_bytes());
                 }
                 submitted
             });
             match submitted.await {
                 Ok(()) => return Ok(()),
-                Err(error) => self.judge(&error, delivered)?,
+                Err(error) => self.judge(&error, &mut delivered)?,
             }
         }
     }
 
     /// Sets the deadline for the next progress of a send.
-    fn expect_progress(&mut self) -> u64 {
+    fn expect_progress(&mut self) {
         let stall = self.worker.limits.write_stall_timeout;
         self.stream.set_deadline(Some(self.stream.now() + stall));
-        self.stream.delivered_bytes()
     }
 
-    /// `Ok` when a wait to send should go on: it timed out, but the client has taken bytes since.
-    fn judge(&self, error: &io::Error, delivered: u64) -> Result<(), End> {
-        match error.kind() {
-            io::ErrorKind::TimedOut if self.stream.delivered_bytes() > delivered => Ok(()),
-            io::ErrorKind::TimedOut => Err(End::WriteStall),
-            _ => Err(End::Broken),
+    /// `Ok` when a wait to send should go on: it timed out, but the client has taken bytes since
+    /// `delivered` was looked at. Asking is a system call, so that is done once for several waits.
+    fn judge(&self, error: &io::Error, delivered: &mut Option<u64>) -> Result<(), End> {
+        if error.kind() != io::ErrorKind::TimedOut {
+            return Err(End::Broken);
+        }
+        let now = self.stream.delivered_bytes();
+        match delivered.replace(now) {
+            Some(before) if now <= before => Err(End::WriteStall),
+            _ => Ok(()),
         }
     }
 
     pub(super) async fn flush(&mut self) -> Result<(), End> {
         self.flush_gathered().await?;
+        let mut delivered = None;
         loop {
-            let delivered = self.expect_progress();
-            match self.stream.flush().await {
+            self.expect_progress();
+            let flushed = poll_fn(|context| {
+                let flushed = self.stream.poll_flush(context);
+                if flushed.is_pending() {
+                    delivered.get_or_insert_with(|| self.stream.delivered_bytes());
+                }
+                flushed
+            });
+            match flushed.await {
                 Ok(()) => return Ok(()),
-                Err(error) => self.judge(&error, delivered)?,
+                Err(error) => self.judge(&error, &mut delivered)?,
             }
         }
     }
@@ -128,21 +145,19 @@ impl Connection {
         self.flush().await?;
         let range = part.offset..part.offset + part.bytes;
         let mut transfer = FileTransfer::new(&part.file, range, self.worker.transfer);
-        let mut has_waited = false;
+        let mut delivered = None;
+        let mut looked_at = self.stream.now();
         while transfer.left() > 0 {
-            // Looked at after each wait, in which anything may have been done to it, and before the
-            // end: nobody is to take a mixture for the file.
-            if has_waited || transfer.is_nearly_done() {
+            // Before the end: nobody is to take a mixture for the file. And now and then before, so
+            // that a long download ends soon when there is no use in it any more.
+            let now = self.stream.now();
+            if transfer.is_nearly_done() || now >= looked_at + LOOK_INTERVAL {
                 self.look_again(&mut part).await?;
+                looked_at = now;
             }
-            has_waited = false;
             match transfer.step(&mut self.stream).await {
-                Ok(Step::Sent(_) | Step::Done) => {}
-                Ok(Step::Waited) => has_waited = true,
-                Ok(Step::Full) => {
-                    self.wait_for_room(&mut transfer).await?;
-                    has_waited = true;
-                }
+                Ok(Step::Sent(_) | Step::Done | Step::Waited) => {}
+                Ok(Step::Full) => self.wait_for_room(&mut transfer, &mut delivered).await?,
                 Err(TransferError::Truncated) => return Err(End::FileChanged),
                 Err(TransferError::Source(error)) => {
                     tracing::warn!(%error, "a file can't be read any further");
@@ -174,9 +189,14 @@ impl Connection {
         }
     }
 
-    async fn wait_for_room(&mut self, transfer: &mut FileTransfer) -> Result<(), End> {
+    async fn wait_for_room(
+        &mut self,
+        transfer: &mut FileTransfer,
+        delivered: &mut Option<u64>,
+    ) -> Result<(), End> {
+        delivered.get_or_insert_with(|| self.stream.delivered_bytes());
         loop {
-            let delivered = self.expect_progress();
+            self.expect_progress();
             match transfer.wait(&mut self.stream).await {
                 Ok(()) => return Ok(()),
                 Err(error) => self.judge(&error, delivered)?,
