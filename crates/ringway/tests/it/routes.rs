@@ -32,6 +32,7 @@ fn start(io: Io) -> (tempfile::TempDir, Server) {
     let directory = tempfile::tempdir().unwrap();
     std::fs::create_dir(directory.path().join("public")).unwrap();
     std::fs::write(directory.path().join("public/a.txt"), "hello").unwrap();
+    std::fs::create_dir(directory.path().join("public/dir")).unwrap();
     let config = directory.path().join("site.toml");
     std::fs::write(&config, CONFIG).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
@@ -65,6 +66,11 @@ fn files_beneath_a_prefix(io: Io) {
             assert_eq!(answer.field("Server"), None);
         }
     }
+    let moved = server.get("/s/dir");
+    assert_eq!(
+        (moved.status, moved.field("Location")),
+        (301, Some("/s/dir/"))
+    );
     for path in ["/a.txt", "/sa.txt", "/s/s/a.txt"] {
         assert_eq!(server.get(path).status, 404, "{path}");
     }

@@ -93,8 +93,8 @@ settings! {
         /// What is taken off the front of the path: with `"/api"`, `/api/users` goes on as
         /// `/users`, and `/api` as `/`.
         ///
-        /// Whoever answers doesn't know of it: links and redirects that it makes lack it. So do
-        /// those of `files` from a directory to its slash.
+        /// A server that answers doesn't know of it: links and redirects that it makes lack it.
+        /// (Those of `files` don't.)
         strip_prefix: Option<String> = Text { min_length: 1, example: "/api" }, Means("nothing"),
             None;
         /// The target that the request goes on with: `"/v1{path}"`. `{path}` is the path, without

@@ -7,13 +7,9 @@ use ringway_runtime::{FileTransfer, Metadata, Outgoing, Step, TransferError, tim
 use std::cmp::Ordering;
 use std::future::poll_fn;
 use std::io;
-use std::time::Duration;
 
 /// Answers to pipelined requests up to this many bytes are gathered and leave together.
 const GATHER_BYTES: usize = 16 << 10;
-
-/// How often a file under way is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Connection {
     /// The usual case: nothing else is at hand or on its way, and the answer goes out without a
@@ -146,18 +142,22 @@ impl Connection {
         let range = part.offset..part.offset + part.bytes;
         let mut transfer = FileTransfer::new(&part.file, range, self.worker.transfer);
         let mut delivered = None;
-        let mut looked_at = self.stream.now();
+        let mut has_waited = false;
         while transfer.left() > 0 {
-            // Before the end: nobody is to take a mixture for the file. And now and then before, so
-            // that a long download ends soon when there is no use in it any more.
-            let now = self.stream.now();
-            if transfer.is_nearly_done() || now >= looked_at + LOOK_INTERVAL {
+            // Looked at after each wait, in which anything may have been done to it, and before the
+            // end: nobody is to take a mixture for the file. (Seldomer wouldn't do: that it grew and
+            // was then written over shows only to who looked in between.)
+            if has_waited || transfer.is_nearly_done() {
                 self.look_again(&mut part).await?;
-                looked_at = now;
             }
+            has_waited = false;
             match transfer.step(&mut self.stream).await {
-                Ok(Step::Sent(_) | Step::Done | Step::Waited) => {}
-                Ok(Step::Full) => self.wait_for_room(&mut transfer, &mut delivered).await?,
+                Ok(Step::Sent(_) | Step::Done) => {}
+                Ok(Step::Waited) => has_waited = true,
+                Ok(Step::Full) => {
+                    self.wait_for_room(&mut transfer, &mut delivered).await?;
+                    has_waited = true;
+                }
                 Err(TransferError::Truncated) => return Err(End::FileChanged),
                 Err(TransferError::Source(error)) => {
                     tracing::warn!(%error, "a file can't be read any further");

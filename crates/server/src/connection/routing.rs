@@ -3,7 +3,7 @@
 use super::{Connection, End, Entered, Flow, LogLine, Work};
 use crate::answer::{self, Answer, Frame};
 use crate::files::{First, Moment};
-use crate::route::rewrite::{edited, fixed, redirect};
+use crate::route::rewrite::{edited, fixed, redirect, relocated};
 use crate::route::{Action, Rule, Values, emit_fields, retargeted};
 use ringway_http::StatusCode;
 use ringway_http::head::{HeadScan, RequestHead, parse_head};
@@ -17,6 +17,9 @@ pub(crate) struct ResponseEdits {
     pub(crate) route: usize,
     /// The fields that it sets and adds, as lines: what they say comes from the request.
     pub(crate) lines: Vec<u8>,
+    /// Whether its prefix was taken off the path, and is missing where a root sends the client to
+    /// another of its paths.
+    is_stripped: bool,
 }
 
 /// A request with all that was found out about it.
@@ -151,11 +154,18 @@ impl Connection {
         edits: Option<Box<ResponseEdits>>,
         log: Option<LogLine>,
     ) -> Result<Flow, End> {
-        if let Some(ResponseEdits { route, lines }) = edits.as_deref() {
-            let rules = &self.worker.config.routes[*route].rule.response_headers;
-            let mut message = Vec::with_capacity(answer.message.byte_count());
-            answer.message.append_to(&mut message);
-            answer.message = edited(&message, rules, lines).into();
+        if let Some(edits) = edits.as_deref() {
+            let rule = &self.worker.config.routes[edits.route].rule;
+            let prefix = rule.strip_prefix.as_deref();
+            let missing = prefix.filter(|_| edits.is_stripped && answer.status.is_redirection());
+            if missing.is_some() || !rule.response_headers.is_empty() {
+                let mut message = Vec::with_capacity(answer.message.byte_count());
+                answer.message.append_to(&mut message);
+                if let Some(prefix) = missing {
+                    message = relocated(&message, prefix);
+                }
+                answer.message = edited(&message, &rule.response_headers, &edits.lines).into();
+            }
         }
         self.conclude(answer, log).await
     }
@@ -174,12 +184,18 @@ impl Routed<'_> {
 
     /// What the route does to the answer, if anything.
     pub(super) fn response_edits(&self) -> Option<ResponseEdits> {
-        let route = self
-            .route
-            .filter(|_| !self.rule.response_headers.is_empty())?;
+        let rule = self.rule;
+        let is_stripped = matches!(rule.action, Action::Files(_))
+            && rule.stripped(self.values.path) != self.values.path;
+        let has_some = is_stripped || !rule.response_headers.is_empty();
+        let route = self.route.filter(|_| has_some)?;
         let mut lines = Vec::new();
-        emit_fields(&self.rule.response_headers, &self.values, &mut lines);
-        Some(ResponseEdits { route, lines })
+        emit_fields(&rule.response_headers, &self.values, &mut lines);
+        Some(ResponseEdits {
+            route,
+            lines,
+            is_stripped,
+        })
     }
 }
 

@@ -109,6 +109,19 @@ pub fn edited(message: &[u8], edits: &[HeaderEdit], lines: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A redirect with this prefix put before the path that it leads to: a root knows nothing of what was
+/// taken off its paths.
+pub(crate) fn relocated(message: &[u8], prefix: &str) -> Vec<u8> {
+    const FIELD: &[u8] = b"\r\nLocation: /";
+    let find = |text: &[u8]| message.windows(text.len()).position(|found| found == text);
+    let head_bytes = find(b"\r\n\r\n").unwrap_or(0);
+    let Some(at) = find(FIELD).filter(|at| *at < head_bytes) else {
+        return message.to_vec();
+    };
+    let path = at + FIELD.len() - 1;
+    [&message[..path], prefix.as_bytes(), &message[path..]].concat()
+}
+
 /// Whether a field is replaced or removed by these edits: then it isn't sent as it came.
 pub fn takes_away(edits: &[HeaderEdit], name: &[u8]) -> bool {
     edits.iter().any(|edit| {
