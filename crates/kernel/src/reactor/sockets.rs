@@ -214,10 +214,7 @@ impl Reactor {
         if socket.is_at_end {
             return Poll::Ready(Ok(None));
         }
-        // What the peer said before it stopped listening may still be on its way here: a server's
-        // answer to a request that it doesn't take to its end.
-        let may_hear = socket.in_flight.contains(Lane::Receive) || socket.is_parked;
-        if socket.send_error != 0 && !may_hear {
+        if socket.send_error != 0 {
             return Poll::Ready(Err(os_error(socket.send_error)));
         }
         waiter.wait_at(Place::Reader(key), &mut socket.reader);
