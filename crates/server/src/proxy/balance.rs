@@ -342,13 +342,13 @@ impl Balancer {
     }
 
     /// Requests to the server under way from this worker.
-    #[allow(dead_code, reason = "for the status page")]
+    #[cfg(test)]
     pub(crate) fn active(&self, server: usize) -> u32 {
         self.servers[server].active
     }
 
     /// How long the server takes to answer, as this worker knows it at `now`.
-    #[allow(dead_code, reason = "for the status page")]
+    #[cfg(test)]
     pub(crate) fn latency(&self, server: usize, now: Instant) -> Duration {
         self.servers[server].latency.value(now)
     }

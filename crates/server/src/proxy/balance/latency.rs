@@ -54,7 +54,7 @@ impl Latency {
     }
 
     /// What is left of it at `now`.
-    #[allow(dead_code, reason = "for the status page")]
+    #[cfg(test)]
     pub(super) fn value(&self, now: Instant) -> Duration {
         Duration::from_secs_f64(self.seconds * self.fading(now))
     }
