@@ -258,19 +258,31 @@ fn few_descriptors(io: Io) {
         let before = server.descriptors();
         for _ in 0..3 {
             let clients: Vec<Client> = (0..150).filter_map(|_| server.try_connect().ok()).collect();
+            let mut waiting: Vec<Client> = clients
+                .into_iter()
+                .filter_map(|mut client| {
+                    let sent = client.try_send(request("GET", "/hello.txt", &[]));
+                    sent.is_ok().then_some(client)
+                })
+                .collect();
             let mut served = Vec::new();
-            for mut client in clients {
-                let sent = client.try_send(request("GET", "/hello.txt", &[])).is_ok();
-                let time = Duration::from_millis(20);
-                if sent && client.is_answered_within(time) && client.has_input() {
-                    // Those on their way out have a descriptor as well, for a moment.
-                    let response = client.response();
-                    let sound = response.body == HELLO || response.status == 503;
-                    assert!(sound, "{response:?}");
-                    served.push(client);
+            eventually("a fifth of what the descriptors allow is served", || {
+                let time = Duration::from_millis(1);
+                for mut client in std::mem::take(&mut waiting) {
+                    if !client.is_answered_within(time) {
+                        waiting.push(client);
+                    } else if client.has_input() {
+                        // Those on their way out have a descriptor as well, for a moment.
+                        let response = client.response();
+                        let sound = response.body == HELLO || response.status == 503;
+                        assert!(sound, "{response:?}");
+                        served.push(client);
+                    }
                 }
-            }
-            assert!((20..100).contains(&served.len()), "{} served", served.len());
+                (served.len() >= 20).then_some(())
+            });
+            assert!(served.len() < 100, "{} served", served.len());
+            drop(waiting);
             for client in &mut served {
                 assert_eq!(client.get("/hello.txt").body, HELLO);
             }
