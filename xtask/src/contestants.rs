@@ -1,6 +1,9 @@
 //! Who is measured: the yardsticks, the runtime's example, the program on each driver, and nginx.
 //!
-//! All serve the same bytes from the same folder, keep connections alive and log nothing.
+//! All serve the same bytes from the same folder, keep connections alive and log nothing. Those that
+//! pass requests on instead are in [`proxies`].
+
+pub(crate) mod proxies;
 
 use crate::build::Programs;
 use crate::process::find;
@@ -93,19 +96,57 @@ pub(crate) fn nginx(
     path: &str,
     connections: usize,
 ) -> Result<Option<Contestant>> {
-    let Some(program) = find("nginx") else {
-        return Ok(None);
+    let sites = format!(
+        "    types {{ text/html html; application/octet-stream bin; }}
+    sendfile on;
+    tcp_nopush on;
+    open_file_cache max=1000 inactive=1h;
+    open_file_cache_valid 1h;
+    server {{ listen 127.0.0.1:{port} backlog=4096; root {root}; }}",
+        root = site.display(),
+    );
+    let one = Nginx {
+        name: "nginx",
+        scratch,
+        port,
+        path,
+        connections,
+        sites,
     };
-    let configuration = scratch.join("nginx.conf");
-    let folder = |name: &str| scratch.join(name).display().to_string();
-    // A worker that changed to another user could not read a private temporary folder.
-    let user = if rustix::process::geteuid().is_root() {
-        "user root;"
-    } else {
-        ""
-    };
-    let text = format!(
-        "{user}
+    one.write()
+}
+
+/// nginx with one worker that keeps connections and logs nothing, and what else it is told.
+struct Nginx<'a> {
+    /// Of its files, too.
+    name: &'a str,
+    /// The folder for everything that it reads and writes.
+    scratch: &'a Path,
+    /// Where the lines below have it listen, and what it is asked for there.
+    port: u16,
+    path: &'a str,
+    connections: usize,
+    /// Lines for the block `http`.
+    sites: String,
+}
+
+impl Nginx<'_> {
+    /// Writes the configuration; nothing where nginx isn't installed.
+    fn write(&self) -> Result<Option<Contestant>> {
+        let Some(program) = find("nginx") else {
+            return Ok(None);
+        };
+        let Nginx { name, scratch, .. } = *self;
+        let configuration = scratch.join(format!("{name}.conf"));
+        let folder = |kind: &str| scratch.join(format!("{name}-{kind}")).display().to_string();
+        // A worker that changed to another user could not read a private temporary folder.
+        let user = if rustix::process::geteuid().is_root() {
+            "user root;"
+        } else {
+            ""
+        };
+        let text = format!(
+            "{user}
 daemon off;
 worker_processes 1;
 worker_rlimit_nofile {descriptors};
@@ -113,40 +154,36 @@ pid {pid};
 error_log stderr crit;
 events {{ worker_connections {descriptors}; }}
 http {{
-    types {{ text/html html; application/octet-stream bin; }}
     client_body_temp_path {body};
     proxy_temp_path {proxy};
     fastcgi_temp_path {fastcgi};
     uwsgi_temp_path {uwsgi};
     scgi_temp_path {scgi};
     access_log off;
-    sendfile on;
-    tcp_nopush on;
     keepalive_requests 1000000000;
     keepalive_timeout 1h;
-    open_file_cache max=1000 inactive=1h;
-    open_file_cache_valid 1h;
-    server {{ listen 127.0.0.1:{port} backlog=4096; root {root}; }}
+{sites}
 }}
 ",
-        descriptors = 2 * connections + 256,
-        pid = folder("nginx.pid"),
-        body = folder("body"),
-        proxy = folder("proxy"),
-        fastcgi = folder("fastcgi"),
-        uwsgi = folder("uwsgi"),
-        scgi = folder("scgi"),
-        root = site.display(),
-    );
-    std::fs::write(&configuration, text).context("cannot write nginx's configuration")?;
-    let contestant = Contestant::new("nginx", &program, port, path)
-        .argument("-p")
-        .argument(scratch)
-        .argument("-e")
-        .argument("stderr")
-        .argument("-c")
-        .argument(configuration);
-    Ok(Some(contestant))
+            descriptors = 2 * self.connections + 256,
+            pid = folder("pid"),
+            body = folder("body"),
+            proxy = folder("proxy"),
+            fastcgi = folder("fastcgi"),
+            uwsgi = folder("uwsgi"),
+            scgi = folder("scgi"),
+            sites = self.sites,
+        );
+        std::fs::write(&configuration, text).context("cannot write nginx's configuration")?;
+        let contestant = Contestant::new(name, &program, self.port, self.path)
+            .argument("-p")
+            .argument(scratch)
+            .argument("-e")
+            .argument("stderr")
+            .argument("-c")
+            .argument(configuration);
+        Ok(Some(contestant))
+    }
 }
 
 /// A file that contestants serve.

@@ -13,13 +13,7 @@ const USAGE: &str = "yardstick_epoll PORT [BODY_BYTES]";
 const EVENTS_LIMIT: usize = 1024;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("{problem}");
-            ExitCode::FAILURE
-        }
-    }
+    yardstick::report(run())
 }
 
 fn run() -> Result<(), String> {

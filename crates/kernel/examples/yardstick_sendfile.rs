@@ -15,13 +15,7 @@ const USAGE: &str = "yardstick_sendfile PORT FILE";
 const EVENTS_LIMIT: usize = 1024;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("{problem}");
-            ExitCode::FAILURE
-        }
-    }
+    yardstick::report(run())
 }
 
 fn run() -> Result<(), String> {

@@ -34,6 +34,12 @@ load() {
     wrk -t 1 -c "$connections" -d "${seconds}s" "http://127.0.0.1:$1/$2" > /tmp/load 2>&1
 }
 
+# The server that proxies ask, which nobody counts.
+upstream() {
+    "$@" > /tmp/upstream 2>&1 &
+    sleep 1
+}
+
 contestant() {
     name=$1 port=$2 path=$3
     shift 3

@@ -2,14 +2,18 @@
 //!
 //! The count is the same on every run and every host, to about one in a thousand, so that it shows
 //! what a change costs where time shows only noise. It sees neither caches nor the price of
-//! entering the kernel, and it counts a copy far too dear: `bench-serve` is for those.
+//! entering the kernel, and it counts a copy far too dear: `bench-serve` and `bench-proxy` are for
+//! those.
+
+mod choice;
 
 use crate::build::Programs;
-use crate::contestants::{BODIES, Contestant, Driver, nginx, ringway};
+use crate::contestants::{BODIES, Contestant, Driver};
 use crate::guest::{self, Archive};
 use crate::process::find;
 use crate::skip::skip;
 use anyhow::{Context, Result, bail};
+use choice::Choice;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,9 +23,15 @@ use std::time::Duration;
 /// The first one is the yardstick of the others.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Who runs: yardstick, hello, ringway, nginx; all but nginx when none is named
-    #[arg(value_name = "CONTESTANT", value_parser = ["yardstick", "hello", "ringway", "nginx"])]
+    /// Who runs: yardstick, hello, ringway, nginx; with --proxy: yardstick, ringway, nginx, haproxy.
+    /// Where none is named, all that are built here
+    #[arg(value_name = "CONTESTANT",
+        value_parser = ["yardstick", "hello", "ringway", "nginx", "haproxy"])]
     contestants: Vec<String>,
+
+    /// Instead of serving: pass requests on to the serving yardstick, on port 9000
+    #[arg(long)]
+    proxy: bool,
 
     /// The driver of hello and ringway
     #[arg(long, value_enum, default_value = "both")]
@@ -59,6 +69,8 @@ pub(crate) struct Options {
 /// Where the site is in the guest.
 const SITE: &str = "/srv/site";
 const FIRST_PORT: u16 = 8001;
+/// Where the server is that proxies ask.
+const UPSTREAM_PORT: u16 = 9000;
 
 /// Measures, prints the table, and fails when a contestant answered nothing.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -72,11 +84,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     let programs = Programs::build()?;
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let (contestants, skipped) = choose(options, &programs, scratch.path())?;
-    if contestants.is_empty() {
-        bail!("no contestant is left");
-    }
-    let archive = archive(options, &contestants, scratch.path())?;
+    let choice = Choice::of(options, &programs, scratch.path())?;
+    let (contestants, skipped) = (choice.contestants, choice.skipped);
+    let archive = archive(options, &programs, &contestants, scratch.path())?;
     let runs = contestants.len() as u64 * u64::from(options.repeats + 1);
     let enough = 120 + runs * 60 * u64::from(options.seconds);
     let deadline = Duration::from_secs(options.timeout.unwrap_or(enough));
@@ -105,98 +115,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The contestants, and how many that were asked for could not be found.
-fn choose(
+/// Everything that the guest needs, with the script that runs it.
+fn archive(
     options: &Options,
     programs: &Programs,
+    contestants: &[Contestant],
     scratch: &Path,
-) -> Result<(Vec<Contestant>, usize)> {
-    let body = BODIES[0];
-    let mut ports = FIRST_PORT..;
-    let mut port = move || ports.next().expect("there are ports enough");
-    let by_name = |name: &str| options.contestants.iter().any(|chosen| chosen == name);
-    let by_default = options.contestants.is_empty();
-    let mut chosen = Vec::new();
-    let mut skipped = 0;
-    let mut absent = |name: &str, reason: &str| {
-        skip(&format!("icount {name}"), reason);
-        skipped += 1;
-    };
-    if by_default || by_name("yardstick") {
-        for driver in ["uring", "epoll"] {
-            let program = programs.yardstick(&format!("yardstick_{driver}"));
-            let port = port();
-            let name = format!("yardstick-{driver}");
-            let one = Contestant::new(&name, &program, port, "");
-            chosen.push(
-                one.argument(port.to_string())
-                    .argument(body.bytes.to_string()),
-            );
-        }
-    }
-    for driver in options.driver.names() {
-        if !by_default && !by_name("hello") {
-            continue;
-        }
-        let Some(program) = programs.hello() else {
-            absent(
-                &format!("hello-{driver}"),
-                "the runtime has no example hello_http",
-            );
-            continue;
-        };
-        let port = port();
-        let one = Contestant::new(&format!("hello-{driver}"), &program, port, "");
-        let address = format!("127.0.0.1:{port}");
-        chosen.push(
-            one.argument("--listen")
-                .argument(address)
-                .argument("--io")
-                .argument(*driver),
-        );
-    }
-    for driver in options.driver.names() {
-        if !by_default && !by_name("ringway") {
-            continue;
-        }
-        match ringway(programs, driver, Path::new(SITE), port(), body.file) {
-            Some(one) => chosen.push(one),
-            None => absent(&format!("ringway-{driver}"), "the program cannot serve yet"),
-        }
-    }
-    if by_name("nginx") {
-        match nginx(scratch, Path::new(SITE), port(), body.file, 1024)? {
-            Some(one) => chosen.push(one),
-            None => absent("nginx", "nginx is not installed"),
-        }
-    }
-    for pair in options.measure.chunks(2) {
-        chosen.push(parse_measure(pair)?);
-    }
-    Ok((chosen, skipped))
-}
-
-/// `NAME=COMMAND` and `PORT` or `PORT/PATH`.
-fn parse_measure(pair: &[String]) -> Result<Contestant> {
-    let [what, target] = pair else {
-        bail!("--measure takes NAME=COMMAND and PORT/PATH")
-    };
-    let (name, command) = what
-        .split_once('=')
-        .context("--measure: NAME=COMMAND expected")?;
-    let (port, path) = target.split_once('/').unwrap_or((target, ""));
-    let port = port
-        .parse()
-        .with_context(|| format!("--measure: {port} is no port"))?;
-    let mut words = command.split_whitespace();
-    let program = words.next().context("--measure: the command is empty")?;
-    let program = find(program).with_context(|| format!("--measure: no program {program}"))?;
-    let one = Contestant::new(name, &program, port, path);
-    Ok(words.fold(one, |one, word| one.argument(word)))
-}
-
-/// Everything that the guest needs, with the script that runs it.
-fn archive(options: &Options, contestants: &[Contestant], scratch: &Path) -> Result<Archive> {
+) -> Result<Archive> {
     let mut archive = Archive::with_init(include_bytes!("init.sh"))?;
     let wrk = find("wrk").context("wrk is not installed")?;
     archive.copy(&wrk)?;
@@ -209,6 +134,12 @@ fn archive(options: &Options, contestants: &[Contestant], scratch: &Path) -> Res
         archive.copy(&std::path::absolute(path)?)?;
     }
     let mut script = String::new();
+    if options.proxy {
+        let server = programs.yardstick("yardstick_epoll");
+        archive.copy(&server)?;
+        let (server, bytes) = (server.display().to_string(), BODIES[0].bytes);
+        script += &format!("upstream {} {UPSTREAM_PORT} {bytes}\n", quote(&server));
+    }
     for one in contestants {
         archive.copy(one.program())?;
         let words = [one.name.clone(), one.port.to_string(), one.path.clone()];
@@ -305,7 +236,7 @@ impl Results {
 
 #[cfg(test)]
 mod tests {
-    use super::{Results, parse_measure, quote};
+    use super::{Results, quote};
 
     #[test]
     fn results_are_read_from_the_console() {
@@ -322,18 +253,6 @@ mod tests {
         assert_eq!(results.count("a"), Some(2000.0));
         assert_eq!(results.count("b"), None);
         assert!(results.ended);
-    }
-
-    #[test]
-    fn a_contestant_of_ones_own_is_read() {
-        let pair = ["x=sh -c true".to_owned(), "80/a/b".to_owned()];
-        let one = parse_measure(&pair).expect("valid");
-        assert_eq!(
-            (one.name.as_str(), one.port, one.path.as_str()),
-            ("x", 80, "a/b")
-        );
-        assert_eq!(one.command[1..], ["-c", "true"]);
-        assert!(parse_measure(&["x".to_owned(), "80".to_owned()]).is_err());
     }
 
     #[test]

@@ -1,11 +1,23 @@
-//! What the three yardsticks share: their command line and the one response they give.
+//! What the yardsticks share: their command line, and the one response that those give which serve.
 //!
-//! A yardstick is the least work that a server can do on this kernel: it parses nothing and checks
-//! nothing, so no real server beats it by much. The benchmarks divide by it; nothing else uses it.
-//! The response carries the header set of a static file server, since a shorter one would flatter
+//! A yardstick is the least work that a server or a relay can do on this kernel: it parses nothing
+//! and checks nothing, so no real one beats it by much. The benchmarks divide by it; nothing else uses
+//! it. The response carries the header set of a static file server, since a shorter one would flatter
 //! the yardstick by bytes that a real server has to send.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::process::ExitCode;
+
+/// How a yardstick ends: at once and with a reason, or never.
+pub(crate) fn report(outcome: Result<(), String>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// Ends with a clear line unless the first argument is a port that can be bound on loopback.
 pub(crate) fn listen(usage: &str) -> Result<TcpListener, String> {
@@ -22,6 +34,7 @@ pub(crate) fn argument(index: usize) -> Option<String> {
 }
 
 /// The head of a response whose body has `body_bytes`.
+#[allow(dead_code, reason = "the relays answer nothing")]
 pub(crate) fn head(body_bytes: u64) -> Vec<u8> {
     let lines = [
         "HTTP/1.1 200 OK",
@@ -39,7 +52,10 @@ pub(crate) fn head(body_bytes: u64) -> Vec<u8> {
 }
 
 /// Head and body in one piece; the body's size is the second argument, 1024 without one.
-#[allow(dead_code, reason = "the sendfile yardstick sends a file instead")]
+#[allow(
+    dead_code,
+    reason = "the relays answer nothing, and sendfile sends a file"
+)]
 pub(crate) fn response(usage: &str) -> Result<Vec<u8>, String> {
     let body_bytes = match argument(2) {
         None => 1024,
