@@ -33,6 +33,7 @@ mod slots;
 mod socket;
 mod wake;
 mod watch;
+pub mod yardstick;
 mod zero_copy;
 
 pub use blocks::{BLOCK_BYTES, Block};

@@ -1,23 +1,7 @@
-//! What the yardsticks share: their command line, and the one response that those give which serve.
-//!
-//! A yardstick is the least work that a server or a relay can do on this kernel: it parses nothing
-//! and checks nothing, so no real one beats it by much. The benchmarks divide by it; nothing else uses
-//! it. The response carries the header set of a static file server, since a shorter one would flatter
-//! the yardstick by bytes that a real server has to send.
+//! What the yardsticks' programs share: their command line.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::ExitCode;
-
-/// How a yardstick ends: at once and with a reason, or never.
-pub(crate) fn report(outcome: Result<(), String>) -> ExitCode {
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("{problem}");
-            ExitCode::FAILURE
-        }
-    }
-}
 
 /// Ends with a clear line unless the first argument is a port that can be bound on loopback.
 pub(crate) fn listen(usage: &str) -> Result<TcpListener, String> {
@@ -33,25 +17,15 @@ pub(crate) fn argument(index: usize) -> Option<String> {
     std::env::args().nth(index)
 }
 
-/// The head of a response whose body has `body_bytes`.
-#[allow(dead_code, reason = "the relays answer nothing")]
-pub(crate) fn head(body_bytes: u64) -> Vec<u8> {
-    let lines = [
-        "HTTP/1.1 200 OK",
-        "Server: bench",
-        "Date: Sun, 01 Nov 2026 12:00:00 GMT",
-        "Content-Type: text/html",
-        &format!("Content-Length: {body_bytes}"),
-        "Last-Modified: Sun, 01 Nov 2026 12:00:00 GMT",
-        "ETag: \"6a1-400\"",
-        "Accept-Ranges: bytes",
-        "",
-        "",
-    ];
-    lines.join("\r\n").into_bytes()
+/// The second argument: the port of loopback that is relayed to.
+#[allow(dead_code, reason = "those that serve have no upstream")]
+pub(crate) fn upstream_port(usage: &str) -> Result<u16, String> {
+    argument(2)
+        .and_then(|word| word.parse().ok())
+        .ok_or_else(|| format!("usage: {usage}"))
 }
 
-/// Head and body in one piece; the body's size is the second argument, 1024 without one.
+/// The answer whose body's size is the second argument, 1024 without one.
 #[allow(
     dead_code,
     reason = "the relays answer nothing, and sendfile sends a file"
@@ -61,7 +35,16 @@ pub(crate) fn response(usage: &str) -> Result<Vec<u8>, String> {
         None => 1024,
         Some(word) => word.parse().map_err(|_| format!("usage: {usage}"))?,
     };
-    let mut bytes = head(body_bytes as u64);
-    bytes.resize(bytes.len() + body_bytes, b'.');
-    Ok(bytes)
+    Ok(ringway_kernel::yardstick::response(body_bytes))
+}
+
+/// How a yardstick ends: at once and with a reason, or never.
+pub(crate) fn report(outcome: Result<(), String>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -5,6 +5,7 @@
 
 use io_uring::types::BufRingEntry;
 use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, squeue};
+use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 const QUEUE_ENTRIES: u32 = 4096;
@@ -13,32 +14,36 @@ const QUEUE_ENTRIES: u32 = 4096;
 const BUFFER_COUNT: u16 = 1024;
 const BUFFER_BYTES: usize = 4096;
 /// For the receives: where the kernel takes their buffers from.
-pub(crate) const BUFFER_GROUP: u16 = 0;
+pub(super) const BUFFER_GROUP: u16 = 0;
 
 /// A ring with room for `QUEUE_ENTRIES` entries, for the thread that makes it.
-pub(crate) fn build() -> Result<IoUring, String> {
+pub(super) fn build() -> io::Result<IoUring> {
     IoUring::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
         .setup_cqsize(2 * QUEUE_ENTRIES)
         .build(QUEUE_ENTRIES)
-        .map_err(|error| format!("io_uring_setup: {error}"))
+        .map_err(|error| refused("io_uring_setup", error))
+}
+
+pub(super) fn refused(what: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
 /// What goes into a ring: entries and buffers.
-pub(crate) struct Entries<'ring> {
+pub(super) struct Entries<'ring> {
     submitter: Submitter<'ring>,
     submissions: SubmissionQueue<'ring>,
-    pub(crate) buffers: BufferRing,
+    pub(super) buffers: BufferRing,
 }
 
 impl<'ring> Entries<'ring> {
-    pub(crate) fn new(
+    pub(super) fn new(
         submitter: Submitter<'ring>,
         submissions: SubmissionQueue<'ring>,
-    ) -> Result<Entries<'ring>, String> {
+    ) -> io::Result<Entries<'ring>> {
         let buffers = BufferRing::register(&submitter)
-            .map_err(|error| format!("provided-buffer ring: {error}"))?;
+            .map_err(|error| refused("provided-buffer ring", error))?;
         Ok(Entries {
             submitter,
             submissions,
@@ -50,7 +55,7 @@ impl<'ring> Entries<'ring> {
     ///
     /// # Safety
     /// What the entry points to stays as it is until it has completed.
-    pub(crate) unsafe fn push(&mut self, entry: &squeue::Entry) {
+    pub(super) unsafe fn push(&mut self, entry: &squeue::Entry) {
         // SAFETY: the caller keeps what the entry points to.
         while unsafe { self.submissions.push(entry) }.is_err() {
             self.submissions.sync();
@@ -60,23 +65,23 @@ impl<'ring> Entries<'ring> {
         }
     }
 
-    fn wait(&mut self) -> Result<(), String> {
+    fn wait(&mut self) -> io::Result<()> {
         self.buffers.publish();
         self.submissions.sync();
         let entered = self.submitter.submit_and_wait(1);
-        entered.map_err(|error| format!("io_uring_enter: {error}"))?;
+        entered.map_err(|error| refused("io_uring_enter", error))?;
         Ok(())
     }
 }
 
 /// What comes out of it: a name, a result, and flags.
-pub(crate) trait Server<'ring> {
+pub(super) trait Server<'ring> {
     fn entries(&mut self) -> &mut Entries<'ring>;
 
     fn complete(&mut self, name: u64, result: i32, flags: u32);
 
     /// Ends only with an error.
-    fn turn_forever(&mut self, mut completions: CompletionQueue<'_>) -> Result<(), String> {
+    fn turn_forever(&mut self, mut completions: CompletionQueue<'_>) -> io::Result<()> {
         loop {
             self.entries().wait()?;
             completions.sync();
@@ -94,7 +99,7 @@ pub(crate) trait Server<'ring> {
 }
 
 /// The ring of receive buffers that the kernel takes from. It lives as long as the process.
-pub(crate) struct BufferRing {
+pub(super) struct BufferRing {
     entries: *mut BufRingEntry,
     memory: *mut Page,
     tail: u16,
@@ -106,7 +111,7 @@ pub(crate) struct BufferRing {
 struct Page([u8; BUFFER_BYTES]);
 
 impl BufferRing {
-    fn register(submitter: &Submitter<'_>) -> std::io::Result<BufferRing> {
+    fn register(submitter: &Submitter<'_>) -> io::Result<BufferRing> {
         let leak = |pages| vec![Page([0; BUFFER_BYTES]); pages].leak().as_mut_ptr();
         let entries_bytes = usize::from(BUFFER_COUNT) * size_of::<BufRingEntry>();
         let entries = leak(entries_bytes.div_ceil(BUFFER_BYTES)).cast::<BufRingEntry>();
@@ -128,7 +133,7 @@ impl BufferRing {
     }
 
     /// Puts the buffer back at the tail; the kernel sees it at the next [`publish`](Self::publish).
-    pub(crate) fn give_back(&mut self, id: u16) {
+    pub(super) fn give_back(&mut self, id: u16) {
         let position = usize::from(self.tail % BUFFER_COUNT);
         let address = self.memory.wrapping_add(usize::from(id)) as u64;
         let entry = self.entries.wrapping_add(position);
@@ -142,11 +147,7 @@ impl BufferRing {
     }
 
     /// Where the bytes of a buffer are.
-    #[allow(
-        dead_code,
-        reason = "a server that answers the same to everything reads none"
-    )]
-    pub(crate) fn address(&self, id: u16) -> *const u8 {
+    pub(super) fn address(&self, id: u16) -> *const u8 {
         self.memory.wrapping_add(usize::from(id)).cast()
     }
 

@@ -1,18 +1,10 @@
 //! What the relays share: one connection to the upstream for each client, kept as long as that stays.
 
-use crate::yardstick;
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// The second argument: the port of loopback that is relayed to.
-pub(crate) fn upstream_port(usage: &str) -> Result<u16, String> {
-    yardstick::argument(2)
-        .and_then(|word| word.parse().ok())
-        .ok_or_else(|| format!("usage: {usage}"))
-}
-
 /// The client with its connection to the upstream, neither of which gathers small messages.
-pub(crate) fn connect(client: OwnedFd, upstream_port: u16) -> std::io::Result<[OwnedFd; 2]> {
+pub(super) fn connect(client: OwnedFd, upstream_port: u16) -> std::io::Result<[OwnedFd; 2]> {
     let upstream = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream_port))?;
     let pair = [client, upstream.into()];
     for socket in &pair {
@@ -22,15 +14,15 @@ pub(crate) fn connect(client: OwnedFd, upstream_port: u16) -> std::io::Result<[O
 }
 
 /// Both sides of each pair, by the number of its descriptor.
-pub(crate) struct Ends<T>(Vec<Option<T>>);
+pub(super) struct Ends<T>(Vec<Option<T>>);
 
 impl<T> Ends<T> {
-    pub(crate) fn new() -> Ends<T> {
+    pub(super) fn new() -> Ends<T> {
         Ends(Vec::new())
     }
 
     /// Keeps the two sides of a pair; each is made of its socket and the other's number.
-    pub(crate) fn add(&mut self, pair: [OwnedFd; 2], make: impl Fn(OwnedFd, usize) -> T) {
+    pub(super) fn add(&mut self, pair: [OwnedFd; 2], make: impl Fn(OwnedFd, usize) -> T) {
         let numbers = [pair[0].as_raw_fd() as usize, pair[1].as_raw_fd() as usize];
         for (index, socket) in pair.into_iter().enumerate() {
             let at = numbers[index];
@@ -41,19 +33,15 @@ impl<T> Ends<T> {
         }
     }
 
-    pub(crate) fn of(&self, number: usize) -> Option<&T> {
+    pub(super) fn of(&self, number: usize) -> Option<&T> {
         self.0.get(number)?.as_ref()
     }
 
-    #[allow(
-        dead_code,
-        reason = "only a relay that keeps state of a side changes it"
-    )]
-    pub(crate) fn of_mut(&mut self, number: usize) -> Option<&mut T> {
+    pub(super) fn of_mut(&mut self, number: usize) -> Option<&mut T> {
         self.0.get_mut(number)?.as_mut()
     }
 
-    pub(crate) fn remove(&mut self, number: usize) -> Option<T> {
+    pub(super) fn remove(&mut self, number: usize) -> Option<T> {
         self.0.get_mut(number)?.take()
     }
 }
