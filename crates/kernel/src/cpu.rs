@@ -20,11 +20,22 @@ pub fn allowed() -> io::Result<Vec<usize>> {
 /// # Errors
 /// As `sched_setaffinity(2)`: the processor is offline or not allowed.
 pub fn pin_current_thread(cpu: usize) -> io::Result<()> {
+    keep_current_thread_on(&[cpu])
+}
+
+/// Keeps the calling thread on these processors, and the threads and processes that it starts from
+/// now on.
+///
+/// # Errors
+/// As `sched_setaffinity(2)`: none of them is online and allowed.
+pub fn keep_current_thread_on(cpus: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
-    if cpu >= CpuSet::MAX_CPU {
-        return Err(io::ErrorKind::InvalidInput.into());
+    for &cpu in cpus {
+        if cpu >= CpuSet::MAX_CPU {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        set.set(cpu);
     }
-    set.set(cpu);
     Ok(sched_setaffinity(None, &set)?)
 }
 

@@ -22,6 +22,7 @@ mod directory;
 mod driver;
 mod file;
 mod medium;
+pub mod namespace;
 pub mod nic;
 mod outgoing;
 mod pipe;

@@ -1,8 +1,11 @@
-//! Of the process as a whole: its limits, and the signals that ask it to end.
+//! Of the process as a whole: its limits, the signals that ask it to end, and processes that end with
+//! it.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal as Number, getrlimit, setrlimit};
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
 
 /// Raises the soft limit of open descriptors to the hard one, and returns it.
 ///
@@ -91,5 +94,63 @@ impl Signals {
                 _ => {}
             }
         }
+    }
+}
+
+/// Starts `command` in a process group of its own, with no signal blocked, so that Ctrl-C in the
+/// terminal doesn't reach it; and has the kernel end it when the calling thread ends, however that
+/// happens (`PR_SET_PDEATHSIG`).
+///
+/// # Errors
+/// As `Command::spawn`.
+pub fn spawn_tied(command: &mut Command) -> io::Result<Child> {
+    command.process_group(0);
+    let tie = || {
+        rustix::process::set_parent_process_death_signal(Some(Number::TERM))?;
+        unblock_signals()
+    };
+    // SAFETY: between fork and exec only system calls may be made. `tie` makes two, takes no lock and
+    // allocates nothing.
+    unsafe { command.pre_exec(tie) };
+    command.spawn()
+}
+
+fn unblock_signals() -> io::Result<()> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `set` is memory for one signal set, which this call initialises.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: the set was initialised just above; the old mask isn't asked for.
+    let errno =
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut()) };
+    match errno {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt as _;
+
+    #[test]
+    fn a_tied_process_ends_with_the_thread_that_started_it() {
+        let start = || spawn_tied(Command::new("sleep").arg("600"));
+        let mut child = std::thread::spawn(start).join().unwrap().unwrap();
+        let signal = child.wait().unwrap().signal();
+        assert_eq!(signal, Some(libc::SIGTERM));
+    }
+
+    #[test]
+    fn a_tied_process_blocks_no_signal() {
+        let blocked = std::thread::spawn(|| {
+            let _signals = Signals::block().unwrap();
+            let mut command = Command::new("grep");
+            command.args(["SigBlk", "/proc/self/status"]);
+            command.stdout(std::process::Stdio::piped());
+            let output = spawn_tied(&mut command).unwrap().wait_with_output();
+            String::from_utf8(output.unwrap().stdout).unwrap()
+        });
+        assert_eq!(blocked.join().unwrap(), "SigBlk:\t0000000000000000\n");
     }
 }
