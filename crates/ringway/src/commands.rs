@@ -8,6 +8,7 @@ use clap::CommandFactory as _;
 use ringway_server::auth;
 use ringway_server::config::{self, Config, ConfigError, Flags};
 use ringway_server::explain::{self, Question};
+use ringway_server::extensions::Extensions;
 use ringway_server::route::Action;
 
 use crate::{cli, password};
@@ -46,6 +47,7 @@ pub(crate) fn check(flags: &cli::Check) -> Result<()> {
         return Ok(write!(out, "{}", config::schema())?);
     };
     let config = load(file, &Flags::new())?;
+    Extensions::new().check(&config)?;
     writeln!(out, "{}: ok", file.display())?;
     for listener in &config.listeners {
         let addresses: Vec<String> = listener.addresses.iter().map(ToString::to_string).collect();

@@ -8,6 +8,7 @@ use crate::admission::{Admission, Bound};
 use crate::auth::{self, Passwords};
 use crate::config::{self, Address, Config, Listener};
 use crate::control::{self, Control, ControlError, Facts, Prepared};
+use crate::extensions::Extensions;
 use crate::files::{self, Watches};
 use crate::log::{self, LogThread};
 use crate::proxy::SharedUpstream;
@@ -69,6 +70,8 @@ pub enum ServerError {
     },
     /// The users of a root can't be read.
     Users(io::Error),
+    /// The configuration asks for a service or hooks that the program lacks, or has twice.
+    Extension(String),
     /// A worker can't run.
     Worker {
         /// Its number, from 0.
@@ -116,6 +119,7 @@ impl fmt::Display for ServerError {
                 write!(out, "can't find a server of [upstream.{name}]: {error}")
             }
             ServerError::Users(error) => write!(out, "can't read who may come in: {error}"),
+            ServerError::Extension(message) => out.write_str(message),
             ServerError::Admin(error) => write!(out, "can't listen for [admin] on {error}"),
             ServerError::AccessLog(error) => write!(out, "can't open the access log: {error}"),
             ServerError::Worker { index, reason } => {
@@ -175,12 +179,17 @@ fn advice(address: SocketAddr, error: &io::Error) -> String {
 /// # Errors
 /// When it can't start, with everything undone; or when no worker can be kept running, which is so
 /// when none is and each has failed eight times in a row.
-pub fn run(mut config: Config) -> Result<(), ServerError> {
+pub fn run(config: Config) -> Result<(), ServerError> {
+    Extensions::new().run(config)
+}
+
+/// The same with these extensions, which were checked.
+pub(crate) fn run_with(mut config: Config, extensions: Extensions) -> Result<(), ServerError> {
     let signals = Signals::block().map_err(ServerError::Process)?;
     log::init_events(config.log.events);
     share_descriptors(&mut config)?;
     let config = Arc::new(config);
-    let mut server = Server::start(&config)?;
+    let mut server = Server::start(&config, extensions)?;
     server.announce();
     server.start_control()?;
     server.watch()?;
@@ -218,6 +227,7 @@ struct Running {
 
 struct Server {
     config: Arc<Config>,
+    extensions: Extensions,
     directories: Vec<Directory>,
     files: Arc<files::Shared>,
     passwords: Vec<Option<Arc<Passwords>>>,
@@ -236,7 +246,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(config: &Arc<Config>) -> Result<Server, ServerError> {
+    fn start(config: &Arc<Config>, extensions: Extensions) -> Result<Server, ServerError> {
         let open = |root: &config::Root| {
             // Opening a directory asks for no right to it; a look inside does.
             let entered = std::fs::metadata(root.root.join("."));
@@ -263,6 +273,7 @@ impl Server {
         let stats = (0..config.workers).map(|_| Arc::default()).collect();
         let mut server = Server {
             config: Arc::clone(config),
+            extensions,
             directories,
             files: Arc::new(files::Shared::new(watches(config))),
             passwords,
@@ -318,6 +329,7 @@ impl Server {
             cpu: (!self.facts.cpus.is_empty())
                 .then(|| self.facts.cpus[index % self.facts.cpus.len()]),
             config: Arc::clone(&self.config),
+            extensions: self.extensions.clone(),
             directories: self.directories.clone(),
             files: Arc::clone(&self.files),
             passwords: self.passwords.clone(),
@@ -332,8 +344,9 @@ impl Server {
         let thread = std::thread::Builder::new()
             .name(format!("ringway-{index}"))
             .spawn(move || {
-                let ready = |choice: &DriverChoice| {
-                    let _ = events.send(Event::Ready(index, choice.clone()));
+                let heard = events.clone();
+                let ready = move |choice: &DriverChoice| {
+                    let _ = heard.send(Event::Ready(index, choice.clone()));
                 };
                 let ran = catch_unwind(AssertUnwindSafe(|| worker::run(spec, mail, ready)));
                 let ending = ran.unwrap_or(Ending::Panicked);

@@ -5,30 +5,35 @@
 //! needs (a body to be read, a file to be opened, bytes to be streamed) happens in boxed futures,
 //! so that an idle connection's own stays small.
 //!
-//! In the order of a request: this file, [`entrance`], [`body`], [`delivery`], [`end`].
+//! In the order of a request: this file, [`routing`], [`exchange`] or [`proxied`], [`body`],
+//! [`delivery`], [`end`].
 
 mod body;
 mod delivery;
 mod end;
-mod entrance;
+mod exchange;
 mod proxied;
 mod routing;
 
 use end::Refusal;
-use entrance::Held;
+use exchange::Course;
 
 pub(crate) use end::End;
+pub use exchange::{BodyWriter, Completed, Exchange, ExchangeError};
+pub(crate) use proxied::pass_on;
 pub(crate) use routing::ResponseEdits;
 
 use crate::answer::{self, Answer, Frame};
-use crate::files::{First, Hit, Moment};
+use crate::extensions::Pending;
+use crate::files::{Hit, Moment};
 use crate::input::Input;
 use crate::log::{Entry as LogEntry, Passed};
 use crate::proxy::{FaultKind, Outbound, Upstream};
+use crate::service::{Failure, Files, Hooked, KeptFile, KeptHooked, Prepared, Proxy, Service as _};
 use crate::stats::Counter;
 use crate::worker::{Place, Worker};
 use ringway_http::StatusCode;
-use ringway_http::head::{Framing, HeadScan, Method, RequestHead, parse_head};
+use ringway_http::head::{Framing, HeadScan, RequestHead, parse_head};
 use ringway_runtime::{Buffer, Outgoing, TcpStream};
 use std::future::poll_fn;
 use std::io;
@@ -75,28 +80,24 @@ enum Step {
     /// Whatever a request needs.
     Serve(Box<Special>),
     /// The answer of an upstream's server.
-    Forward(Box<Outbound>),
+    Forward(Proxy, Box<Outbound>),
 }
 
 /// A request that can't be answered from memory alone.
 struct Special {
-    framing: Framing,
-    expects_continue: bool,
-    is_head: bool,
+    course: Course,
     work: Work,
-    /// What the route does to the answer's fields.
-    edits: Option<Box<ResponseEdits>>,
-    log: Option<LogLine>,
 }
 
-/// What is left to be done for an answer.
+/// What is left to be done for an answer: by which service, and what that has kept.
 enum Work {
-    /// What the root of this index says, which may be the answer.
-    Root(usize, First),
-    /// First of all, a password has to be checked.
-    Password(Box<Held>),
-    /// A server of an upstream has to be asked.
-    Proxy(Box<Outbound>),
+    /// It is there.
+    Ready(Prepared),
+    Files(Files, KeptFile),
+    Proxy(Proxy, Box<Outbound>),
+    Hooked(Hooked, Box<KeptHooked>),
+    /// The program's own, of this index.
+    Own(usize, Box<dyn Pending>),
 }
 
 /// A request that was looked at: what has to be done, who was let in, and what is done to the
@@ -114,9 +115,11 @@ pub(crate) struct LogLine {
     head: Box<[u8]>,
     begun: Option<Instant>,
     /// Who was let in.
-    user: Option<Rc<str>>,
+    pub(crate) user: Option<Rc<str>>,
     /// What became of it with its upstream.
     pub(crate) passing: Option<Passing>,
+    /// What hooks have to say.
+    pub(crate) note: Option<String>,
 }
 
 /// What the access log will want of a request that is passed on.
@@ -132,8 +135,16 @@ pub(crate) struct Passing {
     pub(crate) attempts: u32,
 }
 
+/// What services say of a request for the access log.
+#[derive(Clone, Copy, Default)]
+struct Said<'s> {
+    user: Option<&'s str>,
+    passing: Option<&'s Passing>,
+    note: Option<&'s str>,
+}
+
 impl Passing {
-    fn new(upstream: &Rc<Upstream>) -> Passing {
+    pub(crate) fn new(upstream: &Rc<Upstream>) -> Passing {
         Passing {
             upstream: Rc::clone(upstream),
             server: None,
@@ -193,7 +204,10 @@ impl Connection {
             let end = ended.err().unwrap_or(End::Orderly);
             self.place.count_end(end);
             // Or the kernel would keep what nobody takes; and a cut must not look like an end.
-            if matches!(end, End::WriteStall | End::ServerFailed) {
+            if matches!(
+                end,
+                End::WriteStall | End::ServerFailed | End::ServiceFailed
+            ) {
                 self.stream.reset();
             }
         }
@@ -219,7 +233,7 @@ impl Connection {
                 }
                 Step::Refuse(refusal) => Box::pin(self.refuse(refusal)).await?,
                 Step::CompleteHead => Box::pin(self.complete_head()).await?,
-                Step::Forward(outbound) => Box::pin(self.forward(outbound)).await?,
+                Step::Forward(proxy, kept) => Box::pin(self.serve_proxy(proxy, kept)).await?,
                 Step::Serve(special) => Box::pin(self.serve_special(*special)).await?,
             };
             if !matches!(flow, Flow::Continue) {
@@ -256,7 +270,7 @@ impl Connection {
                 worker.stats.count_answer(200, hit.body_bytes);
                 if worker.has_log() {
                     let (status, bytes) = (StatusCode::OK, hit.body_bytes);
-                    self.log(Some((head, begun)), None, None, status, bytes);
+                    self.log(Some((head, begun)), Said::default(), status, bytes);
                 }
                 (Some(hit.message), Flow::Continue)
             }
@@ -299,13 +313,17 @@ impl Connection {
         let worker = &*self.worker;
         let Entered { work, user, edits } = self.enter(head, raw, keep_alive, moment);
         match work {
-            Work::Root(_, First::Answer(answer))
+            Work::Ready(Prepared::Answer(answer))
                 if head.framing == Framing::None && edits.is_none() =>
             {
                 let (status, bytes) = (answer.status, answer.body_bytes);
                 worker.stats.count_answer(status.as_u16(), bytes);
                 if worker.has_log() {
-                    self.log(Some((head, begun)), user.as_deref(), None, status, bytes);
+                    let said = Said {
+                        user: user.as_deref(),
+                        ..Said::default()
+                    };
+                    self.log(Some((head, begun)), said, status, bytes);
                 }
                 let flow = match answer.keep_alive {
                     true => Flow::Continue,
@@ -319,23 +337,22 @@ impl Connection {
                     begun,
                     user,
                     passing: match &work {
-                        Work::Proxy(outbound) => Some(Passing::new(&outbound.upstream)),
+                        Work::Proxy(_, outbound) => Some(Passing::new(&outbound.upstream)),
                         _ => None,
                     },
+                    note: None,
                 });
                 Err(match work {
-                    Work::Proxy(mut outbound) => {
+                    Work::Proxy(proxy, mut outbound) => {
                         outbound.log = log;
-                        Step::Forward(outbound)
+                        Step::Forward(proxy, outbound)
                     }
-                    work => Step::Serve(Box::new(Special {
-                        framing: head.framing,
-                        expects_continue: head.expect_continue,
-                        is_head: head.method == Method::Head,
-                        work,
-                        edits,
-                        log,
-                    })),
+                    work => {
+                        let frame = Frame::of(head, keep_alive);
+                        let mut course = Course::new(head.framing, head.expect_continue, frame);
+                        (course.edits, course.log) = (edits, log);
+                        Step::Serve(Box::new(Special { course, work }))
+                    }
                 })
             }
         }
@@ -346,7 +363,7 @@ impl Connection {
         let answer = self.refusal(refusal, false);
         let (status, stats) = (answer.status, &self.worker.stats);
         stats.count_answer(status.as_u16(), answer.body_bytes);
-        self.log(None, None, None, status, 0);
+        self.log(None, Said::default(), status, 0);
         self.send(answer.message).await?;
         Ok(Flow::Last(refusal.end))
     }
@@ -373,8 +390,7 @@ impl Connection {
     fn log(
         &self,
         request: Option<(&RequestHead<'_>, Option<Instant>)>,
-        user: Option<&str>,
-        passing: Option<&Passing>,
+        said: Said<'_>,
         status: StatusCode,
         body_bytes: u64,
     ) {
@@ -382,11 +398,12 @@ impl Connection {
             peer: self.peer,
             time: self.worker.clock.wall(self.stream.now()),
             request: request.map(|(head, _)| head),
-            user,
+            user: said.user,
             status: status.as_u16(),
             body_bytes,
             duration: request.and_then(|(_, begun)| Some(begun?.elapsed())),
-            passed: passing.map(Passing::passed),
+            passed: said.passing.map(Passing::passed),
+            note: said.note,
         });
     }
 
@@ -472,68 +489,40 @@ impl Connection {
         }
     }
 
-    /// Reads a body, looks a file up, streams it: whatever the request needs.
-    async fn serve_special(&mut self, special: Special) -> Result<Flow, End> {
-        self.input.release_buffer();
-        let Special {
-            framing,
-            expects_continue,
-            is_head,
-            work,
-            edits,
-            mut log,
-        } = special;
-        let (root, mut first) = match work {
-            Work::Root(root, first) => (root, first),
-            Work::Password(held) => {
-                let (first, user) = self.admit(&held).await;
-                log.iter_mut().for_each(|line| line.user.clone_from(&user));
-                (held.root(), first)
-            }
-            Work::Proxy(outbound) => return Box::pin(self.forward(outbound)).await,
-        };
-        if expects_continue {
-            first = match self.foresee(root, first).await {
-                Ok(refusal) => return self.conclude_edited(refusal, edits, log).await,
-                Err(undecided) => undecided,
-            };
+    /// Has a server answer.
+    async fn serve_proxy(&mut self, proxy: Proxy, kept: Box<Outbound>) -> Result<Flow, End> {
+        let mut course = Course::new(Framing::None, false, kept.frame);
+        let served = proxy.answer(kept, Exchange::new(self, &mut course)).await;
+        match served.map(|completed| completed.flow) {
+            Ok(flow) => Ok(flow),
+            Err(failure) => self.settle(course, Err(failure), "proxy").await,
         }
-        if framing != Framing::None
-            && let Err(refusal) = self.discard_body(framing, expects_continue).await?
-        {
-            let answer = self.refusal(refusal, is_head);
-            self.conclude(answer, log).await?;
-            return Ok(Flow::Last(refusal.end));
-        }
-        // With the end of the body the next request may have come.
-        self.input.release_buffer();
-        let answer = match first {
-            First::Answer(answer) | First::Open(answer) => answer,
-            First::Lookup(lookup) => {
-                let root = &self.worker.roots[root];
-                root.look_up(&lookup, &self.worker.clock).await
-            }
-        };
-        self.conclude_edited(answer, edits, log).await
     }
 
-    /// The answer to a request whose body the client asks leave to send, if it is clear from the
-    /// head that it has none; the connection ends with it. Else what it was before.
-    async fn foresee(&self, root: usize, first: First) -> Result<Answer, First> {
-        let mut lookup = match first {
-            First::Answer(answer) if answer.spares_body() => return Ok(answer),
-            First::Answer(_) | First::Open(_) => return Err(first),
-            First::Lookup(lookup) => lookup,
+    /// Has a service answer that needs more than a look.
+    async fn serve_special(&mut self, special: Special) -> Result<Flow, End> {
+        self.input.release_buffer();
+        let Special { mut course, work } = special;
+        let worker = Rc::clone(&self.worker);
+        let exchange = Exchange::new(self, &mut course);
+        let (served, name) = match work {
+            Work::Ready(prepared) => {
+                let concluded = exchange.conclude_prepared(prepared).await;
+                (concluded.map_err(Failure::from), "route")
+            }
+            Work::Files(files, kept) => (files.answer(kept, exchange).await, "files"),
+            Work::Proxy(proxy, kept) => (proxy.answer(kept, exchange).await, "proxy"),
+            Work::Hooked(hooked, kept) => {
+                let name = &*worker.config.hooks[hooked.hooks];
+                (hooked.answer(kept, exchange).await, name)
+            }
+            Work::Own(index, pending) => {
+                let name = &*worker.config.services[index];
+                (pending.answer(exchange).await, name)
+            }
         };
-        let keep_alive = std::mem::replace(&mut lookup.frame.keep_alive, false);
-        let root = &self.worker.roots[root];
-        let answer = root.look_up(&lookup, &self.worker.clock).await;
-        if answer.spares_body() {
-            return Ok(answer);
-        }
-        // The file isn't held while the body comes, which may take long.
-        lookup.frame.keep_alive = keep_alive;
-        Err(First::Lookup(lookup))
+        let served = served.map(|completed| completed.flow);
+        self.settle(course, served, name).await
     }
 
     /// Sends the answer to a request, counts it, and writes it to the access log.
@@ -563,6 +552,7 @@ impl Connection {
             begun,
             user,
             passing,
+            note,
         }) = log
         else {
             return;
@@ -570,13 +560,12 @@ impl Connection {
         let mut scan = HeadScan::default();
         // The same bytes were accepted before.
         if let Ok(Some((head, _))) = parse_head(&head, &mut scan, &self.worker.head_limits) {
-            self.log(
-                Some((&head, begun)),
-                user.as_deref(),
-                passing.as_ref(),
-                status,
-                body_bytes,
-            );
+            let said = Said {
+                user: user.as_deref(),
+                passing: passing.as_ref(),
+                note: note.as_deref(),
+            };
+            self.log(Some((&head, begun)), said, status, body_bytes);
         }
     }
 }

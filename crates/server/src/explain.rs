@@ -112,6 +112,9 @@ pub enum Answered {
         servers: Vec<String>,
         /// How one is chosen.
         balance: String,
+        /// What the program's own hooks are called that look at the request, and may do something
+        /// else with it.
+        hooks: Option<String>,
         /// The head of the request as it goes out, line by line. A `Host` without a value gets
         /// the name of the server that is chosen.
         request: Vec<String>,
@@ -122,6 +125,13 @@ pub enum Answered {
         status: u16,
         /// Where to; `None` where the request names no host, which is answered 400.
         location: Option<String>,
+    },
+    /// A service of the program's own.
+    Service {
+        /// What it is called there.
+        name: String,
+        /// The path that it gets.
+        path: String,
     },
     /// A status of the configuration's.
     Status {
@@ -278,7 +288,14 @@ fn answered(config: &Config, rule: &Rule, request: &Request<'_>) -> Answered {
                 asks_password: root.has_users(),
             }
         }
-        Action::Proxy(index) => passed_on(&config.upstreams[*index], rule, request, &values),
+        Action::Proxy(index) => {
+            let hooks = rule.hooks.map(|index| config.hooks[index].clone());
+            passed_on(&config.upstreams[*index], rule, hooks, request, &values)
+        }
+        Action::Service(index) => Answered::Service {
+            name: config.services[*index].clone(),
+            path: lossy(rule.stripped(values.path)),
+        },
         Action::Redirect(redirect) => {
             let path = rule.stripped(values.path);
             let mut location = Vec::new();
@@ -298,6 +315,7 @@ fn answered(config: &Config, rule: &Rule, request: &Request<'_>) -> Answered {
 fn passed_on(
     upstream: &Upstream,
     rule: &Rule,
+    hooks: Option<String>,
     request: &Request<'_>,
     values: &Values<'_>,
 ) -> Answered {
@@ -311,6 +329,7 @@ fn passed_on(
         name: upstream.name.clone(),
         servers: upstream.servers.iter().map(ToString::to_string).collect(),
         balance: upstream.balance.word().word().to_owned(),
+        hooks,
         request: tell::request(upstream, rule, request.head, values),
     }
 }

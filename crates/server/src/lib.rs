@@ -2,8 +2,9 @@
 //!
 //! The life of a request, and of this crate, in reading order: [`config`] is read and checked
 //! against [`limits`]; `boot` binds, opens and starts the workers; in each, `worker` accepts what
-//! [`admission`] lets in, `connection` parses requests out of its `input` and sends what `files` (or
-//! `answer`, for errors) replies, where [`auth`] lets somebody have it; `log` and [`stats`] tell of it.
+//! [`admission`] lets in, `connection` parses requests out of its `input`, finds their [`route`] and
+//! sends what a [`service`] answers: `files`, where [`auth`] lets somebody have them, the `proxy`, past
+//! [`hooks`] if it has some, or one of a program's own ([`extensions`]); `log` and [`stats`] tell of it.
 
 #![forbid(unsafe_code)]
 
@@ -16,12 +17,15 @@ pub mod config;
 mod connection;
 mod control;
 pub mod explain;
+pub mod extensions;
 mod files;
+pub mod hooks;
 mod input;
 pub mod limits;
 pub mod log;
 mod proxy;
 pub mod route;
+pub mod service;
 pub mod stats;
 mod worker;
 

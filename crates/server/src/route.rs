@@ -16,6 +16,7 @@ pub(crate) mod template;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use edit::Side;
 pub use edit::{HeaderEdit, Operation};
 pub use pattern::{HeaderPattern, HostPattern, MethodPattern, PathPattern, QueryPattern};
 pub use rewrite::{edited, emit_fields, retargeted, takes_away};
@@ -64,6 +65,9 @@ impl Matcher {
 pub struct Rule {
     /// Who answers.
     pub action: Action,
+    /// Who looks at what is passed on: the index in
+    /// [`Config::hooks`](crate::config::Config::hooks).
+    pub hooks: Option<usize>,
     /// What is taken off the front of the path before it goes on, such as `/api`: it begins with
     /// a slash and doesn't end with one. A path that doesn't lie beneath it stays as it is.
     pub strip_prefix: Option<Box<str>>,
@@ -87,6 +91,9 @@ pub enum Action {
     Redirect(Redirect),
     /// A status, with a text.
     Status(FixedAnswer),
+    /// The program's own service of this index in
+    /// [`Config::services`](crate::config::Config::services).
+    Service(usize),
 }
 
 /// An answer that sends the client elsewhere.
@@ -112,6 +119,7 @@ impl Rule {
     pub fn new(action: Action) -> Rule {
         Rule {
             action,
+            hooks: None,
             strip_prefix: None,
             rewrite: None,
             request_headers: Vec::new(),

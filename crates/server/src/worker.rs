@@ -11,6 +11,7 @@ use crate::auth::{Gate, Passwords};
 use crate::clock::Clock;
 use crate::config::{self, Config, TransferOptions};
 use crate::connection::{Connection, End};
+use crate::extensions::{Extensions, Own};
 use crate::files::{self, CacheLimits, FileLimits, Moment, Root};
 use crate::limits::Limits;
 use crate::log::{Entry, WorkerLog};
@@ -47,6 +48,8 @@ pub(crate) struct Spec {
     /// The CPU to keep to.
     pub(crate) cpu: Option<usize>,
     pub(crate) config: Arc<Config>,
+    /// What the program has of its own.
+    pub(crate) extensions: Extensions,
     /// An open directory for each root of the configuration.
     pub(crate) directories: Vec<Directory>,
     pub(crate) files: Arc<files::Shared>,
@@ -55,7 +58,7 @@ pub(crate) struct Spec {
     /// What the workers share of each upstream.
     pub(crate) upstreams: Vec<Arc<SharedUpstream>>,
     /// Its own socket of each address, and which of the configuration's listeners that is for.
-    pub(crate) listeners: Vec<(ListenSocket, usize)>,
+    pub(crate) listeners: Sockets,
     pub(crate) options: RuntimeOptions,
     pub(crate) admission: Arc<Admission>,
     pub(crate) log: Option<WorkerLog>,
@@ -113,6 +116,9 @@ impl AddAssign for Drained {
     }
 }
 
+/// A worker's sockets, and which of the configuration's listeners each is for.
+type Sockets = Vec<(ListenSocket, usize)>;
+
 /// What the connections of a worker share.
 pub(crate) struct Worker {
     /// How files that are sent from disk go.
@@ -127,6 +133,8 @@ pub(crate) struct Worker {
     /// origins that may read the answers.
     pub(crate) straight: Vec<Option<usize>>,
     pub(crate) roots: Vec<Root>,
+    /// The program's own services and hooks.
+    pub(crate) own: Own,
     /// As their servers are now. Requests keep what was there when they came.
     upstreams: Vec<RefCell<Rc<Upstream>>>,
     /// What is before each root.
@@ -219,7 +227,7 @@ impl Drop for Place {
 pub(crate) fn run(
     spec: Spec,
     orders: Receiver<Order>,
-    ready: impl FnOnce(&DriverChoice),
+    ready: impl FnOnce(&DriverChoice) + 'static,
 ) -> Ending {
     if let Some(cpu) = spec.cpu
         && let Err(error) = cpu::pin_current_thread(cpu)
@@ -230,12 +238,17 @@ pub(crate) fn run(
         Ok(runtime) => runtime,
         Err(error) => return Ending::Failed(error),
     };
-    if let Some(choice) = runtime.driver() {
-        ready(choice);
-    }
+    let choice = runtime.driver().cloned();
+    let ready = move || {
+        if let Some(choice) = &choice {
+            ready(choice);
+        }
+    };
     // Caught here, so that the connections don't end in the middle of unwinding: one that does has
     // itself panicked.
-    let served = catch_unwind(AssertUnwindSafe(|| runtime.block_on(serve(spec, orders))));
+    let served = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(serve(spec, orders, ready))
+    }));
     match served {
         Ok(Ok(Ok(drained))) => Ending::Drained(drained),
         Ok(Ok(Err(error)) | Err(error)) => Ending::Failed(error),
@@ -258,6 +271,15 @@ pub struct Served {
 /// # Errors
 /// When a root can't be opened, or the address can't be bound.
 pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<Served> {
+    Extensions::new().serve_on(runtime, config)
+}
+
+/// The same with these extensions, which were checked.
+pub(crate) fn serve_on_with(
+    runtime: &Runtime,
+    config: Config,
+    extensions: &Extensions,
+) -> io::Result<Served> {
     let open = |root| files::open(root, &config.limits);
     let connections = match config.limits.connections {
         0 => u32::MAX,
@@ -274,6 +296,7 @@ pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<Served> {
     let spec = Spec {
         index: 0,
         cpu: None,
+        extensions: extensions.clone(),
         directories: config.roots.iter().map(open).collect::<io::Result<_>>()?,
         files: Arc::default(),
         passwords: open_passwords(&config)?,
@@ -290,7 +313,7 @@ pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<Served> {
         config: Arc::new(config),
     };
     let _turn = runtime.enter();
-    let (worker, _) = Worker::new(spec);
+    let (worker, _) = Worker::new(spec)?;
     let listener = TcpListener::bind(address, &ringway_runtime::ListenOptions::default())?;
     let address = listener.local_address()?;
     let stats = Arc::clone(&worker.stats);
@@ -309,14 +332,20 @@ pub(crate) fn open_passwords(config: &Config) -> io::Result<Vec<Option<Arc<Passw
     config.roots.iter().map(open).collect()
 }
 
-async fn serve(spec: Spec, mut orders: Receiver<Order>) -> io::Result<Drained> {
-    let (worker, sockets) = Worker::new(spec);
+/// `ready` is called when it accepts.
+async fn serve(
+    spec: Spec,
+    mut orders: Receiver<Order>,
+    ready: impl FnOnce(),
+) -> io::Result<Drained> {
+    let (worker, sockets) = Worker::new(spec)?;
     let mut accepting = Vec::new();
     for (socket, index) in sockets {
         let listener = TcpListener::adopt(socket)?;
         accepting.push(spawn(Rc::clone(&worker).accept_all(listener, index)));
     }
     drop(spawn(Rc::clone(&worker).tick()));
+    ready();
     let patience = loop {
         match worker.next_order(&mut orders).await? {
             Some(Order::Replace(root, directory)) => worker.roots[root].replace(directory),
@@ -351,7 +380,11 @@ async fn turns(count: usize) {
 }
 
 impl Worker {
-    fn new(spec: Spec) -> (Rc<Worker>, Vec<(ListenSocket, usize)>) {
+    /// On the worker's own thread, within its runtime.
+    ///
+    /// # Errors
+    /// When a service or hooks of the program's own can't be made.
+    fn new(spec: Spec) -> io::Result<(Rc<Worker>, Sockets)> {
         let limits = spec.config.limits;
         let head_limits = HeadLimits {
             head_bytes: limits.head_bytes,
@@ -381,6 +414,7 @@ impl Worker {
             straight: straight.collect(),
             tables,
             roots,
+            own: spec.extensions.make(&spec.config, spec.index)?,
             upstreams: upstreams.collect(),
             gates: spec
                 .passwords
@@ -406,7 +440,7 @@ impl Worker {
             counted: Cell::default(),
             config: spec.config,
         };
-        (Rc::new(worker), spec.listeners)
+        Ok((Rc::new(worker), spec.listeners))
     }
 
     async fn accept_all(self: Rc<Worker>, listener: TcpListener, index: usize) {
@@ -543,6 +577,12 @@ impl Worker {
         throttled.add_unanswered(&upstream.config.name, fault, ringway_runtime::now());
     }
 
+    /// Tells that a service or hooks of the program's own failed a request.
+    pub(crate) fn tell_failure(&self, name: &str, failure: &dyn std::error::Error) {
+        let mut throttled = self.throttled.borrow_mut();
+        throttled.add_failed(name, failure, ringway_runtime::now());
+    }
+
     /// Goes on with other servers. The old ones' connections end with the requests that use them.
     fn replace_servers(&self, index: usize, shared: &Arc<SharedUpstream>) {
         let new = Rc::new(self.upstream(index).with_servers(shared));
@@ -588,7 +628,7 @@ impl Worker {
             End::SlowHead => (Counter::ClosedDeadline, Some(Counter::TimeoutHead)),
             End::SlowBody => (Counter::ClosedDeadline, Some(Counter::TimeoutBodyStall)),
             End::WriteStall => (Counter::ClosedDeadline, Some(Counter::TimeoutWriteStall)),
-            End::FileChanged | End::FileFailed => (Counter::ClosedUs, None),
+            End::FileChanged | End::FileFailed | End::ServiceFailed => (Counter::ClosedUs, None),
             End::ServerFailed => (Counter::ClosedUpstream, None),
             End::Shutdown => (Counter::ClosedShutdown, None),
         };

@@ -51,7 +51,8 @@ pub(super) fn check(
     let upstreams = upstreams::read_upstreams(&mut document, sources);
     let services = Services::new(&roots, &upstreams, complete);
     let names = listeners::names(&document);
-    let routes = routes::read_routes(&mut document, &names, &services, sources);
+    let mut own = routes::OwnNames::default();
+    let routes = routes::read_routes(&mut document, &names, &services, &mut own, sources);
     let listeners = listeners::read_listeners(&mut document, &services, &routes);
     listeners::check_loops(&mut document, &listeners, &upstreams);
     if let Some(problem) = services.problem_of_none(&routes, &document) {
@@ -69,6 +70,8 @@ pub(super) fn check(
             routes,
             roots,
             upstreams,
+            services: own.services.0,
+            hooks: own.hooks.0,
             limits,
             log,
             admin,

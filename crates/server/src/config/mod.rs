@@ -87,6 +87,10 @@ pub struct Config {
     pub roots: Vec<Root>,
     /// Who is asked for what is passed on.
     pub upstreams: Vec<Upstream>,
+    /// The names of the program's own services that routes ask for, each once.
+    pub services: Vec<String>,
+    /// The same of hooks.
+    pub hooks: Vec<String>,
     /// Bounds and deadlines.
     pub limits: Limits,
     /// The logs.

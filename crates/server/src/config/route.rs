@@ -10,7 +10,7 @@ pub(crate) const ROUTE: Table = Table {
     name: "route",
     shape: Shape::Listed,
     doc: "What is done with some of the requests. Each `[[route]]` has conditions and one action \
-          (`files`, `proxy`, `redirect` or `status`). They are looked at in the order of the file, \
+          (`files`, `proxy`, `redirect`, `status` or `service`). They are looked at in the order of the file, \
           and the first whose conditions all hold counts; behind them comes what the listener \
           names.",
     groups: &[MatchKeys::KEYS, ActionKeys::KEYS],
@@ -90,6 +90,12 @@ settings! {
         /// something else.
         body: Option<String> = Prose { example: "Back soon." }, Means("a line with the status"),
             None;
+        /// Answer by a service of the program's own, by the name that it has there. The program
+        /// `ringway` has none: it is for those that are built on its library.
+        service: Option<String> = Text { min_length: 1, example: "api" }, Means("no service"), None;
+        /// Have what is passed on looked at by hooks of the program's own, by the name that they
+        /// have there.
+        hooks: Option<String> = Text { min_length: 1, example: "tenants" }, Means("no hooks"), None;
         /// What is taken off the front of the path: with `"/api"`, `/api/users` goes on as
         /// `/users`, and `/api` as `/`.
         ///

@@ -248,7 +248,11 @@ impl ActionKeys {
         let (redirect, status, body) = match &rule.action {
             Action::Redirect(redirect) => (Some(&redirect.to), Some(redirect.status), None),
             Action::Status(answer) => (None, Some(answer.status), answer.body.as_ref()),
-            Action::Files(_) | Action::Proxy(_) => (None, None, None),
+            Action::Files(_) | Action::Proxy(_) | Action::Service(_) => (None, None, None),
+        };
+        let service = match &rule.action {
+            Action::Service(index) => Some(config.services[*index].clone()),
+            _ => None,
         };
         ActionKeys {
             files,
@@ -256,6 +260,8 @@ impl ActionKeys {
             redirect: redirect.map(ToString::to_string),
             status,
             body: body.map(ToString::to_string),
+            service,
+            hooks: rule.hooks.map(|index| config.hooks[index].clone()),
             strip_prefix: rule.strip_prefix.as_ref().map(ToString::to_string),
             rewrite: rule.rewrite.as_ref().map(ToString::to_string),
             request_headers: texts(&rule.request_headers),

@@ -31,6 +31,8 @@ pub(crate) enum End {
     FileFailed,
     /// The upstream's server failed in the middle of its answer.
     ServerFailed,
+    /// A service of the program's own failed in the middle of its answer.
+    ServiceFailed,
     /// The server is ending.
     Shutdown,
 }
@@ -54,6 +56,13 @@ impl Refusal {
         status: StatusCode::REQUEST_TIMEOUT,
         reason: "the body was too slow",
         end: End::SlowBody,
+    };
+
+    /// Beyond what the service that is asked takes.
+    pub(super) const LARGE_BODY: Refusal = Refusal {
+        status: StatusCode::PAYLOAD_TOO_LARGE,
+        reason: "the body is larger than its service takes",
+        end: End::Limit,
     };
 
     fn new(status: StatusCode, reason: &'static str, is_limit: bool) -> Refusal {

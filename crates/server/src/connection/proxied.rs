@@ -2,15 +2,16 @@
 //! explained to the client where it fails.
 
 use super::end::Refusal;
-use super::routing::Routed;
-use super::{Connection, End, Flow, Work};
-use crate::answer::{self, Frame};
-use crate::files::First;
+use super::{Connection, End, Flow};
+use crate::answer::{self, Answer, Frame};
+use crate::hooks::Outcome;
 use crate::input::Input;
 use crate::proxy::{
     Answered, Attempts, Chosen, Exchange, Failure, Lease, Opening, Outbound, Passage, ServerFault,
     Trouble, Upstream, Verdict, Watch, asks_for_upgrade, is_idempotent, write,
 };
+use crate::route::HeaderEdit;
+use crate::service::{Look, Request};
 use ringway_http::StatusCode;
 use ringway_http::body::BodyError;
 use ringway_http::head::{Framing, Method, RequestHead};
@@ -26,67 +27,70 @@ use std::task::Poll;
 /// Bodies up to this size that came with their head are sent with it, in one piece.
 const BODY_AT_HAND_BYTES: u64 = 64 << 10;
 
+/// A request on its way to an upstream, or what stands against it. `edits` are what is done to its
+/// fields.
+pub(crate) fn pass_on(
+    request: &Request<'_>,
+    upstream: Rc<Upstream>,
+    edits: &[HeaderEdit],
+) -> Look<Box<Outbound>> {
+    let head = request.head;
+    let hop = HopByHop::of_request(head);
+    let max_forwards = match max_forwards(head) {
+        Some(0) => return Look::answer(answer_last_hop(request)),
+        count => count.map(|count| count - 1),
+    };
+    if head.method == Method::Connect {
+        // No tunnels to anywhere from here.
+        return Look::answer(not_allowed(request));
+    }
+    let changed = request.changed_target();
+    let origin = origin_form(head.method, head.target);
+    let passage = Passage {
+        peer: request.peer,
+        target: changed.as_deref().unwrap_or(&origin),
+        host: request.values.host,
+        forward: &upstream.config.forward,
+        is_upgrade: asks_for_upgrade(head, &hop),
+        max_forwards,
+        edits,
+        values: &request.values,
+    };
+    Look::Later(Box::new(Outbound {
+        written: write(head, &hop, passage),
+        framing: head.framing,
+        expects_continue: head.expect_continue,
+        is_upgrade: passage.is_upgrade,
+        is_idempotent: is_idempotent(head.method.as_str().as_bytes()),
+        frame: request.frame,
+        wanted: upstream.wanted(head, &request.values, request.moment.now),
+        upstream,
+        edits: request.response_edits(),
+        hooks: None,
+        set_cookie: None,
+        is_answered: Cell::new(false),
+        connected_after: Cell::new(None),
+        log: None,
+    }))
+}
+
+/// RFC 9110 §7.6.2: a request that may be passed on no further is answered here.
+fn answer_last_hop(request: &Request<'_>) -> Answer {
+    let (frame, moment) = (request.frame, request.moment);
+    match request.head.method {
+        Method::Options => answer::options(frame, moment.clock, moment.now, |head| head),
+        // A trace would show what a browser's scripts aren't to see.
+        _ => not_allowed(request),
+    }
+}
+
+fn not_allowed(request: &Request<'_>) -> Answer {
+    let status = StatusCode::METHOD_NOT_ALLOWED;
+    let (frame, moment) = (request.frame_of(status), request.moment);
+    answer::brief(status, frame, moment.clock, moment.now)
+}
+
 impl Connection {
-    /// A request on its way to an upstream, or what stands against it.
-    pub(super) fn pass_on(&self, upstream: usize, routed: &Routed<'_>) -> Work {
-        let Routed { head, frame, .. } = *routed;
-        let upstream = self.worker.upstream(upstream);
-        let hop = HopByHop::of_request(head);
-        let max_forwards = match max_forwards(head) {
-            Some(0) => return self.answer_last_hop(routed),
-            count => count.map(|count| count - 1),
-        };
-        if head.method == Method::Connect {
-            // No tunnels to anywhere from here.
-            let status = StatusCode::METHOD_NOT_ALLOWED;
-            let answer = answer::brief(status, frame, routed.moment.clock, routed.moment.now);
-            return Work::Root(0, First::Answer(answer));
-        }
-        let changed = routed.changed_target();
-        let origin = origin_form(head.method, head.target);
-        let passage = Passage {
-            peer: self.peer,
-            target: changed.as_deref().unwrap_or(&origin),
-            host: routed.values.host,
-            forward: &upstream.config.forward,
-            is_upgrade: asks_for_upgrade(head, &hop),
-            max_forwards,
-            edits: &routed.rule.request_headers,
-            values: &routed.values,
-        };
-        Work::Proxy(Box::new(Outbound {
-            written: write(head, &hop, passage),
-            framing: head.framing,
-            expects_continue: head.expect_continue,
-            is_upgrade: passage.is_upgrade,
-            is_idempotent: is_idempotent(head.method.as_str().as_bytes()),
-            frame,
-            wanted: upstream.wanted(head, &routed.values, routed.moment.now),
-            upstream,
-            edits: routed.response_edits(),
-            set_cookie: None,
-            is_answered: Cell::new(false),
-            connected_after: Cell::new(None),
-            log: None,
-        }))
-    }
-
-    /// RFC 9110 §7.6.2: a request that may be passed on no further is answered here.
-    fn answer_last_hop(&self, routed: &Routed<'_>) -> Work {
-        let (frame, moment) = (routed.frame, routed.moment);
-        let answer = match routed.head.method {
-            Method::Options => answer::options(frame, moment.clock, moment.now, |head| head),
-            // A trace would show what a browser's scripts aren't to see.
-            _ => answer::brief(
-                StatusCode::METHOD_NOT_ALLOWED,
-                frame,
-                moment.clock,
-                moment.now,
-            ),
-        };
-        Work::Root(0, First::Answer(answer))
-    }
-
     /// Has a server answer, and passes its answer on.
     ///
     /// What isn't needed for a request without a body and an answer that comes whole is boxed, here
@@ -245,6 +249,7 @@ impl Connection {
             status, body_bytes, ..
         } = answered;
         self.worker.stats.count_answer(status, body_bytes);
+        end_hooks(outbound, Some(status), body_bytes);
         if let Some(mut log) = outbound.log.take() {
             if let Some(passing) = &mut log.passing {
                 passing.status = Some(status);
@@ -302,12 +307,19 @@ impl Connection {
                 self.worker.count_unanswered(&outbound.upstream, &fault);
                 outbound.note_fault(&fault);
                 if failure.is_answered {
+                    end_hooks(outbound, Some(502), failure.passed_bytes);
                     let log = outbound.log.take();
                     self.write_log(log, StatusCode::BAD_GATEWAY, failure.passed_bytes);
                     return Err(End::ServerFailed);
                 }
                 let is_read = failure.is_body_read || outbound.framing == Framing::None;
                 self.gateway_error(outbound, fault.status(), is_read).await
+            }
+            Trouble::Hooks(error) => {
+                self.worker.tell_failure("hooks", &*error);
+                let is_read = failure.is_body_read || outbound.framing == Framing::None;
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                self.gateway_error(outbound, status, is_read).await
             }
         }
     }
@@ -317,6 +329,7 @@ impl Connection {
         self.worker.count_unanswered(&outbound.upstream, &fault);
         outbound.note_fault(&fault);
         if outbound.is_answered.get() || self.stream.is_sending() {
+            end_hooks(outbound, Some(fault.status().as_u16()), 0);
             self.write_log(outbound.log.take(), fault.status(), 0);
             return Err(End::ServerFailed);
         }
@@ -335,6 +348,7 @@ impl Connection {
             ..outbound.frame
         };
         let answer = answer::brief(status, frame, &self.worker.clock, self.stream.now());
+        end_hooks(outbound, Some(status.as_u16()), answer.body_bytes);
         self.conclude(answer, outbound.log.take()).await
     }
 
@@ -344,8 +358,20 @@ impl Connection {
         refusal: Refusal,
     ) -> Result<Flow, End> {
         let answer = self.refusal(refusal, outbound.frame.is_head);
+        end_hooks(outbound, Some(refusal.status.as_u16()), answer.body_bytes);
         self.conclude(answer, outbound.log.take()).await?;
         Ok(Flow::Last(refusal.end))
+    }
+}
+
+/// Tells a request's hooks how it has ended, and the log what they say of it.
+#[inline]
+fn end_hooks(outbound: &mut Outbound, status: Option<u16>, body_bytes: u64) {
+    if let Some(hooks) = &outbound.hooks {
+        let note = hooks.log(&Outcome { status, body_bytes });
+        if let Some(line) = &mut outbound.log {
+            line.note = note;
+        }
     }
 }
 

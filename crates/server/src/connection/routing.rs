@@ -1,14 +1,15 @@
-//! From a request to who answers it, by the listener's routes, and what a route does beside that.
+//! From a request to the service that answers it, by the listener's routes, and what a route does
+//! beside that.
 
 use super::{Connection, End, Entered, Flow, LogLine, Work};
 use crate::answer::{self, Answer, Frame};
-use crate::files::{First, Moment};
-use crate::route::rewrite::{edited, fixed, redirect, relocated};
-use crate::route::{Action, Rule, Values, emit_fields, retargeted};
-use ringway_http::StatusCode;
-use ringway_http::head::{HeadScan, RequestHead, parse_head};
+use crate::files::Moment;
+use crate::route::rewrite::{edited, relocated};
+use crate::route::{Action, Rule, Values};
+use crate::service::{Files, Hooked, Look, Prepared, Proxy, Ready, Request, Service as _};
+use ringway_http::head::RequestHead;
 use ringway_http::target::{Target, TargetError};
-use std::rc::Rc;
+use std::cell::RefCell;
 
 /// What a route does to the fields of an answer that isn't there yet.
 #[derive(Debug)]
@@ -19,20 +20,7 @@ pub(crate) struct ResponseEdits {
     pub(crate) lines: Vec<u8>,
     /// Whether its prefix was taken off the path, and is missing where a root sends the client to
     /// another of its paths.
-    is_stripped: bool,
-}
-
-/// A request with all that was found out about it.
-#[derive(Clone, Copy)]
-pub(super) struct Routed<'r> {
-    pub(super) head: &'r RequestHead<'r>,
-    pub(super) raw: &'r [u8],
-    pub(super) rule: &'r Rule,
-    /// Which of the configuration's routes the rule is of; `None` for what the listener names.
-    pub(super) route: Option<usize>,
-    pub(super) values: Values<'r>,
-    pub(super) frame: Frame,
-    pub(super) moment: Moment<'r>,
+    pub(crate) is_stripped: bool,
 }
 
 impl Connection {
@@ -49,10 +37,34 @@ impl Connection {
         if let Some(rule) = table.only()
             && let Action::Files(root) = rule.action
         {
-            let (work, user) = self.enter_root(root, head, raw, keep_alive, moment);
+            // Such a rule looks at nothing of the target, and changes nothing.
+            let values = Values {
+                client_ip: self.peer,
+                scheme: "http",
+                host: b"",
+                method: "",
+                path: b"/",
+                query: None,
+                is_asterisk: false,
+            };
+            let request = Request {
+                worker: &self.worker,
+                peer: self.peer,
+                head,
+                raw,
+                frame: Frame::of(head, keep_alive),
+                moment,
+                rule,
+                route: None,
+                values,
+                user: RefCell::default(),
+            };
+            let work = Files(root)
+                .look(&request)
+                .into_work(Work::Files, Files(root));
             return Entered {
                 work,
-                user,
+                user: request.user.into_inner(),
                 edits: None,
             };
         }
@@ -78,73 +90,90 @@ impl Connection {
                 Target::Asterisk
             }
             Err(error) => {
-                return Entered::answer(answer::brief(
-                    error.status(),
-                    frame,
-                    moment.clock,
-                    moment.now,
-                ));
+                // Spares a body as any refusal does.
+                let frame = Frame {
+                    keep_alive: keep_alive && !head.expect_continue,
+                    ..frame
+                };
+                let answer = answer::brief(error.status(), frame, moment.clock, moment.now);
+                return Entered {
+                    work: Work::Ready(Prepared::Answer(answer)),
+                    user: None,
+                    edits: None,
+                };
             }
         };
         let route = table.find_route(head, &target);
-        let rule = match route {
+        let rule: &Rule = match route {
             Some(route) => &self.worker.config.routes[route].rule,
             None => table.last(),
         };
-        let routed = Routed {
+        let request = Request {
+            worker: &self.worker,
+            peer: self.peer,
             head,
             raw,
+            frame,
+            moment,
             rule,
             route,
             values: Values::of(head, &target, self.peer),
-            frame,
-            moment,
+            user: RefCell::default(),
         };
-        let (clock, now) = (moment.clock, moment.now);
-        match &rule.action {
-            Action::Files(root) => {
-                let (work, user) = self.route_to_root(*root, &routed);
-                let edits = routed.response_edits().map(Box::new);
-                Entered { work, user, edits }
-            }
-            Action::Proxy(upstream) => Entered {
-                work: self.pass_on(*upstream, &routed),
-                user: None,
-                edits: None,
-            },
-            Action::Redirect(to) => {
-                Entered::answer(redirect(to, rule, &routed.values, frame, clock, now))
-            }
-            Action::Status(answer) => {
-                Entered::answer(fixed(answer, rule, &routed.values, frame, clock, now))
-            }
-        }
+        self.look(&request)
     }
 
-    /// A root, with the target that the route makes of the request's.
-    fn route_to_root(&self, root: usize, routed: &Routed<'_>) -> (Work, Option<Rc<str>>) {
-        let Routed {
-            head,
-            raw,
-            frame,
-            moment,
-            ..
-        } = *routed;
-        let Some(target) = routed.changed_target() else {
-            return self.enter_root(root, head, raw, frame.keep_alive, moment);
-        };
-        let raw = retargeted(raw, head, &target);
-        let mut scan = HeadScan::default();
-        let error = match parse_head(&raw, &mut scan, &self.worker.head_limits) {
-            Ok(Some((head, _))) => {
-                return self.enter_root(root, &head, &raw, frame.keep_alive, moment);
+    /// Has the service of a request's rule look at it.
+    fn look(&self, request: &Request<'_>) -> Entered {
+        let work = match &request.rule.action {
+            Action::Files(root) => {
+                let files = Files(*root);
+                files.look(request).into_work(Work::Files, files)
             }
-            // A rewritten target can be longer than a target may be.
-            Err(error) => error.status(),
-            Ok(None) => StatusCode::URI_TOO_LONG,
+            Action::Proxy(upstream) => match (request.rule.hooks, request.route) {
+                (Some(hooks), Some(route)) => {
+                    let hooked = Hooked {
+                        upstream: *upstream,
+                        hooks,
+                        route,
+                    };
+                    hooked.look(request).into_work(Work::Hooked, hooked)
+                }
+                // The usual case. What its route does to the answer, the proxy has seen to.
+                _ => {
+                    let proxy = Proxy(*upstream);
+                    return Entered {
+                        work: proxy.look(request).into_work(Work::Proxy, proxy),
+                        user: None,
+                        edits: None,
+                    };
+                }
+            },
+            Action::Redirect(redirect) => redirect
+                .look(request)
+                .into_work(|_, never| match never {}, ()),
+            Action::Status(answer) => answer
+                .look(request)
+                .into_work(|_, never| match never {}, ()),
+            Action::Service(index) => {
+                let service = &self.worker.own.services[*index];
+                service.look(request).into_work(Work::Own, *index)
+            }
         };
-        let answer = answer::brief(error, frame, moment.clock, moment.now);
-        (Work::Root(root, First::Answer(answer)), None)
+        // These have made the fields of their answers themselves.
+        let is_edited = match request.rule.action {
+            Action::Redirect(_) | Action::Status(_) => true,
+            Action::Files(_) | Action::Proxy(_) | Action::Service(_) => false,
+        };
+        let edits = match is_edited {
+            true => None,
+            false => request.response_edits().map(Box::new),
+        };
+        Entered {
+            work,
+            user: request.user.take(),
+            edits,
+        }
     }
 
     /// Concludes a request with an answer that its route may change.
@@ -171,41 +200,13 @@ impl Connection {
     }
 }
 
-impl Routed<'_> {
-    /// The target that the request goes on with, if the rule changes it.
-    pub(super) fn changed_target(&self) -> Option<Vec<u8>> {
-        if !self.rule.changes_target() {
-            return None;
-        }
-        let mut target = Vec::with_capacity(self.head.target.len() + 64);
-        self.rule.emit_target(&self.values, &mut target);
-        Some(target)
-    }
-
-    /// What the route does to the answer, if anything.
-    pub(super) fn response_edits(&self) -> Option<ResponseEdits> {
-        let rule = self.rule;
-        let is_stripped = matches!(rule.action, Action::Files(_))
-            && rule.stripped(self.values.path) != self.values.path;
-        let has_some = is_stripped || !rule.response_headers.is_empty();
-        let route = self.route.filter(|_| has_some)?;
-        let mut lines = Vec::new();
-        emit_fields(&rule.response_headers, &self.values, &mut lines);
-        Some(ResponseEdits {
-            route,
-            lines,
-            is_stripped,
-        })
-    }
-}
-
-impl Entered {
-    /// An answer that needs nobody else.
-    fn answer(answer: Answer) -> Entered {
-        Entered {
-            work: Work::Root(0, First::Answer(answer)),
-            user: None,
-            edits: None,
+impl<Kept> Look<Kept> {
+    /// What is left to be done, by `service` if it has kept something.
+    #[inline]
+    fn into_work<S>(self, later: impl FnOnce(S, Kept) -> Work, service: S) -> Work {
+        match self {
+            Look::Answer(Ready(prepared)) => Work::Ready(prepared),
+            Look::Later(kept) => later(service, kept),
         }
     }
 }

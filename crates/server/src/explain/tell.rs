@@ -128,10 +128,14 @@ impl Display for Answered {
                 name,
                 servers,
                 balance,
+                hooks,
                 request,
             } => {
                 let servers = servers.join(", ");
                 writeln!(out, "proxy     upstream.{name}, {balance} of {servers}")?;
+                if let Some(hooks) = hooks {
+                    writeln!(out, "hooks     {hooks}, which may change what follows")?;
+                }
                 for line in request {
                     writeln!(out, "request   {line}")?;
                 }
@@ -147,6 +151,7 @@ impl Display for Answered {
                     "refused   400: a redirect needs a host, and the request has none"
                 )
             }
+            Answered::Service { name, path } => writeln!(out, "service   {name}: {path}"),
             Answered::Status { status, body } => match body {
                 Some(body) => writeln!(out, "status    {status}: {body:?}"),
                 None => writeln!(out, "status    {status}"),
@@ -200,16 +205,21 @@ impl Answered {
                 name,
                 servers,
                 balance,
+                hooks,
                 request,
             } => json!({
                 "by": "proxy",
                 "name": name,
                 "servers": servers,
                 "balance": balance,
+                "hooks": hooks,
                 "request": request,
             }),
             Answered::Redirect { status, location } => {
                 json!({ "by": "redirect", "status": status, "location": location })
+            }
+            Answered::Service { name, path } => {
+                json!({ "by": "service", "name": name, "path": path })
             }
             Answered::Status { status, body } => {
                 json!({ "by": "status", "status": status, "body": body })

@@ -24,7 +24,7 @@ pub(crate) const WORDS: &[(&str, &str)] = &[
 const COMBINED: &str =
     r#"$peer - $user [$time] "$request" $status $body_bytes "$referer" "$user_agent""#;
 
-const JSON: &str = r#"{"time":$time_iso,"peer":$peer,"user":$user,"method":$method,"target":$target,"version":$version,"host":$host,"status":$status,"body_bytes":$body_bytes,"duration_seconds":$duration_seconds,"referer":$referer,"user_agent":$user_agent$passed}"#;
+const JSON: &str = r#"{"time":$time_iso,"peer":$peer,"user":$user,"method":$method,"target":$target,"version":$version,"host":$host,"status":$status,"body_bytes":$body_bytes,"duration_seconds":$duration_seconds,"referer":$referer,"user_agent":$user_agent$passed$noted}"#;
 
 /// What precedes the name of a header field in a variable's name.
 const HEADER: &str = "header_";
@@ -113,6 +113,12 @@ const VARIABLES: &[(&str, Variable, &str)] = &[
         Variable::UpstreamAttempts,
         "How often a server was asked.",
     ),
+    (
+        "note",
+        Variable::Note,
+        "What `hooks` of the program's own say of the request. JSON lines have this where it was \
+         said.",
+    ),
 ];
 
 /// What the same things are called by nginx.
@@ -190,6 +196,10 @@ pub(super) enum Variable {
     UpstreamAttempts,
     /// All of these, of a JSON line, where the request was passed on.
     Passed,
+    /// What hooks have to say.
+    Note,
+    /// The same of a JSON line, where it was said.
+    Noted,
     /// Any field by its name.
     Header(Box<str>),
 }
@@ -230,6 +240,8 @@ impl Format {
         let sizes = pieces.iter().map(|piece| match piece {
             Piece::Literal(text) => text.len(),
             // Six values with their names.
+            // With its name.
+            Piece::Value(Variable::Noted, _) => OWN_VALUE_BYTES,
             Piece::Value(Variable::Passed, _) => 2 * OWN_VALUE_BYTES,
             Piece::Value(..) => OWN_VALUE_BYTES,
         });
@@ -288,7 +300,9 @@ impl fmt::Display for Format {
 
 impl Piece {
     fn is_of_client(&self) -> bool {
-        use Variable::{Header, Host, Passed, Referer, Request, Target, Upstream, User, UserAgent};
+        use Variable::{
+            Header, Host, Note, Noted, Passed, Referer, Request, Target, Upstream, User, UserAgent,
+        };
         matches!(
             self,
             Piece::Value(
@@ -299,7 +313,9 @@ impl Piece {
                     | UserAgent
                     | Header(_)
                     | Upstream
-                    | Passed,
+                    | Passed
+                    | Note
+                    | Noted,
                 _
             )
         )
@@ -339,6 +355,7 @@ fn split(text: &str) -> Result<Vec<Piece>, FormatFault> {
         let (name, end) = name_at(text, at)?;
         let variable = match name {
             "passed" if text == JSON => Variable::Passed,
+            "noted" if text == JSON => Variable::Noted,
             name => variable(name, at..end)?,
         };
         push_literal(&mut pieces, &mut literal);

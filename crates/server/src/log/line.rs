@@ -47,6 +47,8 @@ pub struct Entry<'a> {
     pub duration: Option<Duration>,
     /// Who answered it, where it was passed on.
     pub passed: Option<Passed<'a>>,
+    /// What hooks of the program's own say of it.
+    pub note: Option<&'a str>,
 }
 
 /// What the access log says of who answered a request that was passed on.
@@ -82,6 +84,7 @@ impl Entry<'_> {
         let request = self.request;
         let sent = match variable {
             Variable::User => length(self.user.map(str::as_bytes)),
+            Variable::Note | Variable::Noted => length(self.note.map(str::as_bytes)),
             Variable::Request | Variable::Target => length(request.map(|head| head.target)),
             Variable::Host => length(request.and_then(|head| head.host)),
             Variable::Referer => length(request.and_then(|head| head.referer)),
@@ -160,6 +163,13 @@ impl Entry<'_> {
             Variable::Status => push_decimal(field.line, u64::from(self.status)),
             Variable::BodyBytes => push_decimal(field.line, self.body_bytes),
             Variable::DurationSeconds => field.micros(self.duration),
+            Variable::Note => field.client(self.note.map(str::as_bytes)),
+            Variable::Noted => {
+                if self.note.is_some() {
+                    field.line.extend_from_slice(b",\"note\":");
+                    field.client(self.note.map(str::as_bytes));
+                }
+            }
             Variable::Passed => {
                 if self.passed.is_none() {
                     return;
@@ -455,6 +465,7 @@ mod tests {
             body_bytes: 1024,
             duration: Some(Duration::from_nanos(2_000_345_999)),
             passed: None,
+            note: None,
         }
     }
 
@@ -622,6 +633,29 @@ mod tests {
             ..entry(None)
         };
         check("$peer", &entry, expect);
+    }
+
+    #[test]
+    fn what_hooks_say() {
+        let long = "\"\u{1}".repeat(5_000);
+        let head = head();
+        let noted = |note| Entry {
+            note,
+            ..entry(&head)
+        };
+        check("$note", &noted(None), "-");
+        check(
+            "$note",
+            &noted(Some("tenant=a \"b\"")),
+            "tenant=a \\x22b\\x22",
+        );
+        let json = emitted("json", &noted(Some("a\"b")));
+        assert!(json.ends_with(",\"note\":\"a\\\"b\"}\n"), "{json}");
+        assert!(!emitted("json", &noted(None)).contains("note"));
+        for format in ["json", "$note $note"] {
+            // It looks at what was allocated.
+            emitted(format, &noted(Some(&long)));
+        }
     }
 
     #[test]

@@ -14,11 +14,16 @@ use crate::answer::Frame;
 use crate::clock::Clock;
 use crate::config::{Config, Timeouts, Upstream};
 use crate::connection::{End, LogLine, Passing, ResponseEdits};
+use crate::hooks::{Active, Edits};
 use crate::input::Input;
 use crate::limits::Limits;
+use crate::service;
 use ringway_http::body::{BodyError, BodyLimits};
 use ringway_http::head::{Framing, HeadScan, Method};
-use ringway_http::received::{ReceivedFraming, ReceivedHead, ReceivedLimits, parse_received};
+use ringway_http::received::{
+    ReceivedError, ReceivedFraming, ReceivedHead, ReceivedLimits, parse_received,
+};
+use ringway_http::response::InvalidHeader;
 use ringway_runtime::{Buffer, ReadHalf, TcpStream, now};
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -35,7 +40,6 @@ const INTERIM_ANSWERS: u32 = 16;
 const AHEAD_BYTES: usize = 16 << 10;
 
 /// A request that is ready to be sent to any server of its upstream.
-#[derive(Debug)]
 pub(crate) struct Outbound {
     /// Who is asked: the upstream as it was when the request came.
     pub(crate) upstream: Rc<super::Upstream>,
@@ -53,6 +57,8 @@ pub(crate) struct Outbound {
     pub(crate) wanted: Wanted,
     /// What its route does to the answer's fields.
     pub(crate) edits: Option<ResponseEdits>,
+    /// The program's own hooks that look at the answer.
+    pub(crate) hooks: Option<Rc<dyn Active>>,
     /// The cookie that keeps the client with the server it got, as a value of `Set-Cookie`.
     pub(crate) set_cookie: Option<Vec<u8>>,
     /// Whether the client got some of an answer, for whoever ends the exchange from outside.
@@ -130,6 +136,8 @@ pub(crate) enum Trouble {
     SlowBody,
     /// The server failed.
     Server(ServerFault),
+    /// The program's own hooks failed.
+    Hooks(service::Failure),
 }
 
 /// An exchange that was cut short, and how far it had come.
@@ -464,7 +472,7 @@ impl Course<'_> {
                 let mut out = Vec::with_capacity(room_for(server.input.bytes().len()));
                 let at = server.half.now();
                 let received = self.read_head(server.input.bytes(), &mut scan, at, &mut out);
-                match received.map_err(Trouble::Server)? {
+                match received? {
                     Received::Partial => {
                         server.input.release_buffer();
                         break;
@@ -535,7 +543,7 @@ impl Course<'_> {
         scan: &mut HeadScan,
         at: Instant,
         out: &mut Vec<u8>,
-    ) -> Result<Received, ServerFault> {
+    ) -> Result<Received, Trouble> {
         let frame = self.outbound.frame;
         let method = if frame.is_head {
             Method::Head
@@ -543,16 +551,16 @@ impl Course<'_> {
             Method::Get
         };
         let limits = ReceivedLimits::default();
-        let parsed =
-            parse_received(bytes, scan, &limits, method).map_err(ServerFault::Malformed)?;
+        let malformed = |error| Trouble::Server(ServerFault::Malformed(error));
+        let parsed = parse_received(bytes, scan, &limits, method).map_err(malformed)?;
         let Some((head, length)) = parsed else {
             return Ok(Received::Partial);
         };
         *scan = HeadScan::default();
-        let invalid = |_| ServerFault::Malformed(ringway_http::received::ReceivedError::Field);
+        let invalid = |_| malformed(ReceivedError::Field);
         if head.status == 101 {
             if !self.outbound.is_upgrade {
-                return Err(ServerFault::UnexpectedUpgrade);
+                return Err(Trouble::Server(ServerFault::UnexpectedUpgrade));
             }
             response::write_interim(out, &head).map_err(invalid)?;
             return Ok(Received::Upgrade(length));
@@ -563,7 +571,11 @@ impl Course<'_> {
             }
             return Ok(Received::Interim(length));
         }
-        let written = self.write_final(&head, at, out).map_err(invalid)?;
+        let hooked = match &self.outbound.hooks {
+            None => None,
+            Some(hooks) => Some(hooks.response(&head).map_err(Trouble::Hooks)?),
+        };
+        let written = self.write_final(&head, hooked, at, out).map_err(invalid)?;
         Ok(Received::Final(length, written))
     }
 
@@ -577,9 +589,10 @@ impl Course<'_> {
     fn write_final(
         &self,
         head: &ReceivedHead<'_>,
+        hooked: Option<Edits>,
         at: Instant,
         out: &mut Vec<u8>,
-    ) -> Result<Final, ringway_http::response::InvalidHeader> {
+    ) -> Result<Final, InvalidHeader> {
         let client = self.outbound.frame;
         let delimited = Delimited::of(head.framing, client.version);
         // Where its body would have gone on, nobody knows where the next request begins.
@@ -597,7 +610,15 @@ impl Course<'_> {
             )
         });
         let cookie = self.outbound.set_cookie.as_deref();
-        response::write(out, head, frame, &date, edits, cookie)?;
+        match hooked {
+            None => response::write(out, head, frame, &date, edits, cookie)?,
+            Some(hooked) => {
+                let (of_route, lines) = edits.unwrap_or_default();
+                let lines = hooked.lines_over(lines);
+                let edits = hooked.over(of_route);
+                response::write(out, head, frame, &date, Some((&edits, &lines)), cookie)?;
+            }
+        }
         Ok(Final {
             status: head.status,
             framing: head.framing,

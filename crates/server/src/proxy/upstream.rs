@@ -371,6 +371,11 @@ impl Upstream {
         Some(format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax").into_bytes())
     }
 
+    /// The place of the server that logs call so.
+    pub(crate) fn position(&self, label: &str) -> Option<usize> {
+        self.shared.position(label)
+    }
+
     /// What `server` is called in `Host`.
     pub(crate) fn name(&self, server: usize) -> &[u8] {
         self.shared.servers[server].known.host.as_bytes()

@@ -29,6 +29,17 @@ const FRAMING: [&str; 8] = [
     "Upgrade",
 ];
 
+impl Side {
+    /// Whether a field has a key of its own, or says what is decided elsewhere.
+    pub(crate) fn keeps(self, name: &str) -> bool {
+        let kept: [&str; 2] = match self {
+            Side::Request => ["Host", "Expect"],
+            Side::Response => ["Content-Encoding", "Content-Range"],
+        };
+        kept.iter().any(|other| name.eq_ignore_ascii_case(other))
+    }
+}
+
 /// What is done with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
@@ -100,26 +111,31 @@ impl HeaderEdit {
     }
 }
 
+/// Whether a field frames a message or belongs to a connection.
+pub(crate) fn is_framing(name: &str) -> bool {
+    FRAMING.iter().any(|other| name.eq_ignore_ascii_case(other))
+}
+
 fn check_name(name: &str, side: Side) -> Result<(), Fault> {
     let is = |other: &&str| name.eq_ignore_ascii_case(other);
-    if FRAMING.iter().any(is) {
+    if is_framing(name) {
         let message = format!("{name} says how the message is sent, which isn't yours to change");
         return Err(Fault::new(message, "leave it out"));
     }
     match side {
+        _ if !side.keeps(name) => Ok(()),
         Side::Request if is(&"Host") => Err(Fault::new(
             "Host has a key of its own",
             "`host` in [upstream.NAME]",
         )),
-        Side::Request if is(&"Expect") => Err(Fault::new(
+        Side::Request => Err(Fault::new(
             "Expect is answered before the request goes on",
             "leave it out",
         )),
-        Side::Response if ["Content-Encoding", "Content-Range"].iter().any(is) => Err(Fault::new(
+        Side::Response => Err(Fault::new(
             format!("{name} says what the body is, which stays as it is"),
             "leave it out",
         )),
-        _ => Ok(()),
     }
 }
 

@@ -124,6 +124,14 @@ impl Template {
         })
     }
 
+    /// A text without variables, whatever is in it.
+    pub(crate) fn literal(text: &str) -> Template {
+        Template {
+            text: text.into(),
+            pieces: [Piece::Text(text.into())].into(),
+        }
+    }
+
     /// The text as it was written.
     pub fn as_str(&self) -> &str {
         &self.text

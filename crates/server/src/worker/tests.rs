@@ -27,6 +27,7 @@ fn start() -> Running {
     let address = sockets[0].local_address().unwrap();
     let stats: Arc<WorkerStats> = Arc::default();
     let spec = Spec {
+        extensions: Extensions::new(),
         upstreams: Vec::new(),
         index: 0,
         cpu: None,

@@ -3,6 +3,7 @@
 use crate::admission::Refusal;
 use crate::log::Throttle;
 use crate::proxy::{FaultKind, ServerFault};
+use std::error::Error;
 use std::time::{Duration, Instant};
 
 /// How often an event that repeats is told again.
@@ -18,6 +19,25 @@ pub(super) struct Throttled {
     pub(super) completions_lost: Throttle,
     /// Made when they are needed: as many as there are upstreams and kinds of fault at most.
     unanswered: Vec<Unanswered>,
+    /// The same for the program's own services and hooks, by their names.
+    failed: Vec<Failed>,
+}
+
+/// Requests that something of the program's own failed.
+struct Failed {
+    name: String,
+    throttle: Throttle,
+    /// The reason of the first that is still to be told.
+    reason: String,
+}
+
+impl Failed {
+    fn tell(&mut self, now: Instant) {
+        if let Some(count) = self.throttle.due(now) {
+            let (service, reason) = (&*self.name, std::mem::take(&mut self.reason));
+            tracing::error!(count, service, reason, "a service failed");
+        }
+    }
 }
 
 /// Requests that an upstream didn't answer, for one kind of reason.
@@ -40,6 +60,7 @@ impl Default for Throttled {
             completion_overflows: throttle(),
             completions_lost: throttle(),
             unanswered: Vec::new(),
+            failed: Vec::new(),
         }
     }
 }
@@ -82,6 +103,25 @@ impl Throttled {
         one.tell(now);
     }
 
+    /// A service or hooks failed a request: told at once if that is new, else counted.
+    pub(super) fn add_failed(&mut self, name: &str, reason: &dyn Error, now: Instant) {
+        let is_it = |one: &Failed| one.name == name;
+        let index = self.failed.iter().position(is_it).unwrap_or_else(|| {
+            self.failed.push(Failed {
+                name: name.to_owned(),
+                throttle: Throttle::new(THROTTLE_INTERVAL),
+                reason: String::new(),
+            });
+            self.failed.len() - 1
+        });
+        let one = &mut self.failed[index];
+        one.throttle.add(1);
+        if one.reason.is_empty() {
+            one.reason = reason.to_string();
+        }
+        one.tell(now);
+    }
+
     /// Tells what is due.
     pub(super) fn tell(&mut self, now: Instant) {
         for (throttle, refusal) in [
@@ -119,6 +159,9 @@ impl Throttled {
             );
         }
         for one in &mut self.unanswered {
+            one.tell(now);
+        }
+        for one in &mut self.failed {
             one.tell(now);
         }
     }

@@ -16,16 +16,38 @@ use crate::route::template::{Template, Variable};
 use crate::route::{Action, FixedAnswer, Matcher, Redirect, Rule};
 
 /// The keys of which a route has exactly one; `status` may go with `redirect`.
-const ACTIONS: [&str; 4] = ["files", "proxy", "redirect", "status"];
+const ACTIONS: [&str; 5] = ["files", "proxy", "redirect", "status", "service"];
 
 /// Statuses that send a browser elsewhere (RFC 9110 §15.4).
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
+
+/// What routes call what only the program has, each name once.
+#[derive(Default)]
+pub(super) struct OwnNames {
+    pub(super) services: Names,
+    pub(super) hooks: Names,
+}
+
+/// Names in the order in which they were first said.
+#[derive(Default)]
+pub(super) struct Names(pub(super) Vec<String>);
+
+impl Names {
+    fn index(&mut self, name: &str) -> usize {
+        let known = self.0.iter().position(|known| known == name);
+        known.unwrap_or_else(|| {
+            self.0.push(name.to_owned());
+            self.0.len() - 1
+        })
+    }
+}
 
 /// `listeners` are the NAMEs of the listeners, in their order.
 pub(super) fn read_routes(
     document: &mut Document<'_>,
     listeners: &[String],
     services: &Services<'_>,
+    own: &mut OwnNames,
     sources: &Sources,
 ) -> Vec<Route> {
     let nodes = document.listed(&ROUTE);
@@ -34,7 +56,7 @@ pub(super) fn read_routes(
     for node in &nodes {
         let problems_before = document.problems.len();
         let mut section = document.listed_section(&ROUTE, node);
-        let route = read_route(&mut section, listeners, services);
+        let route = read_route(&mut section, listeners, services, own);
         // What is wrong with a route may be just what would tell it from the other.
         let is_sound = document.problems.len() == problems_before;
         if let Some(index) = before.find_hiding(&route, &routes)
@@ -103,7 +125,12 @@ impl Route {
     }
 }
 
-fn read_route(section: &mut Section<'_>, listeners: &[String], services: &Services<'_>) -> Route {
+fn read_route(
+    section: &mut Section<'_>,
+    listeners: &[String],
+    services: &Services<'_>,
+    own: &mut OwnNames,
+) -> Route {
     let conditions = MatchKeys::read(section);
     let keys = ActionKeys::read(section);
     let matcher = Matcher {
@@ -113,13 +140,14 @@ fn read_route(section: &mut Section<'_>, listeners: &[String], services: &Servic
         headers: parse_lines(section, "header", &conditions.header, HeaderPattern::parse),
         query: parse_lines(section, "query", &conditions.query, QueryPattern::parse),
     };
-    let action = read_action(section, &keys, services);
+    let action = read_action(section, &keys, services, own);
     check_idle(section, &keys);
     Route {
         listeners: read_listeners(section, conditions.listen, listeners, services),
         matcher,
         rule: Rule {
             action,
+            hooks: keys.hooks.as_deref().map(|name| own.hooks.index(name)),
             strip_prefix: read_prefix(section, keys.strip_prefix),
             rewrite: read_rewrite(section, keys.rewrite),
             request_headers: read_edits(
@@ -174,7 +202,12 @@ fn read_listeners(
 }
 
 /// What the route does. After a problem it is something that lets the reading go on.
-fn read_action(section: &mut Section<'_>, keys: &ActionKeys, services: &Services<'_>) -> Action {
+fn read_action(
+    section: &mut Section<'_>,
+    keys: &ActionKeys,
+    services: &Services<'_>,
+    own: &mut OwnNames,
+) -> Action {
     const NOTHING: Action = Action::Status(FixedAnswer {
         status: 404,
         body: None,
@@ -186,7 +219,7 @@ fn read_action(section: &mut Section<'_>, keys: &ActionKeys, services: &Services
     match written[..] {
         [] => {
             let problem = Problem::new(section.header(), "a route that does nothing");
-            section.report(problem.hint("add one of files, proxy, redirect and status"));
+            section.report(problem.hint("add one of files, proxy, redirect, status and service"));
         }
         [_] | ["redirect", "status"] => {}
         [first, other, ..] => {
@@ -199,6 +232,9 @@ fn read_action(section: &mut Section<'_>, keys: &ActionKeys, services: &Services
     }
     if let Some(name) = &keys.proxy {
         return services.named(section, "proxy", name).unwrap_or(NOTHING);
+    }
+    if let Some(name) = &keys.service {
+        return Action::Service(own.services.index(name));
     }
     if let Some(to) = &keys.redirect {
         let status = keys.status.unwrap_or(302);
@@ -360,8 +396,8 @@ fn check_idle(section: &mut Section<'_>, keys: &ActionKeys) {
     if keys.proxy.is_none() {
         let hint = "it is for routes with proxy";
         let names: &[&str] = match keys.files {
-            Some(_) => &["request_headers"],
-            None => &["request_headers", "rewrite"],
+            Some(_) => &["request_headers", "hooks"],
+            None => &["request_headers", "hooks", "rewrite"],
         };
         report_idle_keys(section, names, "where the request isn't passed on", hint);
     }

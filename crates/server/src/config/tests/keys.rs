@@ -35,7 +35,7 @@ fn is_another_choice(table: &Table, key: &Key) -> bool {
         "" => key.name == "include",
         "listen" => key.name == "proxy",
         "admin" => key.name == "allow_remote",
-        "route" => ["files", "redirect", "status", "body"].contains(&key.name),
+        "route" => ["files", "redirect", "status", "body", "service"].contains(&key.name),
         _ => false,
     }
 }

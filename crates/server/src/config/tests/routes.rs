@@ -221,11 +221,11 @@ fn one_action() {
     check(
         "path = \"/a\"",
         expect![[r#"
-        site.toml:1:1: a route that does nothing
-          1 | [[route]]
-            | ^^^^^^^^^
-            = add one of files, proxy, redirect and status
-    "#]],
+            site.toml:1:1: a route that does nothing
+              1 | [[route]]
+                | ^^^^^^^^^
+                = add one of files, proxy, redirect, status and service
+        "#]],
     );
     check(
         "files = \"site\"\nproxy = \"app\"",

@@ -51,6 +51,7 @@ fn record_numbered(worker: &mut WorkerLog, number: u64) {
         body_bytes: 0,
         duration: None,
         passed: None,
+        note: None,
     });
 }
 
