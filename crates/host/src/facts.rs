@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 pub const FACTS_VERSION: u32 = 1;
 
 /// Something that is known, or why it isn't.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Fact<T> {
     /// It can't be known.
@@ -134,17 +134,14 @@ impl Facts {
     pub fn gather(machine: &dyn Machine) -> Facts {
         let names = devices::names(machine);
         let probes = machine.probes(names.as_deref().unwrap_or(&[]));
-        let interrupts = interrupts::Interrupts::read(machine);
         let environment = system::environment(machine);
-        let nics = names.map(|names| {
-            let nic = |name: &String| devices::read(machine, name, &probes, &interrupts);
-            names.iter().map(nic).collect()
-        });
         let Probes {
             io_uring,
             irqbalance,
-            ..
+            devices,
         } = probes;
+        let why = io_uring.reason().unwrap_or("the device was not asked");
+        let nics = names.map(|names| devices::all(machine, &names, &devices, why));
         let nodes: Fact<Vec<Node>> = processors::nodes(machine).into();
         Facts {
             facts_version: FACTS_VERSION,
@@ -202,14 +199,77 @@ impl Facts {
         self.nics.known().map_or(&[], Vec::as_slice)
     }
 
-    /// The device that the checks are about: `wanted`, or else the physical one that is up and has
-    /// received most; no other kind of device is chosen by itself.
+    /// The device that the checks are about: see [`Ground::nic`].
     pub fn nic(&self, wanted: Option<&str>) -> Option<&Nic> {
-        let nics = self.known_nics();
-        if let Some(wanted) = wanted {
-            return nics.iter().find(|nic| nic.name == wanted);
+        self.ground().nic(wanted)
+    }
+
+    /// What a placement is made of.
+    pub fn ground(&self) -> Ground<'_> {
+        Ground {
+            processors: &self.processors,
+            nodes: self.known_nodes(),
+            nics: self.known_nics(),
         }
-        let physical = nics.iter().filter(|nic| nic.kind == DeviceKind::Physical);
+    }
+}
+
+/// The facts that a placement is made of, read for that alone: nothing is tried out, and nobody but
+/// the devices is asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Site {
+    processors: Processors,
+    nodes: Fact<Vec<Node>>,
+    nics: Fact<Vec<Nic>>,
+}
+
+impl Site {
+    /// Reads them. Nothing that is missing fails it.
+    pub fn read(machine: &dyn Machine) -> Site {
+        let nodes: Fact<Vec<Node>> = processors::nodes(machine).into();
+        let nics = devices::names(machine).map(|names| {
+            let answers = machine.devices(&names);
+            devices::all(machine, &names, &answers, "the device was not asked")
+        });
+        Site {
+            processors: processors::read(machine, nodes.known().map_or(&[], Vec::as_slice)),
+            nodes,
+            nics: nics.into(),
+        }
+    }
+
+    /// What a placement is made of.
+    pub fn ground(&self) -> Ground<'_> {
+        Ground {
+            processors: &self.processors,
+            nodes: self.nodes.known().map_or(&[], Vec::as_slice),
+            nics: self.nics.known().map_or(&[], Vec::as_slice),
+        }
+    }
+}
+
+/// What a placement is made of; what isn't known is absent.
+#[derive(Clone, Copy, Debug)]
+pub struct Ground<'a> {
+    /// Processors.
+    pub processors: &'a Processors,
+    /// NUMA nodes, by ascending number.
+    pub nodes: &'a [Node],
+    /// Network devices, by name.
+    pub nics: &'a [Nic],
+}
+
+impl<'a> Ground<'a> {
+    /// The device that it is about: `wanted`, or else the physical one that is up and has received
+    /// most; no other kind of device is chosen by itself.
+    pub fn nic(&self, wanted: Option<&str>) -> Option<&'a Nic> {
+        if let Some(wanted) = wanted {
+            return self.nics.iter().find(|nic| nic.name == wanted);
+        }
+        let physical = self
+            .nics
+            .iter()
+            .filter(|nic| nic.kind == DeviceKind::Physical);
         physical.max_by_key(|nic| {
             let received = nic.statistics.get("rx_packets").copied().unwrap_or(0);
             (nic.is_up.known().copied().unwrap_or(false), received)

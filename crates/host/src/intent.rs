@@ -1,6 +1,7 @@
 //! What the operator says of the service, which no machine can know. Without a word there is no
 //! advice that depends on it.
 
+use crate::cpulist::CpuList;
 use serde::{Deserialize, Serialize};
 
 /// What the service is.
@@ -48,8 +49,11 @@ pub struct Intent {
     pub goal: Option<Goal>,
     /// The network device that it is about; without one, the busiest physical one.
     pub nic: Option<String>,
-    /// How many workers; without a number, one for each core near the device.
+    /// How many workers; without a number, one for each core near the device, or for each of `cpus`.
     pub workers: Option<usize>,
+    /// The processors that workers may have; without any, all but those set apart at boot.
+    #[serde(default)]
+    pub cpus: Option<CpuList>,
     /// Whether the number of queues may be changed, which can cut the link for a moment.
     pub may_disrupt: bool,
 }

@@ -5,8 +5,9 @@
 //! Paths are relative to the root and have no slash at their beginning. Nothing outside of the
 //! root is read or written, whatever symbolic links a tree contains.
 
-use crate::probes::{PROBES_FILE, Probes};
+use crate::probes::{Device, PROBES_FILE, Probes};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -77,6 +78,11 @@ pub trait Machine {
 
     /// What only system calls tell about the machine and these network devices.
     fn probes(&self, devices: &[String]) -> Probes;
+
+    /// What only system calls tell about these network devices: all that a placement asks for.
+    fn devices(&self, names: &[String]) -> BTreeMap<String, Device> {
+        self.probes(names).devices
+    }
 
     /// What `target` holds now.
     ///
@@ -202,6 +208,13 @@ impl Machine for Tree {
         }
         self.saved_probes()
             .unwrap_or_else(|why| Probes::unknown(&why))
+    }
+
+    fn devices(&self, names: &[String]) -> BTreeMap<String, Device> {
+        if self.is_live {
+            return Probes::ask_devices(names);
+        }
+        self.probes(names).devices
     }
 
     fn current(&self, target: &Target) -> Result<String, String> {

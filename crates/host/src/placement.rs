@@ -1,12 +1,13 @@
 //! Where workers go: which processor each has, which queue feeds it, which node its memory is on.
-//! A pure function of the facts, used by `tune`, `doctor` and the server alike.
+//! A pure function of the facts, used by `tune`, `doctor` and the server alike, so that what one of
+//! them prepares suits what another does. Nothing is moved here.
 //!
 //! The order of processors: one hyperthread of each core before any second one, the device's node
 //! before others, others by their distance, faster cores first, neighbours in a cache together; on
 //! more than four cores processor 0 last, because kernels put their own work there.
 
 use crate::cpulist::CpuList;
-use crate::facts::{Facts, Nic, Node, Processor};
+use crate::facts::{Fact, Ground, Nic, Node, Processor};
 use crate::intent::Intent;
 use crate::probes::Channels;
 use serde::Serialize;
@@ -25,6 +26,8 @@ pub struct Placement {
     pub nic: Option<String>,
     /// The queues that should receive, and where their interrupts should go.
     pub queues: Vec<QueuePlace>,
+    /// The processors on which the device's packets are received as things are.
+    pub arrivals: Fact<CpuList>,
     /// What a reader should know: why so many, what was not known.
     pub notes: Vec<String>,
 }
@@ -79,14 +82,15 @@ pub(crate) fn plural(count: usize, noun: &str) -> String {
 ///
 /// # Errors
 /// When no processor is left to use.
-pub fn plan(facts: &Facts, intent: &Intent) -> Result<Placement, String> {
+pub fn plan(facts: Ground<'_>, intent: &Intent) -> Result<Placement, String> {
     let nic = facts.nic(intent.nic.as_deref());
     let mut notes = Vec::new();
-    let near = near_node(facts, nic, &mut notes);
-    let order = Order::new(facts, near);
-    if order.cpus.is_empty() {
+    let candidates = candidates(facts, intent);
+    if candidates.is_empty() {
         return Err("no processor is left: none is both online and allowed".to_owned());
     }
+    let near = near_node(facts, nic, &candidates, &mut notes);
+    let order = Order::new(facts, candidates, near);
     let count = worker_count(facts, intent, &order, &mut notes);
     let cpus: Vec<u32> = order.cpus.iter().copied().cycle().take(count).collect();
     let queue_count = nic.map_or(0, |nic| queue_count(nic, intent, count));
@@ -98,7 +102,7 @@ pub fn plan(facts: &Facts, intent: &Intent) -> Result<Placement, String> {
         WorkerPlace {
             cpu,
             node,
-            memory_node: node.and_then(|node| memory_node(facts.known_nodes(), node)),
+            memory_node: node.and_then(|node| memory_node(facts.nodes, node)),
             queue: queue_of(index, count, queue_count),
         }
     });
@@ -107,10 +111,59 @@ pub fn plan(facts: &Facts, intent: &Intent) -> Result<Placement, String> {
         (0..queue_count).filter_map(|queue| place_queue(&workers, queue, queue_count, count));
     Ok(Placement {
         queues: queues.collect(),
+        arrivals: nic.map_or_else(no_device, Nic::receiving_cpus).into(),
         nic: nic.map(|nic| nic.name.clone()),
         workers,
         notes,
     })
+}
+
+fn no_device() -> Result<CpuList, String> {
+    Err("no physical network device is seen".to_owned())
+}
+
+impl Placement {
+    /// Where workers go when nothing is known but the processors that this process may use.
+    pub fn without_facts(cpus: &[u32], intent: &Intent, why: &str) -> Placement {
+        let count = intent.workers.unwrap_or(cpus.len()).max(1);
+        let worker = |&cpu: &u32| WorkerPlace {
+            cpu,
+            node: None,
+            memory_node: None,
+            queue: None,
+        };
+        Placement {
+            workers: cpus.iter().cycle().take(count).map(worker).collect(),
+            nic: None,
+            queues: Vec::new(),
+            arrivals: Fact::Unknown(why.to_owned()),
+            notes: vec![why.to_owned()],
+        }
+    }
+
+    /// Whether no two workers share a processor.
+    pub fn is_one_to_one(&self) -> bool {
+        let cpus: CpuList = self.workers.iter().map(|worker| worker.cpu).collect();
+        cpus.len() == self.workers.len()
+    }
+
+    /// Whether packets of the device come in on every worker's processor, so that each connection can
+    /// be left to the worker where it came in without any of them going short.
+    ///
+    /// # Errors
+    /// What stands against it.
+    pub fn feeds_every_worker(&self) -> Result<(), String> {
+        let arrivals = self.arrivals.as_result()?;
+        let fasting: CpuList = self.workers.iter().map(|worker| worker.cpu).collect();
+        let fasting = fasting.without(arrivals);
+        let nic = self.nic.as_deref().unwrap_or("the device");
+        match fasting.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "{nic} receives on CPU {arrivals}, and nothing on CPU {fasting}"
+            )),
+        }
+    }
 }
 
 /// Which queue feeds worker `index`: neighbours share one when there are fewer queues.
@@ -155,8 +208,13 @@ fn place_queue(
 
 /// The node that workers should be on: the device's, or the nearest to it that has processors for
 /// us; `None` when that isn't known or makes no difference.
-fn near_node(facts: &Facts, nic: Option<&Nic>, notes: &mut Vec<String>) -> Option<u32> {
-    let nodes = facts.known_nodes();
+fn near_node(
+    facts: Ground<'_>,
+    nic: Option<&Nic>,
+    candidates: &CpuList,
+    notes: &mut Vec<String>,
+) -> Option<u32> {
+    let nodes = facts.nodes;
     if nodes.len() < 2 {
         return None;
     }
@@ -171,10 +229,9 @@ fn near_node(facts: &Facts, nic: Option<&Nic>, notes: &mut Vec<String>) -> Optio
         ));
         return None;
     };
-    let usable = candidates(facts);
     let has_cpus = |node: &&Node| {
         let cpus = node.cpus.known();
-        cpus.is_some_and(|cpus| !cpus.intersection(&usable).is_empty())
+        cpus.is_some_and(|cpus| !cpus.intersection(candidates).is_empty())
     };
     let nearest = nodes
         .iter()
@@ -190,9 +247,13 @@ fn near_node(facts: &Facts, nic: Option<&Nic>, notes: &mut Vec<String>) -> Optio
     Some(nearest)
 }
 
-/// What may be used, without what was set apart at boot, unless nothing else is left.
-fn candidates(facts: &Facts) -> CpuList {
+/// What was asked for of what may be used; or all of it, without what was set apart at boot, unless
+/// nothing else is left.
+fn candidates(facts: Ground<'_>, intent: &Intent) -> CpuList {
     let usable = facts.processors.usable();
+    if let Some(asked) = &intent.cpus {
+        return usable.intersection(asked);
+    }
     let isolated = facts.processors.isolated.known();
     let rest = isolated.map(|isolated| usable.without(isolated));
     rest.filter(|rest| !rest.is_empty()).unwrap_or(usable)
@@ -226,9 +287,8 @@ struct Order {
 }
 
 impl Order {
-    fn new(facts: &Facts, near: Option<u32>) -> Order {
-        let nodes = facts.known_nodes();
-        let candidates = candidates(facts);
+    fn new(facts: Ground<'_>, candidates: CpuList, near: Option<u32>) -> Order {
+        let nodes = facts.nodes;
         let mut cpus: Vec<&Processor> = facts.processors.each.iter().collect();
         cpus.retain(|cpu| candidates.contains(cpu.id));
         // Which thread of its core each is, counting only those that may be used.
@@ -265,17 +325,24 @@ impl Order {
     }
 }
 
-fn worker_count(facts: &Facts, intent: &Intent, order: &Order, notes: &mut Vec<String>) -> usize {
-    if let Some(asked) = intent.workers.filter(|&asked| asked > 0) {
-        if asked > order.cpus.len() {
-            notes.push(format!(
-                "{asked} workers share {} processors, as was asked",
-                order.cpus.len()
-            ));
-        }
-        return asked;
+fn worker_count(
+    facts: Ground<'_>,
+    intent: &Intent,
+    order: &Order,
+    notes: &mut Vec<String>,
+) -> usize {
+    let asked = intent.workers.filter(|&asked| asked > 0);
+    if let Some(asked) = asked.filter(|&asked| asked > order.cpus.len()) {
+        notes.push(format!(
+            "{asked} workers share {} processors, as was asked",
+            order.cpus.len()
+        ));
     }
-    let cores = order.near_cores.max(1);
+    let cores = match (asked, &intent.cpus) {
+        (Some(asked), _) => asked,
+        (None, Some(_)) => order.cpus.len(),
+        (None, None) => order.near_cores.max(1),
+    };
     let Some(Some(quota)) = facts.processors.quota.known().copied() else {
         return cores;
     };
@@ -286,7 +353,7 @@ fn worker_count(facts: &Facts, intent: &Intent, order: &Order, notes: &mut Vec<S
             "the control group leaves {quota} processors' time: more workers would only wait"
         ));
     }
-    cores.min(whole)
+    asked.unwrap_or(cores.min(whole))
 }
 
 /// How many queues the device should receive with: one a worker, as far as it has them.

@@ -137,7 +137,7 @@ pub fn is_same(target: &Target, one: &str, other: &str) -> bool {
 /// Plans everything.
 pub fn plan(facts: &Facts, intent: &Intent) -> Plan {
     let mut plan = Plan {
-        placement: placement::plan(facts, intent).into(),
+        placement: placement::plan(facts.ground(), intent).into(),
         actions: Vec::new(),
         notes: Vec::new(),
     };

@@ -164,6 +164,15 @@ fn key_state(key: &[u8]) -> KeyState {
 impl Probes {
     /// Asks the running kernel.
     pub(crate) fn ask(devices: &[String]) -> Probes {
+        Probes {
+            devices: Probes::ask_devices(devices),
+            io_uring: Fact::Known(try_io_uring()),
+            irqbalance: irqbalance_setup(),
+        }
+    }
+
+    /// Asks the running kernel of these devices alone.
+    pub(crate) fn ask_devices(devices: &[String]) -> BTreeMap<String, Device> {
         let qdiscs = nic::qdiscs();
         let answers = devices.iter().map(|name| {
             let index = std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex"));
@@ -175,11 +184,7 @@ impl Probes {
             };
             (name.clone(), Device::ask(name, qdiscs))
         });
-        Probes {
-            devices: answers.collect(),
-            io_uring: Fact::Known(try_io_uring()),
-            irqbalance: irqbalance_setup(),
-        }
+        answers.collect()
     }
 
     /// Nothing was asked, and this is why.

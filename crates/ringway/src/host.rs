@@ -5,6 +5,7 @@ use anyhow::{Result, anyhow};
 use clap::{Args, ValueEnum, ValueHint};
 use ringway_host::apply::{self, Applied, Outcome, State, Undone};
 use ringway_host::capture;
+use ringway_host::cpulist::CpuList;
 use ringway_host::facts::Facts;
 use ringway_host::intent::{self, Intent};
 use ringway_host::journal::{Folder, JOURNAL_FOLDER};
@@ -79,9 +80,12 @@ struct Service {
     /// The network device [default: the busiest physical one]
     #[arg(long, value_name = "NAME")]
     nic: Option<String>,
-    /// Workers to place [default: one for each core near the device]
+    /// Workers to place [default: one for each core near the device, or for each of --worker-cpus]
     #[arg(long, value_name = "COUNT")]
     workers: Option<usize>,
+    /// The CPUs that workers may have, such as 0-3,8 [default: all that may be used]
+    #[arg(long, value_name = "LIST")]
+    worker_cpus: Option<CpuList>,
     /// A tree of files to look at in place of this machine
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     root: Option<PathBuf>,
@@ -184,6 +188,7 @@ impl Service {
             connections: self.connections,
             nic: self.nic.clone(),
             workers: self.workers,
+            cpus: self.worker_cpus.clone(),
             may_disrupt,
         }
     }

@@ -11,6 +11,7 @@ use crate::control::{self, Control, ControlError, Facts, Prepared};
 use crate::extensions::Extensions;
 use crate::files::{self, Watches};
 use crate::log::{self, LogThread};
+use crate::placement;
 use crate::proxy::SharedUpstream;
 use crate::route::Action;
 use crate::worker::{self, Ending, Order, Spec};
@@ -18,7 +19,7 @@ use back_off::BackOff;
 use ringway_runtime::process::{Signals, raise_descriptor_limit_to};
 use ringway_runtime::{
     BlockingPool, Directory, DriverChoice, Io, Keepalive, ListenOptions, ListenSocket,
-    RuntimeOptions, Sender, SocketOptions, cpu, mailbox,
+    RuntimeOptions, Sender, SocketOptions, mailbox,
 };
 use std::fmt;
 use std::hash::BuildHasher as _;
@@ -191,6 +192,7 @@ pub(crate) fn run_with(mut config: Config, extensions: Extensions) -> Result<(),
     let config = Arc::new(config);
     let mut server = Server::start(&config, extensions)?;
     server.announce();
+    server.tell_placement();
     server.start_control()?;
     server.watch()?;
     let events = server.events.0.clone();
@@ -266,10 +268,7 @@ impl Server {
         let (upstreams, prepared) = control::prepare(config, machine_secret())
             .map_err(|error| of_control(error, config))?;
         let (mut sockets, bound) = bind_all(config)?;
-        let cpus = match config.pin {
-            true => cpu::allowed().unwrap_or_default(),
-            false => Vec::new(),
-        };
+        let placement = placement::of_workers(config);
         let stats = (0..config.workers).map(|_| Arc::default()).collect();
         let mut server = Server {
             config: Arc::clone(config),
@@ -278,7 +277,7 @@ impl Server {
             files: Arc::new(files::Shared::new(watches(config))),
             passwords,
             upstreams,
-            facts: Arc::new(Facts::new(config, bound, cpus, stats)),
+            facts: Arc::new(Facts::new(config, bound, placement, stats)),
             prepared,
             control: None,
             blocking: BlockingPool::new(limits.blocking_threads, limits.blocking_queue),
@@ -326,8 +325,7 @@ impl Server {
         let (orders, mail) = mailbox(4);
         let spec = Spec {
             index,
-            cpu: (!self.facts.cpus.is_empty())
-                .then(|| self.facts.cpus[index % self.facts.cpus.len()]),
+            cpu: self.facts.cpu(index),
             config: Arc::clone(&self.config),
             extensions: self.extensions.clone(),
             directories: self.directories.clone(),
@@ -407,6 +405,16 @@ impl Server {
         self.drivers.iter_mut().find(|(known, _)| known == choice)
     }
 
+    /// What decided where workers are, for whoever wonders.
+    fn tell_placement(&self) {
+        let placement = &self.facts.placement;
+        if self.config.pin {
+            let notes = &placement.notes;
+            let notes = (!notes.is_empty()).then(|| notes.join("; "));
+            tracing::info!(%placement, notes, "the workers have their places");
+        }
+    }
+
     /// The lines that a person sees at start; the first has the address to click.
     fn announce(&self) {
         let mut text = String::new();
@@ -426,14 +434,11 @@ impl Server {
         let workers = self.config.workers;
         let plural = if workers == 1 { "" } else { "s" };
         text += &format!("workers {workers} thread{plural}, ");
-        if self.facts.cpus.is_empty() {
-            text += "not pinned\n";
-        } else {
-            let cpus: Vec<String> = (0..workers)
-                .map(|index| self.facts.cpus[index % self.facts.cpus.len()].to_string())
-                .collect();
-            text += &format!("on CPU {}\n", cpus.join(", "));
-        }
+        let cpus = (0..workers).map(|index| Some(self.facts.cpu(index)?.to_string()));
+        text += &match cpus.collect::<Option<Vec<_>>>() {
+            None => "not pinned\n".to_owned(),
+            Some(cpus) => format!("on CPU {}\n", cpus.join(", ")),
+        };
         let prepared = self.prepared.as_ref();
         if let Some(address) = prepared.and_then(Prepared::admin_address) {
             text += &format!("admin   at {address}\n");

@@ -18,6 +18,7 @@ use crate::config::{self, Config};
 use crate::proxy::{KnownServer, SharedUpstream};
 use crate::stats::WorkerStats;
 use names::Names;
+use ringway_host::placement::{Placement, WorkerPlace};
 use ringway_runtime::DriverChoice;
 use socket::AdminSocket;
 use std::cell::RefCell;
@@ -45,8 +46,8 @@ pub(crate) struct Facts {
     pub(crate) started_at: SystemTime,
     /// Every bound address, with the index of its listener.
     pub(crate) bound: Vec<(SocketAddr, usize)>,
-    /// The CPU of each worker; none where they aren't pinned.
-    pub(crate) cpus: Vec<usize>,
+    /// Where the workers are; they are bound to their places if the configuration says so.
+    pub(crate) placement: Placement,
     pub(crate) stats: Vec<Arc<WorkerStats>>,
     /// What each worker runs on; `None` while it doesn't run.
     drivers: Box<[Mutex<Option<DriverChoice>>]>,
@@ -58,7 +59,7 @@ impl Facts {
     pub(crate) fn new(
         config: &Arc<Config>,
         bound: Vec<(SocketAddr, usize)>,
-        cpus: Vec<usize>,
+        placement: Placement,
         stats: Vec<Arc<WorkerStats>>,
     ) -> Facts {
         Facts {
@@ -66,11 +67,22 @@ impl Facts {
             started: Instant::now(),
             started_at: SystemTime::now(),
             bound,
-            cpus,
+            placement,
             drivers: stats.iter().map(|_| Mutex::new(None)).collect(),
             stats,
             is_draining: AtomicBool::new(false),
         }
+    }
+
+    /// The place of a worker that is bound to one.
+    pub(crate) fn place(&self, worker: usize) -> Option<&WorkerPlace> {
+        let places = &self.placement.workers;
+        self.config.pin.then(|| places.get(worker)).flatten()
+    }
+
+    /// The CPU that a worker is bound to.
+    pub(crate) fn cpu(&self, worker: usize) -> Option<usize> {
+        Some(self.place(worker)?.cpu as usize)
     }
 
     /// A worker runs on this, or doesn't run.

@@ -23,6 +23,7 @@ pub mod hooks;
 mod input;
 pub mod limits;
 pub mod log;
+mod placement;
 mod proxy;
 pub mod route;
 pub mod service;

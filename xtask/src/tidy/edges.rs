@@ -9,7 +9,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("ringway-runtime", &["ringway-kernel"]),
     ("ringway-http", &[]),
     ("ringway-host", &["ringway-kernel"]),
-    ("ringway-server", &["ringway-runtime", "ringway-http"]),
+    (
+        "ringway-server",
+        &["ringway-runtime", "ringway-http", "ringway-host"],
+    ),
     (
         "ringway-bench",
         &[

@@ -1,11 +1,11 @@
 //! Network devices: what each is, where its hardware sits, its queues and what steers packets to
 //! and from them.
 
-use super::interrupts::{Interrupts, Irq};
+use super::interrupts::{Direction, Interrupts, Irq};
 use super::{Fact, cpu_mask, number, numbered, text};
 use crate::cpulist::CpuList;
 use crate::machine::Machine;
-use crate::probes::{Channels, Coalescing, Device, Probes, Rings, Rss};
+use crate::probes::{Channels, Coalescing, Device, Rings, Rss};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -128,6 +128,59 @@ impl Nic {
             _ => shown,
         }
     }
+
+    /// The processors on which its packets are received now: those that its queues' interrupts go
+    /// to, or that they are spread over from there (RPS).
+    ///
+    /// # Errors
+    /// Why that isn't known.
+    pub fn receiving_cpus(&self) -> Result<CpuList, String> {
+        let mut all = CpuList::default();
+        for queue in self.rx_queues.iter().take(self.receiving_queues() as usize) {
+            let spread = queue.rps_cpus.known().filter(|cpus| !cpus.is_empty());
+            let cpus = match spread {
+                Some(spread) => spread,
+                None => self.interrupt_cpus(queue.index)?,
+            };
+            cpus.iter().for_each(|cpu| all.insert(cpu));
+        }
+        Ok(all)
+    }
+
+    /// Where the interrupt of a receiving queue goes: what the kernel chose of what is allowed.
+    fn interrupt_cpus(&self, queue: u32) -> Result<&CpuList, String> {
+        let irqs = self.irqs.known().map_or(&[][..], Vec::as_slice);
+        let is_its = |irq: &&Irq| {
+            let (direction, index) = irq.queue.unwrap_or((Direction::Tx, queue));
+            index == queue && direction != Direction::Tx
+        };
+        let name = &self.name;
+        let irq = irqs.iter().find(is_its);
+        let irq =
+            irq.ok_or_else(|| format!("the interrupt of {name}'s queue {queue} isn't known"))?;
+        match irq.effective.known().filter(|cpus| !cpus.is_empty()) {
+            Some(cpus) => Ok(cpus),
+            None => irq.affinity.known().ok_or_else(|| {
+                format!("where the interrupt of {name}'s queue {queue} goes isn't known")
+            }),
+        }
+    }
+}
+
+/// Every device with what it answered; `why` is the reason where one wasn't asked.
+pub(super) fn all(
+    machine: &dyn Machine,
+    names: &[String],
+    answers: &BTreeMap<String, Device>,
+    why: &str,
+) -> Vec<Nic> {
+    let interrupts = Interrupts::read(machine);
+    let nic = |name: &String| {
+        let answer = answers.get(name).cloned();
+        let answer = answer.unwrap_or_else(|| Device::unknown(why));
+        read(machine, name, answer, &interrupts)
+    };
+    names.iter().map(nic).collect()
 }
 
 /// The names of all devices.
@@ -139,26 +192,13 @@ pub(super) fn names(machine: &dyn Machine) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-pub(super) fn read(
-    machine: &dyn Machine,
-    name: &str,
-    probes: &Probes,
-    interrupts: &Interrupts,
-) -> Nic {
+fn read(machine: &dyn Machine, name: &str, answers: Device, interrupts: &Interrupts) -> Nic {
     let folder = format!("{CLASS}/{name}");
     let file = |file: &str| format!("{folder}/{file}");
     let device = machine.resolve(&file("device"));
     let bus_device = device
         .clone()
         .and_then(|device| bus_device(machine, &device));
-    let answers = probes.devices.get(name).cloned();
-    let answers = answers.unwrap_or_else(|| {
-        let why = probes
-            .io_uring
-            .reason()
-            .unwrap_or("the device was not asked");
-        Device::unknown(why)
-    });
     let has_device = device.is_ok();
     Nic {
         name: name.to_owned(),

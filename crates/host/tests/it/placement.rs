@@ -1,12 +1,13 @@
 //! Where workers go, on every shape of machine.
 
-use crate::fixture::{NicSpec, NodeSpec, Spec};
+use crate::fixture::{Machine, NicSpec, NodeSpec, Spec};
 use proptest::prelude::*;
+use ringway_host::facts::Site;
 use ringway_host::intent::Intent;
 use ringway_host::placement::{Placement, plan};
 
 fn placed(spec: &Spec) -> Placement {
-    plan(&spec.build().facts(), &Intent::default()).unwrap()
+    plan(spec.build().facts().ground(), &Intent::default()).unwrap()
 }
 
 fn cpus(placement: &Placement) -> Vec<u32> {
@@ -48,7 +49,7 @@ fn more_workers_take_other_nodes_and_then_second_threads() {
         workers: Some(9),
         ..Intent::default()
     };
-    let placement = plan(&spec.build().facts(), &intent).unwrap();
+    let placement = plan(spec.build().facts().ground(), &intent).unwrap();
     assert_eq!(cpus(&placement), [2, 3, 0, 1, 6, 7, 4, 5, 2]);
     assert_eq!(
         placement.notes,
@@ -60,6 +61,68 @@ fn more_workers_take_other_nodes_and_then_second_threads() {
 fn the_first_processor_is_spared_when_there_are_many() {
     assert_eq!(cpus(&placed(&Spec::nodes(1, 4))), [0, 1, 2, 3]);
     assert_eq!(cpus(&placed(&Spec::nodes(1, 5))), [1, 2, 3, 4, 0]);
+}
+
+#[test]
+fn workers_keep_to_the_processors_that_were_asked_for() {
+    let check = |cpus: &str, workers, expect: &[u32]| {
+        let mut spec = Spec::nodes(2, 2);
+        spec.threads = 2;
+        spec.nic = nic(1, 2, 2);
+        let intent = Intent {
+            cpus: Some(cpus.parse().unwrap()),
+            workers,
+            ..Intent::default()
+        };
+        let placement = plan(spec.build().facts().ground(), &intent);
+        assert_eq!(
+            placement.map(|it| self::cpus(&it)).as_deref(),
+            Ok(expect),
+            "{cpus}"
+        );
+    };
+    check("0,3", None, &[3, 0]);
+    // Second threads, too: they were asked for.
+    check("2,6", None, &[2, 6]);
+    check("0-3", Some(3), &[2, 3, 0]);
+    check("1", Some(2), &[1, 1]);
+    check("1,99", None, &[1]);
+}
+
+#[test]
+fn a_worker_is_fed_where_the_interrupts_or_rps_bring_packets() {
+    let mut spec = Spec::nodes(1, 2);
+    let placement = |machine: &Machine| plan(machine.facts().ground(), &Intent::default()).unwrap();
+    let why = "eth0 receives on CPU 0, and nothing on CPU 1".to_owned();
+    let machine = spec.build();
+    assert_eq!(placement(&machine).feeds_every_worker(), Err(why.clone()));
+    machine.put("proc/irq/42/effective_affinity_list", "1");
+    assert_eq!(placement(&machine).feeds_every_worker(), Ok(()));
+    spec.nic = nic(0, 1, 2);
+    let machine = spec.build();
+    assert_eq!(placement(&machine).feeds_every_worker(), Err(why));
+    machine.put("sys/class/net/eth0/queues/rx-0/rps_cpus", "3");
+    assert_eq!(placement(&machine).feeds_every_worker(), Ok(()));
+    machine.remove("proc/irq/41");
+    machine.put("sys/class/net/eth0/queues/rx-0/rps_cpus", "0");
+    let why = "where the interrupt of eth0's queue 0 goes isn't known".to_owned();
+    assert_eq!(placement(&machine).feeds_every_worker(), Err(why));
+    spec.nic = None;
+    let why = "no physical network device is seen".to_owned();
+    assert_eq!(placed(&spec).feeds_every_worker(), Err(why));
+}
+
+#[test]
+fn what_is_read_for_a_placement_alone_gives_the_same_one() {
+    let mut spec = Spec::nodes(2, 3);
+    spec.nic = nic(1, 2, 3);
+    let machine = spec.build();
+    let site = Site::read(&machine.tree());
+    let intent = Intent::default();
+    assert_eq!(
+        plan(site.ground(), &intent),
+        plan(machine.facts().ground(), &intent)
+    );
 }
 
 #[test]
@@ -77,7 +140,7 @@ fn affinity_limits_workers() {
     spec.affinity = Some("2".to_owned());
     assert_eq!(cpus(&placed(&spec)), [2]);
     spec.affinity = Some("9".to_owned());
-    let error = plan(&spec.build().facts(), &Intent::default()).unwrap_err();
+    let error = plan(spec.build().facts().ground(), &Intent::default()).unwrap_err();
     assert_eq!(
         error,
         "no processor is left: none is both online and allowed"
@@ -117,7 +180,7 @@ fn queues_are_added_only_with_leave() {
         may_disrupt: true,
         ..Intent::default()
     };
-    let placement = plan(&spec.build().facts(), &intent).unwrap();
+    let placement = plan(spec.build().facts().ground(), &intent).unwrap();
     assert_eq!(placement.queues.len(), 4);
 }
 
@@ -133,7 +196,7 @@ fn a_device_on_a_node_without_processors_gets_the_nearest() {
     spec.nic = nic(8, 2, 2);
     let machine = spec.build();
     machine.put("sys/devices/system/node/node8/distance", "31 10 17");
-    let placement = plan(&machine.facts(), &Intent::default()).unwrap();
+    let placement = plan(machine.facts().ground(), &Intent::default()).unwrap();
     assert_eq!(cpus(&placement), [2, 3]);
     let note = "node 8 of eth0 has no processor for us: node 9 is the nearest";
     assert_eq!(placement.notes, [note]);
@@ -166,7 +229,7 @@ fn fast_cores_come_first() {
         let path = format!("sys/devices/system/cpu/cpu{cpu}/cpu_capacity");
         machine.put(&path, &capacity.to_string());
     }
-    let placement = plan(&machine.facts(), &Intent::default()).unwrap();
+    let placement = plan(machine.facts().ground(), &Intent::default()).unwrap();
     assert_eq!(cpus(&placement), [2, 3, 0, 1]);
 }
 
@@ -174,7 +237,7 @@ fn fast_cores_come_first() {
 fn isolated_processors_are_left_alone() {
     let machine = Spec::nodes(1, 4).build();
     machine.put("sys/devices/system/cpu/isolated", "2-3");
-    let placement = plan(&machine.facts(), &Intent::default()).unwrap();
+    let placement = plan(machine.facts().ground(), &Intent::default()).unwrap();
     assert_eq!(cpus(&placement), [0, 1]);
 }
 
@@ -202,7 +265,7 @@ proptest! {
         spec.quota_percent = quota;
         let all = spec.cores() * threads;
         let intent = Intent { workers: asked, ..Intent::default() };
-        let placement = plan(&spec.build().facts(), &intent).unwrap();
+        let placement = plan(spec.build().facts().ground(), &intent).unwrap();
         let mut cpus = cpus(&placement);
         prop_assert_eq!(cpus.len(), asked.unwrap_or(cpus.len()));
         prop_assert!(!cpus.is_empty() && cpus.iter().all(|&cpu| cpu < all));

@@ -5,12 +5,13 @@ mod admin;
 mod listeners;
 mod routes;
 mod upstreams;
+mod workers;
 
 use std::io::ErrorKind;
 use std::path::Path;
 
 use super::keys::{
-    ADMIN, FILES, LIMITS, LOG, LogKeys, Root, SocketOptions, TOP, TRANSFER, Top, Transfer,
+    ADMIN, FILES, LIMITS, LOG, LogKeys, Root, SocketOptions, TOP, TRANSFER, Transfer,
 };
 use super::node::{Node, Place};
 use super::problem::{Fault, Problem};
@@ -41,8 +42,8 @@ pub(super) fn check(
     let mut document = Document::new(tree, problems);
     document.check_names();
 
-    let top = Top::read(&mut document.section(&TOP));
-    let workers = top.workers.unwrap_or_else(cpus_allowed);
+    let (top, worker_cpus) = workers::read_top(&mut document.section(&TOP));
+    let workers = workers::count(&top, worker_cpus.as_ref());
     let limits = read_limits(&mut document.section(&LIMITS), workers);
     let transfer = Transfer::read(&mut document.section(&TRANSFER));
     let log = read_log(&mut document.section(&LOG), sources);
@@ -64,7 +65,10 @@ pub(super) fn check(
         true => Ok(Config {
             workers,
             io: top.io,
+            worker_cpus,
+            nic: top.nic,
             pin: top.pin,
+            steer: top.steer,
             shutdown_timeout: top.shutdown_timeout,
             listeners,
             routes,
@@ -95,11 +99,6 @@ fn thresholds(keys: &Transfer) -> TransferThresholds {
         // Of what is sent from memory without a copy, which no file is.
         ..TransferThresholds::default()
     }
-}
-
-/// How many CPUs the process may use, by its affinity mask and its control group.
-fn cpus_allowed() -> usize {
-    std::thread::available_parallelism().map_or(1, |count| count.get().min(1024))
 }
 
 /// Reads the limits. Where two contradict each other, a default gives way to what is written;

@@ -97,6 +97,19 @@ choices! {
 }
 
 choices! {
+    /// Whether a connection goes to the worker on whose CPU it came in.
+    pub enum Steer {
+        /// Where packets of the network device come in on every worker's CPU; not on loopback.
+        Auto = "auto",
+        /// Wherever each worker has a CPU of its own. A worker on whose CPU nothing comes in gets
+        /// no connection.
+        On = "on",
+        /// Nowhere: the kernel spreads connections by a hash of their addresses.
+        Off = "off",
+    }
+}
+
+choices! {
     /// What happens to a symbolic link below a root.
     pub enum Symlinks {
         /// Followed as long as the kernel resolves it beneath the root.
@@ -142,9 +155,21 @@ settings! {
             Means("none"), None;
         /// Worker threads: each has its own ring, listeners, connections and cache.
         ///
-        /// More than the CPUs that the process may use only adds switching.
+        /// More than the CPUs that the process may use only adds switching. `ringway doctor` shows
+        /// which they are, and why so many.
         workers: Option<usize> = Integer { min: 1, max: 1024 },
-            Means("one for each CPU the process may use"), Shown("workers");
+            Means("one for each core near the network device that the process may use"),
+            Shown("workers");
+        /// The CPUs that workers are bound to: `"0-3,8"`. Without `workers`, there is one for each
+        /// of them.
+        ///
+        /// The order is the planner's: one hyperthread of each core first, those near the network
+        /// device before others.
+        worker_cpus: Option<String> = Text { min_length: 1, example: "0-3,8" },
+            Means("all that the process may use"), Shown("worker-cpus");
+        /// The network device that workers are to be near.
+        nic: Option<String> = Text { min_length: 1, example: "eth0" },
+            Means("the busiest physical one"), Shown("nic");
         /// The driver that does the input and output.
         io: Io = Choice(Io::WORDS), Is("auto"), Shown("io");
         /// Whether each worker is bound to one CPU.
@@ -152,6 +177,12 @@ settings! {
         /// It keeps a connection's memory in one core's caches. Turn it off where something else
         /// places threads, or where several busy processes share the CPUs.
         pin: bool = Switch, Is("true"), Shown("pin");
+        /// Whether a connection goes to the worker on whose CPU its first packet came in.
+        ///
+        /// It keeps a connection's packets in one core's caches. It needs a device that spreads
+        /// packets over the workers' CPUs (`ringway tune`), and clients that are many: whoever
+        /// comes in on one CPU is served by one worker.
+        steer: Steer = Choice(Steer::WORDS), Is("auto"), Shown("steer");
         /// How long requests under way may take to end after SIGTERM or SIGINT, before they are
         /// cut. `"0s"` cuts at once.
         ///

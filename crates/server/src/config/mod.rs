@@ -36,7 +36,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use key::{Absent, Flag, Key, Shape, Table};
-pub use keys::{Coding, EventFormat, Io, ListenOptions, Root, SocketOptions, Symlinks};
+pub use keys::{Coding, EventFormat, Io, ListenOptions, Root, SocketOptions, Steer, Symlinks};
 pub use load::{ConfigError, Flags, Format};
 pub use problem::Problems;
 pub use reference::{reference, schema};
@@ -50,6 +50,7 @@ pub use value::{Address, duration};
 
 use crate::limits::Limits;
 use crate::route::Action;
+pub use ringway_host::cpulist::CpuList;
 pub use ringway_runtime::{TransferMethod, TransferOptions, TransferThresholds};
 
 /// Everything the server is told, checked and complete: where an option is left, it means that
@@ -75,8 +76,14 @@ pub struct Config {
     pub workers: usize,
     /// The driver that does the input and output.
     pub io: Io,
+    /// The CPUs that workers are bound to, if not to any.
+    pub worker_cpus: Option<CpuList>,
+    /// The network device that workers are to be near, if not the busiest.
+    pub nic: Option<String>,
     /// Whether each worker is bound to one CPU.
     pub pin: bool,
+    /// Whether a connection goes to the worker on whose CPU it came in.
+    pub steer: Steer,
     /// How long requests under way may take to end at a shutdown; zero cuts at once.
     pub shutdown_timeout: Duration,
     /// What is listened on; at least one.

@@ -21,6 +21,7 @@ mod routes;
 mod syntax;
 mod upstreams;
 mod values;
+mod workers;
 mod write;
 
 /// Of the password "secret", by crypt(3).

@@ -192,7 +192,10 @@ impl Top {
             include: Vec::new(),
             workers: Some(config.workers),
             io: config.io,
+            worker_cpus: config.worker_cpus.as_ref().map(ToString::to_string),
+            nic: config.nic.clone(),
             pin: config.pin,
+            steer: config.steer,
             shutdown_timeout: config.shutdown_timeout,
         }
     }

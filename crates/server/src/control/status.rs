@@ -66,6 +66,7 @@ pub(super) fn describe(facts: &Facts, upstreams: &[Arc<SharedUpstream>], load: &
         "uptime_seconds": facts.started.elapsed().as_secs(),
         "is_ready": obstacles.is_empty(),
         "obstacles": obstacles,
+        "placement": placement(facts),
         "workers": workers(facts, load),
         "listeners": listeners(facts),
         "upstreams": facts.config.upstreams.iter().zip(upstreams)
@@ -76,14 +77,28 @@ pub(super) fn describe(facts: &Facts, upstreams: &[Arc<SharedUpstream>], load: &
     })
 }
 
+/// What the workers' places were chosen by.
+fn placement(facts: &Facts) -> Value {
+    let placement = &facts.placement;
+    json!({
+        "is_pinned": facts.config.pin,
+        "nic": placement.nic,
+        "receives_on_cpus": placement.arrivals.known(),
+        "notes": placement.notes,
+    })
+}
+
 fn workers(facts: &Facts, load: &Load) -> Vec<Value> {
     let worker = |index: usize| {
         let (stats, load) = (facts.stats[index].snapshot(), load.worker(index));
-        let driver = facts.driver(index);
+        let (driver, place) = (facts.driver(index), facts.place(index));
         json!({
             "is_running": driver.is_some(),
             "driver": driver.map(|driver| driver.to_string()),
-            "cpu": facts.cpus.get(index % facts.cpus.len().max(1)),
+            "cpu": facts.cpu(index),
+            "node": place.and_then(|place| place.node),
+            "memory_node": place.and_then(|place| place.memory_node),
+            "queue": place.and_then(|place| place.queue),
             "cpu_seconds": load.cpu_seconds,
             "busy": (load.busy * 1000.0).round() / 1000.0,
             "connections": stats.value(Counter::Open),

@@ -29,10 +29,11 @@ fn the_tables_agree_with_their_fields() {
     }
 }
 
-/// Whether the key excludes another of its table, which is written, or needs other files.
+/// Whether the key excludes another of its table, which is written, or needs other files, CPUs or
+/// devices than there are everywhere.
 fn is_another_choice(table: &Table, key: &Key) -> bool {
     match table.name {
-        "" => key.name == "include",
+        "" => ["include", "nic", "worker_cpus"].contains(&key.name),
         "listen" => key.name == "proxy",
         "admin" => key.name == "allow_remote",
         "route" => ["files", "redirect", "status", "body", "service"].contains(&key.name),

@@ -29,6 +29,7 @@ fn everything_that_holds() {
     expect![[r#"
         io = "auto"
         pin = true
+        steer = "auto"
         shutdown_timeout = "25s"
 
         [listen.main]
@@ -63,8 +64,7 @@ fn everything_that_holds() {
         connect_timeout = "5s"
         first_byte_timeout = "1m"
         between_bytes_timeout = "1m"
-        retries = 2
-        retry_budget = 20"#]]
+        retries = 2"#]]
     .assert_eq(&shown.join("\n"));
     assert_eq!(Config::from_toml(&text).unwrap(), config);
 }
