@@ -1,7 +1,7 @@
 //! Everything of Ringway that talks to Linux beyond the standard library, and all of its unsafe
 //! code.
 //!
-//! In the order of the data path: a [`ListenSocket`] is bound (`socket`) and handed to a worker's
+//! In the order of the data path: a [`ListenSocket`] is bound (`socket`), steered to (`steering`) and handed to a worker's
 //! [`Reactor`] (`reactor`), which owns every socket, listener and file request of that worker in
 //! slots that never move (`slots`) and drives them through one of three drivers (`driver`):
 //! io_uring, epoll, or a simulated kernel. Bytes arrive in pooled [`Buffer`]s (`buffers`) and
@@ -32,6 +32,7 @@ mod reactor;
 mod residency;
 mod slots;
 mod socket;
+mod steering;
 mod wake;
 mod watch;
 pub mod yardstick;
@@ -52,5 +53,6 @@ pub use reactor::{
 };
 pub use residency::Residency;
 pub use socket::{Destination, Keepalive, ListenOptions, ListenSocket, SocketOptions};
+pub use steering::{Steering, SteeringChoice};
 pub use wake::WakeHandle;
 pub use watch::{Change, WatchId, Watcher};

@@ -160,6 +160,10 @@ impl ListenSocket {
         local_address(self.descriptor.as_fd())
     }
 
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
     pub(crate) fn into_descriptor(self) -> OwnedFd {
         self.descriptor
     }
@@ -346,6 +350,11 @@ pub(crate) fn peer_address(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
         return Err(io::ErrorKind::NotConnected.into());
     };
     SocketAddr::try_from(address).map_err(io::Error::from)
+}
+
+/// The CPU that received the connection's last packet.
+pub(crate) fn incoming_cpu(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(rustix::net::sockopt::socket_incoming_cpu(fd)?)
 }
 
 /// Where `tcpi_bytes_acked` lies in `struct tcp_info` (linux/tcp.h; since Linux 4.1, and what comes

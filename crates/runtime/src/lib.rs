@@ -52,7 +52,8 @@ pub use ringway_kernel::{
     BlockingPool, Buffer, Change, Chunk, Contents, Counters, Destination, DetachedSocket,
     DirectoryEntry, DriverChoice, DriverKind, FileKind, Io, Keepalive, ListenOptions, ListenSocket,
     Metadata, Outgoing, Part, PoolFull, ReactorOptions as RuntimeOptions, SimDescriptor,
-    SimOptions, SimWorld, SocketOptions, Symlinks, WatchId, Watcher, cpu, describe_kernel, process,
+    SimOptions, SimWorld, SocketOptions, Steering, SteeringChoice, Symlinks, WatchId, Watcher, cpu,
+    describe_kernel, process,
 };
 pub use time::{Elapsed, Sleep, Timeout, now, sleep, timeout, wall_clock};
 pub use transfer::{

@@ -424,6 +424,17 @@ impl TcpStream {
             .reactor
             .enter(|reactor| reactor.local_address(self.key))
     }
+
+    /// The CPU that received the last packet of this connection; of one that was just accepted, the
+    /// CPU where it came in.
+    ///
+    /// # Errors
+    /// As `getsockopt(2)`; always in a simulation.
+    pub fn incoming_cpu(&self) -> io::Result<u32> {
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.incoming_cpu(self.key))
+    }
 }
 
 impl Drop for TcpStream {

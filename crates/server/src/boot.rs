@@ -2,11 +2,12 @@
 //! [`supervise`].
 
 mod back_off;
+mod steer;
 mod supervise;
 
 use crate::admission::{Admission, Bound};
 use crate::auth::{self, Passwords};
-use crate::config::{self, Address, Config, Listener};
+use crate::config::{self, Address, Config, Listener, Steer};
 use crate::control::{self, Control, ControlError, Facts, Prepared};
 use crate::extensions::Extensions;
 use crate::files::{self, Watches};
@@ -19,7 +20,7 @@ use back_off::BackOff;
 use ringway_runtime::process::{Signals, raise_descriptor_limit_to};
 use ringway_runtime::{
     BlockingPool, Directory, DriverChoice, Io, Keepalive, ListenOptions, ListenSocket,
-    RuntimeOptions, Sender, SocketOptions, mailbox,
+    RuntimeOptions, Sender, SocketOptions, Steering, SteeringChoice, mailbox,
 };
 use std::fmt;
 use std::hash::BuildHasher as _;
@@ -269,6 +270,12 @@ impl Server {
             .map_err(|error| of_control(error, config))?;
         let (mut sockets, bound) = bind_all(config)?;
         let placement = placement::of_workers(config);
+        let steering = steer::choose(config, &placement);
+        for ((group, _), (address, _)) in sockets.iter().zip(&bound) {
+            if steer::is_steered(config, *address) {
+                steer::steer(group, &placement, &steering, *address)?;
+            }
+        }
         let stats = (0..config.workers).map(|_| Arc::default()).collect();
         let mut server = Server {
             config: Arc::clone(config),
@@ -277,7 +284,7 @@ impl Server {
             files: Arc::new(files::Shared::new(watches(config))),
             passwords,
             upstreams,
-            facts: Arc::new(Facts::new(config, bound, placement, stats)),
+            facts: Arc::new(Facts::new(config, bound, placement, steering, stats)),
             prepared,
             control: None,
             blocking: BlockingPool::new(limits.blocking_threads, limits.blocking_queue),
@@ -413,6 +420,12 @@ impl Server {
             let notes = (!notes.is_empty()).then(|| notes.join("; "));
             tracing::info!(%placement, notes, "the workers have their places");
         }
+        let steering = self.facts.steering();
+        if self.config.steer == Steer::On && steering.kind == Steering::Hash {
+            tracing::warn!(%steering, "connections aren't steered to the CPU where they come in");
+        } else {
+            tracing::info!(%steering, "how connections find their worker");
+        }
     }
 
     /// The lines that a person sees at start; the first has the address to click.
@@ -474,8 +487,8 @@ impl Server {
         rest + &routes
     }
 
-    /// One more socket of each address, for a worker that is started anew.
-    fn rebind(&self) -> Result<Vec<(ListenSocket, usize)>, ServerError> {
+    /// One more socket of each address, for the worker of this index that is started anew.
+    fn rebind(&self, worker: usize) -> Result<Vec<(ListenSocket, usize)>, ServerError> {
         let is_running = |post: &Post| matches!(post.state, State::Running(_));
         let has_siblings = self.workers.iter().any(is_running);
         let mut bound = self.facts.bound.iter();
@@ -494,10 +507,26 @@ impl Server {
                     address: *address,
                     error,
                 })?;
+                self.steer_again(worker, &socket, *address);
                 sockets.push((socket, *index));
             }
         }
         Ok(sockets)
+    }
+}
+
+impl Server {
+    /// Steers connections to the new listener of a worker, as far as that goes on.
+    fn steer_again(&self, worker: usize, listener: &ListenSocket, address: SocketAddr) {
+        if !steer::is_steered(&self.config, address) {
+            return;
+        }
+        let kind = self.facts.steering().kind;
+        if !steer::steer_again(listener, self.facts.cpu(worker), kind) {
+            let steering = SteeringChoice::hash("a worker was started anew, which ends steering");
+            tracing::warn!(%steering, "connections aren't steered to the CPU where they come in");
+            self.facts.set_steering(steering);
+        }
     }
 }
 

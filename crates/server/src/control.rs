@@ -19,7 +19,7 @@ use crate::proxy::{KnownServer, SharedUpstream};
 use crate::stats::WorkerStats;
 use names::Names;
 use ringway_host::placement::{Placement, WorkerPlace};
-use ringway_runtime::DriverChoice;
+use ringway_runtime::{DriverChoice, SteeringChoice};
 use socket::AdminSocket;
 use std::cell::RefCell;
 use std::fmt;
@@ -49,6 +49,8 @@ pub(crate) struct Facts {
     /// Where the workers are; they are bound to their places if the configuration says so.
     pub(crate) placement: Placement,
     pub(crate) stats: Vec<Arc<WorkerStats>>,
+    /// How connections find their worker.
+    steering: Mutex<SteeringChoice>,
     /// What each worker runs on; `None` while it doesn't run.
     drivers: Box<[Mutex<Option<DriverChoice>>]>,
     is_draining: AtomicBool,
@@ -60,6 +62,7 @@ impl Facts {
         config: &Arc<Config>,
         bound: Vec<(SocketAddr, usize)>,
         placement: Placement,
+        steering: SteeringChoice,
         stats: Vec<Arc<WorkerStats>>,
     ) -> Facts {
         Facts {
@@ -68,6 +71,7 @@ impl Facts {
             started_at: SystemTime::now(),
             bound,
             placement,
+            steering: Mutex::new(steering),
             drivers: stats.iter().map(|_| Mutex::new(None)).collect(),
             stats,
             is_draining: AtomicBool::new(false),
@@ -83,6 +87,17 @@ impl Facts {
     /// The CPU that a worker is bound to.
     pub(crate) fn cpu(&self, worker: usize) -> Option<usize> {
         Some(self.place(worker)?.cpu as usize)
+    }
+
+    /// How connections find their worker.
+    pub(crate) fn steering(&self) -> SteeringChoice {
+        let place = self.steering.lock();
+        place.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on connections find their worker so.
+    pub(crate) fn set_steering(&self, steering: SteeringChoice) {
+        *self.steering.lock().unwrap_or_else(PoisonError::into_inner) = steering;
     }
 
     /// A worker runs on this, or doesn't run.

@@ -68,6 +68,10 @@ counters! {
     RefusedTotal = Total, "connections_refused", "limit": "total";
     /// Connections refused because their address had as many as one may have.
     RefusedAddress = Total, "connections_refused", "limit": "address";
+    /// Connections that came in on the CPU of the worker that accepted them.
+    ArrivedOwn = Total, "connections_arrived", "cpu": "own";
+    /// Connections that came in on another CPU than that of the worker that accepted them.
+    ArrivedOther = Total, "connections_arrived", "cpu": "other";
     /// Failures to accept a connection, such as for want of descriptors.
     AcceptErrors = Total, "accept_errors";
     /// Connections that ended in good order.

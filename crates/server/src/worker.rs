@@ -143,6 +143,8 @@ pub(crate) struct Worker {
     pub(crate) head_limits: HeadLimits,
     pub(crate) body_limits: BodyLimits,
     pub(crate) stats: Arc<WorkerStats>,
+    /// The CPU that it is bound to.
+    cpu: Option<usize>,
     admission: Arc<Admission>,
     log: RefCell<Option<WorkerLog>>,
     throttled: RefCell<Throttled>,
@@ -428,6 +430,7 @@ impl Worker {
                 ..BodyLimits::default()
             },
             stats: spec.stats,
+            cpu: spec.cpu,
             admission: spec.admission,
             log: RefCell::new(spec.log),
             is_draining: Cell::new(false),
@@ -486,6 +489,7 @@ impl Worker {
             }
         };
         self.stats.count(Counter::Accepted);
+        self.count_arrival(&stream);
         self.open_count.set(self.open_count.get() + 1);
         self.stats.set(Counter::Open, self.open_count.get() as u64);
         let place = Place {
@@ -496,6 +500,17 @@ impl Worker {
         drop(spawn(
             Connection::new(stream, Rc::clone(self), listener, peer, place).run(),
         ));
+    }
+
+    /// Counts whether a new connection came in on the CPU of this worker, if that has one.
+    fn count_arrival(&self, stream: &TcpStream) {
+        let Some(cpu) = self.cpu else { return };
+        if let Ok(arrival) = stream.incoming_cpu() {
+            self.stats.count(match arrival as usize == cpu {
+                true => Counter::ArrivedOwn,
+                false => Counter::ArrivedOther,
+            });
+        }
     }
 
     /// The next order; `None` when nobody is left who could give one.

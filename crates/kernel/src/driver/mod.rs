@@ -338,6 +338,11 @@ pub(crate) trait Driver: TransferCalls {
         socket::local_address(socket.as_fd())
     }
 
+    /// The CPU that received the connection's last packet (`SO_INCOMING_CPU`).
+    fn incoming_cpu(&self, socket: &Descriptor) -> io::Result<u32> {
+        socket::incoming_cpu(socket.as_fd())
+    }
+
     /// Turns the close of this socket into a reset (`SO_LINGER` of zero).
     fn reset_on_close(&mut self, socket: &Descriptor) -> io::Result<()> {
         socket::reset_on_close(socket.as_fd())

@@ -451,6 +451,15 @@ impl Reactor {
             .local_address(&self.sockets.get(key.0).ok_or_else(closed)?.fd)
     }
 
+    /// The CPU that received the connection's last packet.
+    ///
+    /// # Errors
+    /// As `getsockopt(2)`; always in a simulation.
+    pub fn incoming_cpu(&self, key: SocketKey) -> io::Result<u32> {
+        self.driver
+            .incoming_cpu(&self.sockets.get(key.0).ok_or_else(closed)?.fd)
+    }
+
     /// Ends the connection: at once when nothing is in flight, else as soon as everything that is
     /// has been called back. What was submitted and not yet taken by the kernel may be lost; wait
     /// with [`Reactor::poll_sent`] first when it matters. With `reset`, the peer sees a reset.

@@ -45,5 +45,6 @@ mod rfc9110;
 mod routes;
 mod site;
 mod slowness;
+mod steering;
 mod video;
 mod workers;

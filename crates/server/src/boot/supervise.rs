@@ -203,7 +203,7 @@ impl Server {
     }
 
     fn start_again(&self, index: usize) -> Result<Running, ServerError> {
-        let listeners = self.rebind()?;
+        let listeners = self.rebind(index)?;
         // Before it runs: from then on its counters are its own.
         self.facts.stats[index].count(Counter::Restarts);
         self.spawn(index, listeners)

@@ -5,7 +5,7 @@
 
 use super::Facts;
 use super::load::Load;
-use super::status::{has_usable, is_usable, sum};
+use super::status::{has_usable, is_usable, live_share, sum};
 use crate::proxy::{Check, FaultKind, ServerView, SharedUpstream};
 use crate::stats::{Counter, Kind};
 use prometheus_client::collector::Collector;
@@ -148,7 +148,14 @@ fn of_process(facts: &Facts) -> Vec<Family> {
     start.real(&[], since.unwrap_or_default().as_secs_f64());
     let mut lost = Family::total("events_lost", "Lines of the event log that nobody took.");
     lost.count(&[], crate::log::events_lost());
-    vec![build, start, lost]
+    let mut live = Family::level(
+        "steer_live",
+        "The share of connections that came in on the CPU of the worker that accepted them.",
+    );
+    if let Some(share) = live_share(&sum(facts)) {
+        live.real(&[], share);
+    }
+    vec![build, start, lost, live]
 }
 
 fn of_workers(facts: &Facts, load: &Load) -> Vec<Family> {
@@ -192,6 +199,9 @@ fn family_help(counter: Counter) -> &'static str {
     match counter.name() {
         "connections_refused" => "Connections refused, by the limit that was reached.",
         "connections_closed" => "Connections that ended, by whose fault; none is in good order.",
+        "connections_arrived" => {
+            "Connections accepted by a worker that is bound to a CPU, by whether they came in there."
+        }
         "answers" => "Final answers, by the class of their status.",
         "timeouts" => "Connections that a deadline ended, by what was waited for.",
         _ => counter.help().trim(),

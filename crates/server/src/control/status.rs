@@ -67,6 +67,7 @@ pub(super) fn describe(facts: &Facts, upstreams: &[Arc<SharedUpstream>], load: &
         "is_ready": obstacles.is_empty(),
         "obstacles": obstacles,
         "placement": placement(facts),
+        "steering": steering(facts),
         "workers": workers(facts, load),
         "listeners": listeners(facts),
         "upstreams": facts.config.upstreams.iter().zip(upstreams)
@@ -86,6 +87,25 @@ fn placement(facts: &Facts) -> Value {
         "receives_on_cpus": placement.arrivals.known(),
         "notes": placement.notes,
     })
+}
+
+/// How connections find their worker, and how many came in where it is.
+fn steering(facts: &Facts) -> Value {
+    let choice = facts.steering();
+    json!({
+        "kind": choice.kind.name(),
+        "reason": choice.reason,
+        "live": live_share(&sum(facts)),
+    })
+}
+
+/// The share of connections that came in on the CPU of the worker that accepted them, of those of
+/// workers that are bound to one; `None` before the first.
+pub(super) fn live_share(sum: &Snapshot) -> Option<f64> {
+    let own = sum.value(Counter::ArrivedOwn);
+    let all = own + sum.value(Counter::ArrivedOther);
+    // Exact up to 2^53 connections.
+    (all > 0).then(|| own as f64 / all as f64)
 }
 
 fn workers(facts: &Facts, load: &Load) -> Vec<Value> {

@@ -363,6 +363,11 @@ impl Driver for SimDriver {
         remote.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOTCONN))
     }
 
+    fn incoming_cpu(&self, _socket: &Descriptor) -> io::Result<u32> {
+        // There are no CPUs in this world.
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn local_address(&self, socket: &Descriptor) -> io::Result<SocketAddr> {
         let state = self.world.state.borrow();
         let bad_descriptor = || io::Error::from_raw_os_error(libc::EBADF);
