@@ -155,11 +155,11 @@ settings! {
             Means("none"), None;
         /// Worker threads: each has its own ring, listeners, connections and cache.
         ///
-        /// More than the CPUs that the process may use only adds switching. `ringway doctor` shows
-        /// which they are, and why so many.
+        /// More than the CPUs that the process may use only adds switching. Without a number there are
+        /// no more than those, nor than the time that the control group allows; `ringway doctor`
+        /// shows where they go.
         workers: Option<usize> = Integer { min: 1, max: 1024 },
-            Means("one for each core near the network device that the process may use"),
-            Shown("workers");
+            Means("one for each core near the network device"), Shown("workers");
         /// The CPUs that workers are bound to: `"0-3,8"`. Without `workers`, there is one for each
         /// of them.
         ///
