@@ -30,6 +30,11 @@ pub mod service;
 pub mod stats;
 mod worker;
 
+/// What the proxy's pool of connections costs beside simpler ones, for benchmarks.
+pub mod pool_cost {
+    pub use crate::proxy::pool::cost::{Kind, cost};
+}
+
 pub use boot::{ServerError, run};
 pub use ringway_runtime::describe_kernel;
 pub use worker::{Served, serve_on};

@@ -15,6 +15,7 @@
 //! callers say what time it is.
 
 mod bounded;
+pub(crate) mod cost;
 mod demand;
 mod lease;
 mod local;
