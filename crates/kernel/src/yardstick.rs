@@ -11,6 +11,7 @@ mod relay_epoll;
 mod relay_splice;
 mod relay_uring;
 mod ring;
+mod threads;
 mod uring;
 
 pub use epoll::serve_epoll;
@@ -18,6 +19,7 @@ pub use file::serve_file;
 pub use relay_epoll::relay_epoll;
 pub use relay_splice::relay_splice;
 pub use relay_uring::relay_uring;
+pub use threads::{serve_per_core, serve_shared};
 pub use uring::serve_uring;
 
 /// The head of a response whose body has `body_bytes`.

@@ -18,7 +18,7 @@ pub fn serve_epoll(listener: TcpListener, response: &[u8]) -> io::Result<()> {
     Ok(serve(&OwnedFd::from(listener), response)?)
 }
 
-fn serve(listener: &OwnedFd, response: &[u8]) -> rustix::io::Result<()> {
+pub(super) fn serve(listener: &OwnedFd, response: &[u8]) -> rustix::io::Result<()> {
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(listener, true)?;
     watch(&poll, listener)?;
