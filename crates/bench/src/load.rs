@@ -17,18 +17,23 @@ use std::io;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 use tally::Tally;
 
-/// How often a thread looks whether it is to end, and tells how far it is.
+/// How often a thread looks whether it is to end.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What can be seen, and decided, while a run is under way.
+/// What can be seen, and decided, while a run is under way. Each count is up to date at any moment, so
+/// that what a server used between two of them belongs to what it answered between them.
 #[derive(Debug, Default)]
 pub struct Progress {
     /// Answers so far, those of the warm-up included.
     pub answers: AtomicU64,
+    /// Bytes received so far, those of answers that aren't whole yet included.
+    pub bytes: AtomicU64,
+    /// Connections opened so far.
+    pub connects: AtomicU64,
     /// Failures so far.
     pub failures: AtomicU64,
     /// Set to end the run early: the report covers what was done.
@@ -93,25 +98,15 @@ fn share(
             Some(count) => part(count as usize, index, plan.threads).len() as u64,
             None => u64::MAX,
         };
-        let shared = Rc::new(Shared::new(Arc::clone(&plan), connections.len(), requests));
+        let shared = Shared::new(Arc::clone(&plan), progress, connections.len(), requests);
+        let shared = Rc::new(shared);
         for number in connections {
             let connection = connection::run(number, Rc::clone(&shared));
             drop(spawn(connection));
         }
-        let mut told = (0, 0);
         while !shared.is_over() {
             sleep(LOOK_INTERVAL).await;
-            if progress.stop.load(Ordering::Relaxed) {
-                shared.stop();
-            }
-            let now = shared.counted();
-            progress
-                .answers
-                .fetch_add(now.0 - told.0, Ordering::Relaxed);
-            progress
-                .failures
-                .fetch_add(now.1 - told.1, Ordering::Relaxed);
-            told = now;
+            shared.look();
         }
         shared.finish()
     })?;

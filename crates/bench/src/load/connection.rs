@@ -1,5 +1,6 @@
 //! One connection of the load generator: asks, reads the answers, tells the tally.
 
+use super::Progress;
 use super::plan::{Pace, Plan, Request};
 use super::tally::{Failure, Tally};
 use ringway_http::body::{BodyDecoder, BodyLimits, Step};
@@ -10,6 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// The pause after a failure, doubled by each that follows at once.
@@ -22,8 +24,7 @@ pub(super) struct Shared {
     /// What is sent: each request, or as many as are pipelined together.
     batches: Vec<Batch>,
     tally: RefCell<Tally>,
-    /// Counts of the warm-up, for the progress only.
-    before: Cell<(u64, u64)>,
+    progress: Arc<Progress>,
     begin: Instant,
     measured_from: Instant,
     until: Cell<Instant>,
@@ -43,13 +44,18 @@ struct Batch {
 
 impl Shared {
     /// Of the thread with `connections` connections, which may send `requests` requests.
-    pub(super) fn new(plan: Arc<Plan>, connections: usize, requests: u64) -> Shared {
+    pub(super) fn new(
+        plan: Arc<Plan>,
+        progress: Arc<Progress>,
+        connections: usize,
+        requests: u64,
+    ) -> Shared {
         let begin = Instant::now();
         let measured_from = begin + plan.warm_up;
         Shared {
             batches: batches(&plan),
             tally: RefCell::new(Tally::new()),
-            before: Cell::default(),
+            progress,
             begin,
             measured_from,
             until: Cell::new(measured_from + plan.duration),
@@ -64,8 +70,11 @@ impl Shared {
         self.active.get() == 0 || Instant::now() >= self.until.get()
     }
 
-    pub(super) fn stop(&self) {
-        self.until.set(self.until.get().min(Instant::now()));
+    /// Ends the run when that is asked for.
+    pub(super) fn look(&self) {
+        if self.progress.stop.load(Ordering::Relaxed) {
+            self.until.set(self.until.get().min(Instant::now()));
+        }
     }
 
     /// Whether another so many requests may be sent.
@@ -73,13 +82,6 @@ impl Shared {
         let left = self.left.get().checked_sub(count as u64);
         self.left.set(left.unwrap_or(0));
         left.is_some()
-    }
-
-    /// Answers and failures so far, the warm-up's included.
-    pub(super) fn counted(&self) -> (u64, u64) {
-        let tally = self.tally.borrow();
-        let (answers, failures) = self.before.get();
-        (answers + tally.answers(), failures + tally.all_failures())
     }
 
     /// What was counted. What is still under way isn't waited for.
@@ -92,21 +94,17 @@ impl Shared {
     }
 
     fn answer(&self, status: u16, bytes: u64, from: Instant, now: Instant) {
+        self.progress.answers.fetch_add(1, Ordering::Relaxed);
         if now >= self.measured_from {
             let latency = now.saturating_duration_since(from);
             self.tally.borrow_mut().answer(status, bytes, latency);
-        } else {
-            let (answers, failures) = self.before.get();
-            self.before.set((answers + 1, failures));
         }
     }
 
     fn failure(&self, failure: Failure) {
+        self.progress.failures.fetch_add(1, Ordering::Relaxed);
         if Instant::now() >= self.measured_from {
             self.tally.borrow_mut().failure(failure);
-        } else {
-            let (answers, failures) = self.before.get();
-            self.before.set((answers, failures + 1));
         }
     }
 }
@@ -172,6 +170,7 @@ struct Open {
     buffer: Option<Buffer>,
     /// The part of a head that came without its end.
     partial: Vec<u8>,
+    progress: Arc<Progress>,
 }
 
 /// What an answer was.
@@ -251,7 +250,8 @@ impl Connection {
                 let connected = connecting.await.map_err(|_| Failure::Timeout)?;
                 let stream = connected.map_err(|error| failure_of(&error, true))?;
                 shared.tally.borrow_mut().connects += 1;
-                self.open.insert(Open::new(stream))
+                shared.progress.connects.fetch_add(1, Ordering::Relaxed);
+                self.open.insert(Open::new(stream, &shared.progress))
             }
         };
         open.stream
@@ -273,11 +273,12 @@ impl Connection {
 }
 
 impl Open {
-    fn new(stream: TcpStream) -> Open {
+    fn new(stream: TcpStream, progress: &Arc<Progress>) -> Open {
         Open {
             stream,
             buffer: None,
             partial: Vec::new(),
+            progress: Arc::clone(progress),
         }
     }
 
@@ -386,7 +387,11 @@ impl Open {
         match self.buffer.take() {
             Some(buffer) => Ok(buffer),
             None => match self.stream.receive().await {
-                Ok(Some(buffer)) => Ok(buffer),
+                Ok(Some(buffer)) => {
+                    let bytes = buffer.len() as u64;
+                    self.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
+                    Ok(buffer)
+                }
                 Ok(None) => Err(Failure::Closed),
                 Err(error) => Err(failure_of(&error, false)),
             },

@@ -85,10 +85,6 @@ impl Tally {
         self.statuses.iter().sum()
     }
 
-    pub(super) fn all_failures(&self) -> u64 {
-        self.failures.iter().sum()
-    }
-
     pub(super) fn add(&mut self, other: &Tally) {
         for (sum, count) in self.statuses.iter_mut().zip(other.statuses) {
             *sum += count;

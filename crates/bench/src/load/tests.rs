@@ -3,6 +3,7 @@
 use super::*;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::Ordering;
 
 /// A server on a thread of its own for each connection; `serve` gets the connection and its number.
 fn server(serve: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> SocketAddr {
