@@ -1,7 +1,7 @@
-//! `ringway bench`: its flags, and what they ask of the benchmark crate.
+//! `ringway bench load`: its flags, and what they ask of the load generator.
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use ringway_bench::load::plan::parse_mix;
 use ringway_bench::load::{self, Pace, Plan, Progress, Report, Request, Target};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-const LOAD_EXAMPLES: &str = "\
+pub(super) const LOAD_EXAMPLES: &str = "\
 Examples:
   ringway bench load http://127.0.0.1:8080/
       Ten seconds from 64 connections, each asking again when it was answered.
@@ -30,23 +30,9 @@ length of the queue that 64 connections make. For latency, give a rate below the
 /// How often the progress is drawn.
 const DRAW_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Flags of `bench`.
-#[derive(Debug, Args)]
-pub(crate) struct Bench {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Put load on an HTTP server, and tell how fast it answered
-    #[command(after_long_help = LOAD_EXAMPLES)]
-    Load(Box<Load>),
-}
-
 /// Flags of `bench load`.
 #[derive(Debug, Args)]
-struct Load {
+pub(crate) struct Load {
     /// Whom to ask, such as http://127.0.0.1:8080/index.html
     url: String,
     /// Connections held open
@@ -106,14 +92,8 @@ enum Driver {
     Epoll,
 }
 
-/// `ringway bench …`
-pub(crate) fn bench(flags: &Bench) -> Result<()> {
-    match &flags.command {
-        Command::Load(flags) => run_load(flags),
-    }
-}
-
-fn run_load(flags: &Load) -> Result<()> {
+/// `ringway bench load …`
+pub(super) fn run(flags: &Load) -> Result<()> {
     let plan = Arc::new(plan(flags)?);
     let progress = Arc::new(Progress::default());
     let signals = process::Signals::block()?;
