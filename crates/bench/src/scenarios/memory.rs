@@ -23,17 +23,7 @@ const QUICK_BLOCK_BYTES: usize = 64 << 20;
 const LINE_WORDS: usize = 8;
 
 pub(super) fn find(setting: &mut Setting) -> Result<Findings, Trouble> {
-    let facts = Facts::gather(&Tree::live());
-    let mut cpus = Vec::new();
-    for node in facts.known_nodes() {
-        let has_memory = node.memory_bytes.known().is_some_and(|bytes| *bytes > 0);
-        let first = node.cpus.known().and_then(|list| list.iter().next());
-        cpus.extend(
-            first
-                .filter(|_| has_memory)
-                .map(|cpu| (node.id, cpu as usize)),
-        );
-    }
+    let cpus = one_cpu_of_each_node();
     let [(own, own_cpu), .., (other, other_cpu)] = cpus[..] else {
         let text = "this machine has one memory node: all memory is equally far";
         return Ok(Findings::not_measurable(text, Some(CLAIMED)));
@@ -93,6 +83,22 @@ pub(super) fn find(setting: &mut Setting) -> Result<Findings, Trouble> {
         comparisons: vec![comparison],
         notes: Vec::new(),
     })
+}
+
+/// Each node that has CPUs and memory, with the first of its CPUs.
+fn one_cpu_of_each_node() -> Vec<(u32, usize)> {
+    let facts = Facts::gather(&Tree::live());
+    let mut cpus = Vec::new();
+    for node in facts.known_nodes() {
+        let has_memory = node.memory_bytes.known().is_some_and(|bytes| *bytes > 0);
+        let first = node.cpus.known().and_then(|list| list.iter().next());
+        cpus.extend(
+            first
+                .filter(|_| has_memory)
+                .map(|cpu| (node.id, cpu as usize)),
+        );
+    }
+    cpus
 }
 
 /// A block that a thread on this CPU touched first.
