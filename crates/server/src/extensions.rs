@@ -177,8 +177,22 @@ impl Extensions {
     /// # Errors
     /// The same, and those of [`Extensions::check`].
     pub fn serve_on(&self, runtime: &Runtime, config: Config) -> io::Result<Served> {
+        let served = self.serve_on_each([runtime], config)?;
+        Ok(served.into_iter().next().expect("one for each runtime"))
+    }
+
+    /// The same on several runtimes of the caller's, as the workers of one server: they share the
+    /// limits and the connections to servers. Each listens for itself.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn serve_on_each<'r>(
+        &self,
+        runtimes: impl IntoIterator<Item = &'r Runtime, IntoIter: ExactSizeIterator>,
+        config: Config,
+    ) -> io::Result<Vec<Served>> {
         self.check(&config).map_err(io::Error::other)?;
-        worker::serve_on_with(runtime, config, self)
+        worker::serve_on_each(runtimes.into_iter(), config, self)
     }
 
     /// Makes what `config` asks for, in its order, on this worker.

@@ -276,37 +276,43 @@ pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<Served> {
     Extensions::new().serve_on(runtime, config)
 }
 
-/// The same with these extensions, which were checked.
-pub(crate) fn serve_on_with(
-    runtime: &Runtime,
+/// The same on several runtimes, with extensions that were checked: workers that share what workers
+/// share.
+pub(crate) fn serve_on_each<'r>(
+    runtimes: impl ExactSizeIterator<Item = &'r Runtime>,
     config: Config,
     extensions: &Extensions,
-) -> io::Result<Served> {
+) -> io::Result<Vec<Served>> {
     let open = |root| files::open(root, &config.limits);
     let connections = match config.limits.connections {
         0 => u32::MAX,
         limit => limit,
     };
-    let address = config.listeners[0].addresses[0].socket;
-    let secret = [0; 32];
+    let (workers, mut now) = (runtimes.len(), Instant::now());
+    let mut runtimes = runtimes.peekable();
+    if let Some(first) = runtimes.peek() {
+        let _turn = first.enter();
+        now = ringway_runtime::now();
+    }
     let share = |upstream| {
         let servers = KnownServer::all_of_system(upstream)?;
-        Ok(Arc::new(SharedUpstream::new(
-            upstream, servers, 1, &secret, None,
-        )))
+        let shared = SharedUpstream::new(upstream, servers, workers, &[0; 32], now, None);
+        Ok(Arc::new(shared))
     };
-    let spec = Spec {
+    let directories = config.roots.iter().map(open).collect::<io::Result<_>>()?;
+    let upstreams = config
+        .upstreams
+        .iter()
+        .map(share)
+        .collect::<io::Result<_>>()?;
+    let mut spec = Spec {
         index: 0,
         cpu: None,
         extensions: extensions.clone(),
-        directories: config.roots.iter().map(open).collect::<io::Result<_>>()?,
+        directories,
         files: Arc::default(),
         passwords: open_passwords(&config)?,
-        upstreams: config
-            .upstreams
-            .iter()
-            .map(share)
-            .collect::<io::Result<_>>()?,
+        upstreams,
         listeners: Vec::new(),
         options: RuntimeOptions::default(),
         admission: Admission::new(connections, config.limits.connections_per_address),
@@ -314,6 +320,16 @@ pub(crate) fn serve_on_with(
         stats: Arc::default(),
         config: Arc::new(config),
     };
+    let serve = |runtime: &Runtime| {
+        let own = spec.another();
+        spec.index += 1;
+        serve_one(runtime, own)
+    };
+    runtimes.map(serve).collect()
+}
+
+fn serve_one(runtime: &Runtime, spec: Spec) -> io::Result<Served> {
+    let address = spec.config.listeners[0].addresses[0].socket;
     let _turn = runtime.enter();
     let (worker, _) = Worker::new(spec)?;
     let listener = TcpListener::bind(address, &ringway_runtime::ListenOptions::default())?;
@@ -321,6 +337,27 @@ pub(crate) fn serve_on_with(
     let stats = Arc::clone(&worker.stats);
     drop(spawn(worker.accept_all(listener, 0)));
     Ok(Served { address, stats })
+}
+
+impl Spec {
+    /// What another worker beside this one is given: the same, but for listeners, logs and counts.
+    fn another(&self) -> Spec {
+        Spec {
+            index: self.index,
+            cpu: None,
+            config: Arc::clone(&self.config),
+            extensions: self.extensions.clone(),
+            directories: self.directories.clone(),
+            files: Arc::clone(&self.files),
+            passwords: self.passwords.clone(),
+            upstreams: self.upstreams.clone(),
+            listeners: Vec::new(),
+            options: RuntimeOptions::default(),
+            admission: Arc::clone(&self.admission),
+            log: None,
+            stats: Arc::default(),
+        }
+    }
 }
 
 /// The users of each root.

@@ -22,7 +22,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 /// For how long names are looked up before the first request.
@@ -108,6 +108,7 @@ impl Names {
                 known,
                 workers,
                 &self.secret,
+                Instant::now(),
                 None,
             ))
         };
@@ -237,8 +238,9 @@ impl Watched {
             self.state.facts.stats.len(),
         );
         let before = self.state.upstream(self.index);
-        let now = SharedUpstream::new(config, known, workers, &self.secret, Some(&before));
-        self.state.replace(self.index, Arc::new(now));
+        let (secret, now) = (&self.secret, Instant::now());
+        let shared = SharedUpstream::new(config, known, workers, secret, now, Some(&before));
+        self.state.replace(self.index, Arc::new(shared));
     }
 }
 

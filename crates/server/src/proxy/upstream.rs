@@ -74,6 +74,7 @@ impl SharedUpstream {
         servers: Vec<KnownServer>,
         workers: usize,
         secret: &[u8; 32],
+        now: Instant,
         before: Option<&SharedUpstream>,
     ) -> SharedUpstream {
         let find = |known: &KnownServer| {
@@ -95,11 +96,7 @@ impl SharedUpstream {
                 known,
                 pool: match kept {
                     Some(kept) => Arc::clone(&kept.pool),
-                    None => Shared::new(
-                        pool_limits(config, workers),
-                        &vec![0; workers],
-                        Instant::now(),
-                    ),
+                    None => Shared::new(pool_limits(config, workers), &vec![0; workers], now),
                 },
                 faults: kept.map_or_else(|| counts(workers), |kept| Arc::clone(&kept.faults)),
             }

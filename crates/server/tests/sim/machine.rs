@@ -4,6 +4,7 @@ use crate::random::Random;
 use ringway_runtime::{Runtime, RuntimeOptions, SimDescriptor, SimOptions, SimWorld};
 use ringway_server::Served;
 use ringway_server::config::Config;
+use ringway_server::extensions::Extensions;
 use ringway_server::stats::{Counter, Snapshot, WorkerStats};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +23,9 @@ pub(crate) struct Machine {
     /// What each server counts.
     stats: Vec<Arc<WorkerStats>>,
     buffers: u16,
+    /// Of each worker, whatever happens: one for each server of an upstream, whose idle connections
+    /// it ends.
+    timers: usize,
 }
 
 impl Machine {
@@ -42,12 +46,17 @@ impl Machine {
             Runtime::simulated(&world, &options)
         };
         let servers: Vec<Runtime> = (0..server_count).map(|_| runtime(server_buffers)).collect();
-        let serve = |server| ringway_server::serve_on(server, config.clone()).unwrap();
-        let served: Vec<Served> = servers.iter().map(serve).collect();
+        let served = Extensions::new().serve_on_each(&servers, config.clone());
+        let served: Vec<Served> = served.unwrap();
         Machine {
             clients: (0..2).map(|_| runtime(client_buffers)).collect(),
             random: Random::new(!seed),
             buffers: server_buffers.0,
+            timers: config
+                .upstreams
+                .iter()
+                .map(|upstream| upstream.servers.len())
+                .sum(),
             world,
             servers,
             address: served[0].address,
@@ -111,9 +120,10 @@ impl Machine {
             );
             assert_eq!(
                 left,
-                (1, 0, self.buffers),
+                (1, self.timers, self.buffers),
                 "(slots, timers, free buffers) at rest"
             );
+            assert_eq!(server.next_expiry(), None, "it would wake at rest");
             assert!(!server.has_ready());
             assert_eq!(server.panic_count(), 0, "a server's task panicked");
         }

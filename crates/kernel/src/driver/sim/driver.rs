@@ -156,7 +156,9 @@ impl Driver for SimDriver {
                 && state.is_adopted(socket.number(), self.worker)
                 && state.random.chance(state.options.send_at_once);
             if at_once && let Some(result) = state.push(socket.number(), &memory) {
-                state.note(|| format!("worker {} sends at once: {result}", self.worker));
+                let number = socket.number();
+                state
+                    .note(|| format!("worker {} sends at once on {number}: {result}", self.worker));
                 return Some(result);
             }
         }
