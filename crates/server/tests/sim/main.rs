@@ -5,6 +5,7 @@
 //! end nothing may be left. `cargo xtask sim SEED` replays one seed; with `RINGWAY_SIM_TRACE=1`
 //! the simulated kernel tells what it does. [`splits`] enumerates what chance might miss,
 //! [`waits`] holds single cases of waiting, some of them found here, and [`faults`] what is counted.
+//! [`proxied`] is the same for what is passed on, with servers that are played, too.
 
 #![allow(clippy::unwrap_used, reason = "a test's failure is a panic")]
 
@@ -12,6 +13,7 @@ mod answers;
 mod client;
 mod faults;
 mod machine;
+mod proxied;
 mod random;
 mod request;
 mod script;

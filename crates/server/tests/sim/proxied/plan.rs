@@ -1,0 +1,264 @@
+//! A request with what its server is to do, which it finds in the target, so that whoever is asked
+//! does the same; and what the client is to get for it.
+
+use crate::random::Random;
+
+/// What a server does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Answers with content of known length.
+    Sized,
+    Chunked,
+    /// With content until the end of the connection.
+    UntilClose,
+    /// 204.
+    Empty,
+    /// Three interim answers before the final one.
+    Hints,
+    /// Answers, and ends the connection without having said so.
+    Stale,
+    /// Nothing at all.
+    Silent,
+    Close,
+    Reset,
+    /// What is no answer.
+    Garbage,
+    TwoLengths,
+    LengthAndCoding,
+    EndlessHead,
+    InterimFlood,
+    /// An upgrade that nobody asked for.
+    Upgrade,
+    /// Less content than it said, and the end of the connection.
+    Short,
+    /// The same, and then a chunk that is none.
+    BadChunk,
+    /// Some content, and then nothing.
+    Stall,
+}
+
+const ACTS: [Act; 18] = [
+    Act::Sized,
+    Act::Chunked,
+    Act::UntilClose,
+    Act::Empty,
+    Act::Hints,
+    Act::Stale,
+    Act::Silent,
+    Act::Close,
+    Act::Reset,
+    Act::Garbage,
+    Act::TwoLengths,
+    Act::LengthAndCoding,
+    Act::EndlessHead,
+    Act::InterimFlood,
+    Act::Upgrade,
+    Act::Short,
+    Act::BadChunk,
+    Act::Stall,
+];
+
+/// What a client gets where neither it nor the network does anything wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// The server's answer, whole.
+    Whole(u16),
+    /// An answer of the proxy's own.
+    Own(u16),
+    /// A part of the server's answer, and then a cut.
+    Cut,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Nobody else's.
+    pub(crate) id: u64,
+    pub(crate) method: &'static str,
+    pub(crate) act: Act,
+    /// Bytes of the answer's content.
+    pub(crate) answer_bytes: usize,
+    /// Bytes of the request's.
+    pub(crate) body_bytes: usize,
+    pub(crate) in_chunks: bool,
+}
+
+impl Plan {
+    pub(crate) fn new(id: u64, act: Act, answer_bytes: usize) -> Plan {
+        Plan {
+            id,
+            method: "GET",
+            act,
+            answer_bytes,
+            body_bytes: 0,
+            in_chunks: false,
+        }
+    }
+
+    /// One at random; every other is answered as it should be.
+    pub(crate) fn any(id: u64, random: &mut Random) -> Plan {
+        let method = random.pick(&["GET", "GET", "HEAD", "POST", "PUT"]);
+        let act = match random.one_in(2) {
+            true => ACTS[random.below(5)],
+            false => random.pick(&ACTS),
+        };
+        let act = match act {
+            // What is wrong with content doesn't show where nobody asks for it.
+            Act::Short | Act::BadChunk | Act::Stall if method == "HEAD" => Act::Sized,
+            act => act,
+        };
+        let has_body = matches!(method, "POST" | "PUT") && !random.one_in(4);
+        let sizes = [0, 1, 300, 5_000, 70_000];
+        Plan {
+            id,
+            method,
+            act,
+            answer_bytes: random.pick(&sizes),
+            body_bytes: if has_body { random.pick(&sizes) } else { 0 },
+            in_chunks: has_body && random.one_in(2),
+        }
+    }
+
+    /// The plan that a target tells; `None` for one that no client has sent.
+    pub(crate) fn of_target(method: &str, target: &str) -> Option<Plan> {
+        let mut parts = target.strip_prefix('/')?.split('/');
+        let mut number = || parts.next()?.parse::<usize>().ok();
+        let (id, act, answer_bytes) = (number()?, number()?, number()?);
+        let (body_bytes, in_chunks) = (number()?, number()? == 1);
+        let methods = ["GET", "HEAD", "POST", "PUT"];
+        Some(Plan {
+            id: id as u64,
+            method: methods.into_iter().find(|known| *known == method)?,
+            act: *ACTS.get(act)?,
+            answer_bytes,
+            body_bytes,
+            in_chunks,
+        })
+    }
+
+    /// What is done once does no harm when it is done twice.
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.method != "POST"
+    }
+
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == "HEAD"
+    }
+
+    /// The request as the client sends it.
+    pub(crate) fn request(&self, version: &str) -> Vec<u8> {
+        let act = ACTS.iter().position(|act| *act == self.act).unwrap();
+        let mut out = format!(
+            "{} /{}/{act}/{}/{}/{} HTTP/{version}\r\nHost: app\r\n",
+            self.method,
+            self.id,
+            self.answer_bytes,
+            self.body_bytes,
+            u8::from(self.in_chunks)
+        )
+        .into_bytes();
+        let body = self.body();
+        if self.in_chunks {
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+            out.extend(chunks(&body));
+        } else if self.body_bytes > 0 {
+            out.extend(format!("Content-Length: {}\r\n\r\n", body.len()).into_bytes());
+            out.extend(body);
+        } else {
+            out.extend_from_slice(b"\r\n");
+        }
+        out
+    }
+
+    /// The request's content.
+    pub(crate) fn body(&self) -> Vec<u8> {
+        Random::new(!self.id).bytes(self.body_bytes)
+    }
+
+    /// The answer's.
+    pub(crate) fn content(&self) -> Vec<u8> {
+        Random::new(self.id).bytes(self.answer_bytes)
+    }
+
+    /// What the client gets if nothing else goes wrong.
+    pub(crate) fn due(&self) -> Due {
+        match self.act {
+            Act::Sized | Act::Chunked | Act::UntilClose | Act::Hints | Act::Stale => {
+                Due::Whole(200)
+            }
+            Act::Empty => Due::Whole(204),
+            Act::Silent => Due::Own(504),
+            Act::Close
+            | Act::Reset
+            | Act::Garbage
+            | Act::TwoLengths
+            | Act::LengthAndCoding
+            | Act::EndlessHead
+            | Act::InterimFlood
+            | Act::Upgrade => Due::Own(502),
+            Act::Short | Act::BadChunk | Act::Stall => Due::Cut,
+        }
+    }
+
+    /// What the server sends, all of it.
+    pub(crate) fn answer(&self) -> Vec<u8> {
+        let (id, count) = (self.id, self.answer_bytes);
+        let head = |fields: &str| format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\n{fields}\r\n");
+        let sized = head(&format!("Content-Length: {count}\r\n"));
+        let chunked = head("Transfer-Encoding: chunked\r\n");
+        let content = match self.is_head() {
+            true => Vec::new(),
+            false => self.content(),
+        };
+        let with = |head: String, content: &[u8]| [head.as_bytes(), content].concat();
+        match self.act {
+            Act::Sized | Act::Stale => with(sized, &content),
+            Act::Hints => {
+                let hint = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n".repeat(3);
+                with(hint + &sized, &content)
+            }
+            Act::Chunked if self.is_head() => with(chunked, b""),
+            Act::Chunked => with(chunked, &chunks(&content)),
+            Act::UntilClose => with(head("Connection: close\r\n"), &content),
+            Act::Empty => format!("HTTP/1.1 204 No Content\r\nX-Id: {id}\r\n\r\n").into_bytes(),
+            Act::Silent | Act::Close | Act::Reset => Vec::new(),
+            Act::Garbage => [b"\x16\x03\x01".as_slice(), &self.content()].concat(),
+            Act::TwoLengths => with(head("Content-Length: 5\r\nContent-Length: 5\r\n"), b"12345"),
+            Act::LengthAndCoding => with(
+                head("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
+                b"0\r\n\r\n",
+            ),
+            Act::EndlessHead => with(
+                "HTTP/1.1 200 OK\r\n".to_owned() + &"A: b\r\n".repeat(20_000),
+                b"",
+            ),
+            Act::InterimFlood => "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(40).into_bytes(),
+            Act::Upgrade => b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n".to_vec(),
+            Act::Short | Act::Stall => {
+                let longer = head(&format!("Content-Length: {}\r\n", count + 10));
+                with(longer, &content)
+            }
+            Act::BadChunk => {
+                let mut out = with(chunked, &chunks(&content));
+                // Instead of the last chunk.
+                out.truncate(out.len() - 5);
+                out.extend_from_slice(b"zz\r\n");
+                out
+            }
+        }
+    }
+}
+
+/// Content in chunks of different sizes, with its end.
+fn chunks(content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let (mut rest, mut size) = (content, 1);
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at(size.min(rest.len()));
+        out.extend(format!("{:x}\r\n", piece.len()).into_bytes());
+        out.extend_from_slice(piece);
+        out.extend_from_slice(b"\r\n");
+        (rest, size) = (after, size * 3);
+    }
+    out.extend_from_slice(b"0\r\n\r\n");
+    out
+}
