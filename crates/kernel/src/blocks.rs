@@ -8,6 +8,7 @@
 //! notification.
 
 use crate::arena::Arena;
+use crate::numa::MemoryOptions;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
@@ -33,9 +34,9 @@ impl BlockPool {
     ///
     /// # Errors
     /// As [`Arena::map`].
-    pub(crate) fn new() -> io::Result<Rc<BlockPool>> {
+    pub(crate) fn new(memory: &MemoryOptions) -> io::Result<Rc<BlockPool>> {
         Ok(Rc::new(BlockPool {
-            arena: Arena::map(usize::from(BLOCK_COUNT) * BLOCK_BYTES)?,
+            arena: Arena::map_on(usize::from(BLOCK_COUNT) * BLOCK_BYTES, memory)?,
             free: RefCell::new((0..BLOCK_COUNT).rev().collect()),
             is_registered: Cell::new(false),
         }))
@@ -117,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_block_is_nobody_else_s_until_its_last_owner_lets_go() {
-        let pool = BlockPool::new().unwrap();
+        let pool = BlockPool::new(&MemoryOptions::default()).unwrap();
         let mut first = pool.lease().unwrap();
         first.bytes_mut()[..5].copy_from_slice(b"first");
         let shared = Rc::new(first);

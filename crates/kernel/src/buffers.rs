@@ -6,6 +6,7 @@
 
 use crate::abort::abort;
 use crate::arena::Arena;
+use crate::numa::{MemoryOptions, MemoryReport};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
@@ -38,16 +39,44 @@ impl BufferPool {
     /// # Panics
     /// When `count` is over 32,768 (the most a buffer ring holds).
     pub(crate) fn new(count: u16, buffer_bytes: usize) -> io::Result<Rc<BufferPool>> {
+        let arena = Arena::map(usize::from(count) * buffer_bytes)?;
+        Ok(BufferPool::within(arena, count, buffer_bytes))
+    }
+
+    /// The same in memory of a kind. All of it is there from the start, because the buffers are used
+    /// in turn.
+    ///
+    /// # Errors
+    /// When memory can't be mapped.
+    ///
+    /// # Panics
+    /// When `count` is over 32,768.
+    pub(crate) fn new_on(
+        count: u16,
+        buffer_bytes: usize,
+        memory: &MemoryOptions,
+    ) -> io::Result<Rc<BufferPool>> {
+        let arena = Arena::map_on(usize::from(count) * buffer_bytes, memory)?;
+        arena.populate();
+        Ok(BufferPool::within(arena, count, buffer_bytes))
+    }
+
+    fn within(arena: Arena, count: u16, buffer_bytes: usize) -> Rc<BufferPool> {
         assert!(count > 0 && count <= 1 << 15, "1 to 32,768 buffers");
-        Ok(Rc::new(BufferPool {
-            arena: Arena::map(usize::from(count) * buffer_bytes)?,
+        Rc::new(BufferPool {
+            arena,
             buffer_bytes,
             count,
             free: RefCell::new((0..count).rev().collect()),
             lent: (0..count).map(|_| Cell::new(false)).collect(),
             lent_count: Cell::new(0),
             links: (0..count).map(|_| Cell::new((NO_BUFFER, 0))).collect(),
-        }))
+        })
+    }
+
+    /// Where the buffers are.
+    pub(crate) fn memory(&self) -> MemoryReport {
+        self.arena.report()
     }
 
     pub(crate) fn count(&self) -> u16 {

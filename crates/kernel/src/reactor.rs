@@ -20,6 +20,7 @@ use crate::buffers::BufferPool;
 use crate::driver::probe::{self, DriverChoice, Io};
 use crate::driver::sim::SimWorld;
 use crate::driver::{Completion, Driver, DriverKind};
+use crate::numa::{MemoryOptions, MemoryReport};
 use crate::pool::BlockingPool;
 use crate::slots::{SlotKey, Slots};
 use crate::wake::WakeHandle;
@@ -64,6 +65,14 @@ pub struct ReactorOptions {
     /// Completion queue entries of the ring. Default: 8,192; rounded up likewise. An overflow
     /// costs time, not completions.
     pub completion_entries: u32,
+    /// Threads that the kernel may run for the ring, of each of its two kinds (`io-wq`: bounded, for
+    /// files; unbounded, for what may never end), for what it can't do at once; 0 leaves that to the
+    /// kernel. Default: 0.
+    pub ring_threads: u32,
+    /// The CPUs that those threads may use. Default: none named, which is all.
+    pub ring_thread_cpus: Vec<usize>,
+    /// Where its memory is, and in which pages. Default: on the node of whoever touches it first.
+    pub memory: MemoryOptions,
     /// Where the epoll driver sends file work that has to wait for a disk.
     pub blocking: BlockingPool,
 }
@@ -76,6 +85,9 @@ impl Default for ReactorOptions {
             receive_buffer_bytes: 4096,
             ring_entries: 1024,
             completion_entries: 8192,
+            ring_threads: 0,
+            ring_thread_cpus: Vec::new(),
+            memory: MemoryOptions::default(),
             blocking: BlockingPool::new(8, 1024),
         }
     }
@@ -96,6 +108,7 @@ pub struct Reactor {
     now: Instant,
     counters: Counters,
     transfers: Transfers,
+    memory: MemoryOptions,
 }
 
 /// What happened in this reactor since its start.
@@ -119,14 +132,15 @@ pub struct Counters {
 impl Reactor {
     fn new(options: &ReactorOptions) -> io::Result<(Reactor, DriverChoice)> {
         let (driver, choice) = probe::choose(options)?;
-        Ok((Reactor::on(driver), choice))
+        Ok((Reactor::on(driver, options.memory), choice))
     }
 
     fn simulated(world: &SimWorld, options: &ReactorOptions) -> Reactor {
-        Reactor::on(world.driver(options.receive_buffers, options.receive_buffer_bytes))
+        let driver = world.driver(options.receive_buffers, options.receive_buffer_bytes);
+        Reactor::on(driver, MemoryOptions::default())
     }
 
-    fn on(driver: Box<dyn Driver>) -> Reactor {
+    fn on(driver: Box<dyn Driver>, memory: MemoryOptions) -> Reactor {
         Reactor {
             buffers: Rc::clone(driver.buffers()),
             now: driver.now(),
@@ -139,6 +153,7 @@ impl Reactor {
             woken: Vec::new(),
             counters: Counters::default(),
             transfers: Transfers::default(),
+            memory,
         }
     }
 
@@ -196,6 +211,11 @@ impl Reactor {
     /// Ends this reactor's wait from another thread.
     pub fn wake_handle(&self) -> WakeHandle {
         self.driver.wake_handle()
+    }
+
+    /// Where the receive buffers are.
+    pub fn memory(&self) -> MemoryReport {
+        self.buffers.memory()
     }
 
     /// What happened so far.

@@ -84,7 +84,7 @@ fn apply(given: &[Given], flags: Flags) -> Flags {
 fn is_for_a_glance(table: &Table, flag: &str) -> bool {
     const OF_FILES: [&str; 5] = ["browse", "clean-urls", "index", "show-dotfiles", "spa"];
     const OF_UPSTREAM: [&str; 5] = ["to", "lb", "health", "max-connections", "sticky-cookie"];
-    const SELDOM: [&str; 4] = ["pin", "nic", "steer", "worker-cpus"];
+    const SELDOM: [&str; 5] = ["huge-pages", "pin", "nic", "steer", "worker-cpus"];
     match table.name {
         "" => !SELDOM.contains(&flag),
         "limits" => false,

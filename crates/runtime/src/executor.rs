@@ -5,7 +5,7 @@ use crate::transfer::Experience;
 use crate::worker::{Remote, Turn, Worker};
 use async_task::{FallibleTask, Runnable};
 use pin_project_lite::pin_project;
-use ringway_kernel::{Counters, DriverChoice, ReactorCell, ReactorOptions, SimWorld};
+use ringway_kernel::{Counters, DriverChoice, MemoryReport, ReactorCell, ReactorOptions, SimWorld};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -257,6 +257,11 @@ impl Runtime {
     /// Which driver runs, and why; `None` in a simulation.
     pub fn driver(&self) -> Option<&DriverChoice> {
         self.choice.as_ref()
+    }
+
+    /// Where the worker's receive buffers are. Asks the kernel: not for each request.
+    pub fn memory(&self) -> MemoryReport {
+        self.worker.reactor.enter(|reactor| reactor.memory())
     }
 
     /// Makes this the current worker of the thread while the guard lives, so that tasks can be

@@ -51,9 +51,10 @@ pub use net::{ReadHalf, TcpListener, TcpStream, WriteHalf, wake_receivers};
 pub use ringway_kernel::{
     BlockingPool, Buffer, Change, Chunk, Contents, Counters, Destination, DetachedSocket,
     DirectoryEntry, DriverChoice, DriverKind, FileKind, Io, Keepalive, ListenOptions, ListenSocket,
-    Metadata, Outgoing, Part, PoolFull, ReactorOptions as RuntimeOptions, SimDescriptor,
-    SimOptions, SimWorld, SocketOptions, Steering, SteeringChoice, Symlinks, WatchId, Watcher, cpu,
-    describe_kernel, process,
+    MemoryOptions, MemoryReport, Metadata, Outgoing, Pages,
+    Part, Policy, PoolFull, ReactorOptions as RuntimeOptions, SimDescriptor, SimOptions, SimWorld,
+    SocketOptions, Steering, SteeringChoice, Symlinks, WatchId, Watcher, cpu, describe_kernel,
+    numa, process,
 };
 pub use time::{Elapsed, Sleep, Timeout, now, sleep, timeout, wall_clock};
 pub use transfer::{

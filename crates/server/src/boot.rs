@@ -2,12 +2,13 @@
 //! [`supervise`].
 
 mod back_off;
+mod places;
 mod steer;
 mod supervise;
 
 use crate::admission::{Admission, Bound};
 use crate::auth::{self, Passwords};
-use crate::config::{self, Address, Config, Listener, Steer};
+use crate::config::{self, Address, Config, HugePages, Listener};
 use crate::control::{self, Control, ControlError, Facts, Prepared};
 use crate::extensions::Extensions;
 use crate::files::{self, Watches};
@@ -20,7 +21,7 @@ use back_off::BackOff;
 use ringway_runtime::process::{Signals, raise_descriptor_limit_to};
 use ringway_runtime::{
     BlockingPool, Directory, DriverChoice, Io, Keepalive, ListenOptions, ListenSocket,
-    RuntimeOptions, Sender, SocketOptions, Steering, SteeringChoice, mailbox,
+    MemoryOptions, Pages, RuntimeOptions, Sender, SocketOptions, SteeringChoice, mailbox,
 };
 use std::fmt;
 use std::hash::BuildHasher as _;
@@ -194,6 +195,7 @@ pub(crate) fn run_with(mut config: Config, extensions: Extensions) -> Result<(),
     let mut server = Server::start(&config, extensions)?;
     server.announce();
     server.tell_placement();
+    server.tell_memory();
     server.start_control()?;
     server.watch()?;
     let events = server.events.0.clone();
@@ -340,7 +342,7 @@ impl Server {
             passwords: self.passwords.clone(),
             upstreams: self.upstreams.clone(),
             listeners,
-            options: self.runtime_options(),
+            options: self.runtime_options(index),
             admission: Arc::clone(&self.admission),
             log: self.log.as_ref().map(LogThread::handle),
             stats: Arc::clone(&self.facts.stats[index]),
@@ -350,8 +352,8 @@ impl Server {
             .name(format!("ringway-{index}"))
             .spawn(move || {
                 let heard = events.clone();
-                let ready = move |choice: &DriverChoice| {
-                    let _ = heard.send(Event::Ready(index, choice.clone()));
+                let ready = move |started| {
+                    let _ = heard.send(Event::Ready(index, started));
                 };
                 let ran = catch_unwind(AssertUnwindSafe(|| worker::run(spec, mail, ready)));
                 let ending = ran.unwrap_or(Ending::Panicked);
@@ -366,8 +368,10 @@ impl Server {
         })
     }
 
-    fn runtime_options(&self) -> RuntimeOptions {
+    fn runtime_options(&self, worker: usize) -> RuntimeOptions {
         let limits = self.config.limits;
+        let place = self.facts.place(worker);
+        let node = place.and_then(|place| place.node);
         RuntimeOptions {
             io: match self.config.io {
                 config::Io::Auto => Io::Auto,
@@ -378,6 +382,16 @@ impl Server {
             receive_buffer_bytes: limits.receive_buffer_bytes as usize,
             ring_entries: limits.ring_entries,
             completion_entries: limits.completion_entries,
+            ring_threads: limits.ring_threads,
+            ring_thread_cpus: node.map(placement::cpus_of_node).unwrap_or_default(),
+            memory: MemoryOptions {
+                node: place.and_then(|place| place.memory_node),
+                pages: match self.config.huge_pages {
+                    HugePages::Off => Pages::Ordinary,
+                    HugePages::Transparent => Pages::Transparent,
+                    HugePages::Reserved => Pages::Reserved,
+                },
+            },
             blocking: self.blocking.clone(),
         }
     }
@@ -386,11 +400,11 @@ impl Server {
     fn await_ready(&mut self) -> Result<(), ServerError> {
         for _ in 0..self.config.workers {
             match self.next_event(None) {
-                Some(Event::Ready(index, choice)) => {
-                    self.facts.set_driver(index, Some(choice.clone()));
-                    match self.find_driver(&choice) {
+                Some(Event::Ready(index, started)) => {
+                    self.facts.set_started(index, Some(started.clone()));
+                    match self.find_driver(&started.driver) {
                         Some((_, count)) => *count += 1,
-                        None => self.drivers.push((choice, 1)),
+                        None => self.drivers.push((started.driver, 1)),
                     }
                 }
                 Some(Event::Ended(index, ending)) => {
@@ -410,22 +424,6 @@ impl Server {
 
     fn find_driver(&mut self, choice: &DriverChoice) -> Option<&mut (DriverChoice, usize)> {
         self.drivers.iter_mut().find(|(known, _)| known == choice)
-    }
-
-    /// What decided where workers are, for whoever wonders.
-    fn tell_placement(&self) {
-        let placement = &self.facts.placement;
-        if self.config.pin {
-            let notes = &placement.notes;
-            let notes = (!notes.is_empty()).then(|| notes.join("; "));
-            tracing::info!(%placement, notes, "the workers have their places");
-        }
-        let steering = self.facts.steering();
-        if self.config.steer == Steer::On && steering.kind == Steering::Hash {
-            tracing::warn!(%steering, "connections aren't steered to the CPU where they come in");
-        } else {
-            tracing::info!(%steering, "how connections find their worker");
-        }
     }
 
     /// The lines that a person sees at start; the first has the address to click.

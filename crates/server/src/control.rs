@@ -17,6 +17,7 @@ mod status;
 use crate::config::{self, Config};
 use crate::proxy::{KnownServer, SharedUpstream};
 use crate::stats::WorkerStats;
+use crate::worker::Started;
 use names::Names;
 use ringway_host::placement::{Placement, WorkerPlace};
 use ringway_runtime::{DriverChoice, SteeringChoice};
@@ -51,8 +52,8 @@ pub(crate) struct Facts {
     pub(crate) stats: Vec<Arc<WorkerStats>>,
     /// How connections find their worker.
     steering: Mutex<SteeringChoice>,
-    /// What each worker runs on; `None` while it doesn't run.
-    drivers: Box<[Mutex<Option<DriverChoice>>]>,
+    /// What each worker found when it started; `None` while it doesn't run.
+    started_as: Box<[Mutex<Option<Started>>]>,
     is_draining: AtomicBool,
 }
 
@@ -72,7 +73,7 @@ impl Facts {
             bound,
             placement,
             steering: Mutex::new(steering),
-            drivers: stats.iter().map(|_| Mutex::new(None)).collect(),
+            started_as: stats.iter().map(|_| Mutex::new(None)).collect(),
             stats,
             is_draining: AtomicBool::new(false),
         }
@@ -100,18 +101,23 @@ impl Facts {
         *self.steering.lock().unwrap_or_else(PoisonError::into_inner) = steering;
     }
 
-    /// A worker runs on this, or doesn't run.
-    pub(crate) fn set_driver(&self, worker: usize, driver: Option<DriverChoice>) {
+    /// A worker runs, and has found this; or it doesn't run.
+    pub(crate) fn set_started(&self, worker: usize, started: Option<Started>) {
         // Between this thread and the control thread alone; no worker takes it.
-        let mut place = self.drivers[worker]
+        let mut place = self.started_as[worker]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        *place = driver;
+        *place = started;
     }
 
     /// What a worker runs on, if it runs.
     pub(crate) fn driver(&self, worker: usize) -> Option<DriverChoice> {
-        let place = self.drivers[worker].lock();
+        self.started(worker).map(|started| started.driver)
+    }
+
+    /// What a worker found when it started, if it runs.
+    pub(crate) fn started(&self, worker: usize) -> Option<Started> {
+        let place = self.started_as[worker].lock();
         place.unwrap_or_else(PoisonError::into_inner).clone()
     }
 

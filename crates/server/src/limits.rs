@@ -243,6 +243,12 @@ settings! {
         /// time, not completions.
         completion_entries: u32 = Integer { min: 1, max: 65_536 }, Is("4096"),
             Hidden("completion-entries");
+        /// Threads that the kernel may run for the ring of each worker, for files that can't be
+        /// opened at once; as many again for what may never end.
+        ///
+        /// What is in memory needs none. The kernel's own bound is four for each CPU of the machine,
+        /// for each worker.
+        ring_threads: u32 = Integer { min: 1, max: 4096 }, Is("8"), Hidden("ring-threads");
     }
 }
 

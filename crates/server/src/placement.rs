@@ -71,3 +71,16 @@ pub(crate) fn device_names() -> Vec<&'static str> {
     let nics = site().ground().nics.iter();
     nics.map(|nic| nic.name.as_str()).collect()
 }
+
+/// The CPUs of a node that the process may use.
+pub(crate) fn cpus_of_node(node: u32) -> Vec<usize> {
+    let usable = usable_cpus();
+    let cpus = site().ground().processors.each.iter();
+    let on_node = cpus.filter(|cpu| cpu.node.known() == Some(&node) && usable.contains(cpu.id));
+    on_node.map(|cpu| cpu.id as usize).collect()
+}
+
+/// Whether it makes a difference on which node memory is.
+pub(crate) fn has_several_nodes() -> bool {
+    site().ground().nodes.len() > 1
+}

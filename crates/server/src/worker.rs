@@ -21,8 +21,8 @@ use crate::stats::{Counter, WorkerStats};
 use ringway_http::body::BodyLimits;
 use ringway_http::head::HeadLimits;
 use ringway_runtime::{
-    BlockingPool, Counters, Directory, DriverChoice, ListenSocket, Receiver, Runtime,
-    RuntimeOptions, TcpListener, TcpStream, cpu, sleep, spawn,
+    BlockingPool, Counters, Directory, DriverChoice, ListenSocket, MemoryReport, Policy, Receiver,
+    Runtime, RuntimeOptions, TcpListener, TcpStream, cpu, numa, sleep, spawn,
 };
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -224,26 +224,56 @@ impl Drop for Place {
     }
 }
 
-/// Runs a worker on this thread until it is told to end, or can't go on. `ready` hears once which
-/// driver it has.
-pub(crate) fn run(
-    spec: Spec,
-    orders: Receiver<Order>,
-    ready: impl FnOnce(&DriverChoice) + 'static,
-) -> Ending {
+/// What a worker found when it started.
+#[derive(Clone, Debug)]
+pub(crate) struct Started {
+    pub(crate) driver: DriverChoice,
+    /// Where its receive buffers are.
+    pub(crate) memory: MemoryReport,
+    /// Where what it allocates goes.
+    pub(crate) heap: Policy,
+}
+
+/// Keeps this thread to its CPU, and sends what it allocates to that one's node.
+fn settle(spec: &Spec) -> Policy {
     if let Some(cpu) = spec.cpu
         && let Err(error) = cpu::pin_current_thread(cpu)
     {
         tracing::warn!(worker = spec.index, cpu, %error, "not pinned to its CPU");
     }
+    // Before anything is allocated that lives as long as the worker.
+    match spec
+        .options
+        .memory
+        .node
+        .map(|node| (node, numa::prefer_node(node)))
+    {
+        None => Policy::FirstTouch,
+        Some((node, Ok(()))) => Policy::Preferred(node),
+        Some((_, Err(error))) => Policy::Refused(numa::explain("set_mempolicy", &error)),
+    }
+}
+
+/// Runs a worker on this thread until it is told to end, or can't go on. `ready` hears once what it
+/// found.
+pub(crate) fn run(
+    spec: Spec,
+    orders: Receiver<Order>,
+    ready: impl FnOnce(Started) + 'static,
+) -> Ending {
+    let heap = settle(&spec);
     let mut runtime = match Runtime::new(&spec.options) {
         Ok(runtime) => runtime,
         Err(error) => return Ending::Failed(error),
     };
-    let choice = runtime.driver().cloned();
+    let started = runtime.driver().cloned().map(|driver| Started {
+        driver,
+        memory: runtime.memory(),
+        heap,
+    });
     let ready = move || {
-        if let Some(choice) = &choice {
-            ready(choice);
+        if let Some(started) = started {
+            ready(started);
         }
     };
     // Caught here, so that the connections don't end in the middle of unwinding: one that does has

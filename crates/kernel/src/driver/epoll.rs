@@ -111,7 +111,11 @@ impl Epoll {
             watches: Vec::new(),
             runnable: VecDeque::new(),
             completed: Vec::new(),
-            buffers: BufferPool::new(options.receive_buffers, options.receive_buffer_bytes)?,
+            buffers: BufferPool::new_on(
+                options.receive_buffers,
+                options.receive_buffer_bytes,
+                &options.memory,
+            )?,
             wake,
             alarm,
             now: Instant::now(),

@@ -19,6 +19,7 @@ use crate::arena::Arena;
 use crate::blocks::{BLOCK_BYTES, BLOCK_COUNT, BlockPool};
 use crate::buffers::BufferPool;
 use crate::file::{BlockRead, OpenRequest, ReadRequest, WarmRequest};
+use crate::numa::MemoryOptions;
 use crate::reactor::ReactorOptions;
 use crate::socket::{self, ConnectAddress};
 use crate::wake::WakeHandle;
@@ -66,9 +67,14 @@ impl Uring {
     /// then a plain ring. Older kernels lack multishot receive, which the self-test finds out.
     pub(crate) fn new(options: &ReactorOptions) -> io::Result<Uring> {
         let ring = set_up(options.ring_entries, options.completion_entries)?;
+        limit_threads(&ring, options.ring_threads, &options.ring_thread_cpus);
         let registered = RegisteredRing::register(ring.as_raw_fd());
-        let buffers = BufferPool::new(options.receive_buffers, options.receive_buffer_bytes)?;
-        let buffer_ring = BufferRing::register(&ring, &buffers)?;
+        let buffers = BufferPool::new_on(
+            options.receive_buffers,
+            options.receive_buffer_bytes,
+            &options.memory,
+        )?;
+        let buffer_ring = BufferRing::register(&ring, &buffers, &options.memory)?;
         Ok(Uring {
             ring,
             registered,
@@ -305,6 +311,26 @@ fn set_up(entries: u32, completions: u32) -> io::Result<IoUring> {
         }
     }
     Err(last.expect("the ladder has rungs"))
+}
+
+/// Bounds the threads that the kernel runs for what it can't do at once, and keeps them near the
+/// worker (Linux 5.15 and 5.14). A kernel that doesn't know this, or a CPU set that doesn't allow it,
+/// leaves them as they are: they are a bound, and should hardly ever run.
+fn limit_threads(ring: &IoUring, count: u32, cpus: &[usize]) {
+    let submitter = ring.submitter();
+    if count > 0 {
+        let _ = submitter.register_iowq_max_workers(&mut [count, count]);
+    }
+    // SAFETY: a set of CPUs is bits, all of which may be zero.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    let bits = 8 * size_of::<libc::cpu_set_t>();
+    for &cpu in cpus.iter().filter(|&&cpu| cpu < bits) {
+        // SAFETY: `cpu` is below the number of bits in the set.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
+    }
+    if !cpus.is_empty() {
+        let _ = submitter.register_iowq_aff(&set);
+    }
 }
 
 impl Driver for Uring {
@@ -554,9 +580,13 @@ const ENTRY_ID: usize = 12;
 const RING_TAIL: usize = 14;
 
 impl BufferRing {
-    fn register(ring: &IoUring, buffers: &BufferPool) -> io::Result<BufferRing> {
+    fn register(
+        ring: &IoUring,
+        buffers: &BufferPool,
+        memory: &MemoryOptions,
+    ) -> io::Result<BufferRing> {
         let entries = buffers.count().next_power_of_two();
-        let memory = Arena::map(usize::from(entries) * ENTRY_BYTES)?;
+        let memory = Arena::map_on(usize::from(entries) * ENTRY_BYTES, memory)?;
         let address = memory.at(0) as u64;
         let submitter = ring.submitter();
         // SAFETY: the mapping is page-aligned, holds `entries` entries, and is unmapped only after
@@ -617,6 +647,27 @@ impl Drop for Uring {
 mod tests {
     use super::super::probe;
     use super::*;
+
+    #[test]
+    fn a_ring_s_threads_are_bounded_and_have_their_cpus() {
+        let options = ReactorOptions {
+            ring_threads: 3,
+            ring_thread_cpus: vec![crate::cpu::allowed().unwrap()[0], 1 << 20],
+            ..probe::tiny()
+        };
+        let ring = match Uring::new(&options) {
+            Ok(ring) => ring,
+            Err(error) => return eprintln!("SKIP uring: {error}"),
+        };
+        // Zeroes change nothing, and tell what holds.
+        let mut counts = [0, 0];
+        match ring.ring.submitter().register_iowq_max_workers(&mut counts) {
+            Ok(()) => assert_eq!(counts, [3, 3]),
+            Err(error) => eprintln!("SKIP uring: {error}"),
+        }
+        // What was set can be taken back, once.
+        assert!(ring.ring.submitter().unregister_iowq_aff().is_ok());
+    }
 
     /// A thread has room for 16 registered rings (`IO_RINGFD_REG_MAX`), and the entry of one that
     /// is closed without having been taken out stays.

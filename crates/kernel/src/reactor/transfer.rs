@@ -118,7 +118,7 @@ impl Reactor {
     fn block_pool(&mut self) -> io::Result<Rc<BlockPool>> {
         let pool = match &mut self.transfers.blocks {
             Some(pool) => pool,
-            none => none.insert(BlockPool::new()?),
+            none => none.insert(BlockPool::new(&self.memory)?),
         };
         Ok(Rc::clone(pool))
     }
@@ -183,7 +183,7 @@ impl Reactor {
     pub fn warm(&mut self, file: &File, offset: u64, count: usize) -> io::Result<RequestKey> {
         let scratch = match &mut self.transfers.scratch {
             Some(scratch) => scratch,
-            none => none.insert(Rc::new(Arena::map(WARM_BYTES)?)),
+            none => none.insert(Rc::new(Arena::map_on(WARM_BYTES, &self.memory)?)),
         };
         let request = WarmRequest {
             file: file.clone(),

@@ -97,7 +97,7 @@ fn help_lists_every_flag() {
             }
         }
     }
-    assert_eq!(hidden, 4);
+    assert_eq!(hidden, 5);
     assert!(!serve.contains("inject-panic") && !proxy.contains("inject-panic"));
 }
 

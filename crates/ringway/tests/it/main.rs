@@ -33,6 +33,7 @@ mod lifecycle;
 mod listing;
 mod log_formats;
 mod malformed;
+mod memory;
 mod names;
 mod passed;
 mod paths;

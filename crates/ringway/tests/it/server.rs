@@ -291,6 +291,13 @@ impl Server {
         self.stdout.text()
     }
 
+    /// The mappings of the process, with the policy and the nodes of each (numa_maps, proc(5)); empty
+    /// on a kernel without NUMA.
+    pub(crate) fn memory_maps(&self) -> String {
+        let path = format!("/proc/{}/numa_maps", self.child.id());
+        std::fs::read_to_string(path).unwrap_or_default()
+    }
+
     /// Open descriptors of the process.
     pub(crate) fn descriptors(&self) -> usize {
         let folder = format!("/proc/{}/fd", self.child.id());

@@ -72,7 +72,7 @@ impl Site {
 }
 
 /// The body of the admin listener's answer.
-fn ask(socket: &Path, path: &str) -> String {
+pub(crate) fn ask(socket: &Path, path: &str) -> String {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n");

@@ -8,9 +8,9 @@ use crate::files;
 use crate::log::LogThread;
 use crate::proxy::SharedUpstream;
 use crate::stats::{Counter, Snapshot};
-use crate::worker::{Drained, Ending, Order};
+use crate::worker::{Drained, Ending, Order, Started};
+use ringway_runtime::Directory;
 use ringway_runtime::process::Signal;
-use ringway_runtime::{Directory, DriverChoice};
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the control thread hears.
 pub(super) enum Event {
-    Ready(usize, DriverChoice),
+    Ready(usize, Started),
     Ended(usize, Ending),
     Signal(Signal),
     /// An upstream, by its index, has these servers now.
@@ -116,9 +116,10 @@ impl Server {
             match self.next_event(self.next_start()) {
                 Some(Event::Signal(Signal::Terminate)) => return Ok(()),
                 Some(Event::Signal(Signal::Reopen)) => self.reopen_log(),
-                Some(Event::Ready(index, choice)) => {
-                    tracing::info!(worker = index, driver = %choice, "a worker runs again");
-                    self.facts.set_driver(index, Some(choice));
+                Some(Event::Ready(index, started)) => {
+                    let driver = &started.driver;
+                    tracing::info!(worker = index, %driver, "a worker runs again");
+                    self.facts.set_started(index, Some(started));
                 }
                 Some(Event::Ended(index, ending)) => {
                     if matches!(ending, Ending::Panicked) {
@@ -160,7 +161,7 @@ impl Server {
     /// Takes a worker that has failed, or could not be started, out of service for a while.
     fn put_to_rest(&mut self, index: usize, reason: &str) -> Result<(), ServerError> {
         let now = Instant::now();
-        self.facts.set_driver(index, None);
+        self.facts.set_started(index, None);
         let post = &mut self.workers[index];
         let ran = match std::mem::replace(&mut post.state, State::Ended) {
             State::Running(running) => {
@@ -251,7 +252,7 @@ impl Server {
                 Some(Event::Ready(..) | Event::Replaced(..) | Event::Servers(..)) => {}
                 Some(Event::Ended(index, ending)) => {
                     self.workers[index].state = State::Ended;
-                    self.facts.set_driver(index, None);
+                    self.facts.set_started(index, None);
                     match ending {
                         Ending::Drained(worker) => drained += worker,
                         failure => tracing::error!(worker = index, reason = %failure,

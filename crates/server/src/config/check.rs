@@ -69,6 +69,7 @@ pub(super) fn check(
             nic: top.nic,
             pin: top.pin,
             steer: top.steer,
+            huge_pages: top.huge_pages,
             shutdown_timeout: top.shutdown_timeout,
             listeners,
             routes,

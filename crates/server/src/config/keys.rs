@@ -110,6 +110,20 @@ choices! {
 }
 
 choices! {
+    /// The pages that a worker's buffers are made of.
+    pub enum HugePages {
+        /// Ordinary ones.
+        Off = "off",
+        /// Ordinary ones, of which the kernel may make huge ones where a buffer pool is larger than
+        /// one (`MADV_HUGEPAGE`).
+        Transparent = "transparent",
+        /// Huge ones that the machine has reserved (`vm.nr_hugepages`); ordinary ones for what they
+        /// don't suffice for.
+        Reserved = "reserved",
+    }
+}
+
+choices! {
     /// What happens to a symbolic link below a root.
     pub enum Symlinks {
         /// Followed as long as the kernel resolves it beneath the root.
@@ -183,6 +197,11 @@ settings! {
         /// packets over the workers' CPUs (`ringway tune`), and clients that are many: whoever
         /// comes in on one CPU is served by one worker.
         steer: Steer = Choice(Steer::WORDS), Is("auto"), Shown("steer");
+        /// The pages that each worker's buffers are made of.
+        ///
+        /// They are on the NUMA node of the worker's CPU, if it is bound to one. `/status` says
+        /// what became of that.
+        huge_pages: HugePages = Choice(HugePages::WORDS), Is("transparent"), Shown("huge-pages");
         /// How long requests under way may take to end after SIGTERM or SIGINT, before they are
         /// cut. `"0s"` cuts at once.
         ///

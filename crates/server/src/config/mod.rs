@@ -36,7 +36,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use key::{Absent, Flag, Key, Shape, Table};
-pub use keys::{Coding, EventFormat, Io, ListenOptions, Root, SocketOptions, Steer, Symlinks};
+pub use keys::{
+    Coding, EventFormat, HugePages, Io, ListenOptions, Root, SocketOptions, Steer, Symlinks,
+};
 pub use load::{ConfigError, Flags, Format};
 pub use problem::Problems;
 pub use reference::{reference, schema};
@@ -84,6 +86,8 @@ pub struct Config {
     pub pin: bool,
     /// Whether a connection goes to the worker on whose CPU it came in.
     pub steer: Steer,
+    /// The pages that each worker's buffers are made of.
+    pub huge_pages: HugePages,
     /// How long requests under way may take to end at a shutdown; zero cuts at once.
     pub shutdown_timeout: Duration,
     /// What is listened on; at least one.

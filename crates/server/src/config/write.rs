@@ -196,6 +196,7 @@ impl Top {
             nic: config.nic.clone(),
             pin: config.pin,
             steer: config.steer,
+            huge_pages: config.huge_pages,
             shutdown_timeout: config.shutdown_timeout,
         }
     }

@@ -8,6 +8,7 @@ use crate::config::ServerAddress;
 use crate::proxy::{Check, FaultKind, ServerView, SharedUpstream};
 use crate::route::Action;
 use crate::stats::{Counter, Snapshot};
+use crate::worker::Started;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -111,7 +112,8 @@ pub(super) fn live_share(sum: &Snapshot) -> Option<f64> {
 fn workers(facts: &Facts, load: &Load) -> Vec<Value> {
     let worker = |index: usize| {
         let (stats, load) = (facts.stats[index].snapshot(), load.worker(index));
-        let (driver, place) = (facts.driver(index), facts.place(index));
+        let (started, place) = (facts.started(index), facts.place(index));
+        let driver = started.as_ref().map(|started| &started.driver);
         json!({
             "is_running": driver.is_some(),
             "driver": driver.map(|driver| driver.to_string()),
@@ -119,6 +121,7 @@ fn workers(facts: &Facts, load: &Load) -> Vec<Value> {
             "node": place.and_then(|place| place.node),
             "memory_node": place.and_then(|place| place.memory_node),
             "queue": place.and_then(|place| place.queue),
+            "memory": started.as_ref().map(memory),
             "cpu_seconds": load.cpu_seconds,
             "busy": (load.busy * 1000.0).round() / 1000.0,
             "connections": stats.value(Counter::Open),
@@ -127,6 +130,19 @@ fn workers(facts: &Facts, load: &Load) -> Vec<Value> {
         })
     };
     (0..facts.stats.len()).map(worker).collect()
+}
+
+/// Where a worker's receive buffers were when it started, as the kernel said.
+fn memory(started: &Started) -> Value {
+    let memory = &started.memory;
+    json!({
+        "bytes": memory.bytes,
+        "policy": memory.policy.to_string(),
+        "heap_policy": started.heap.to_string(),
+        "is_on_its_node": memory.is_on_its_node(),
+        "pages_by_node": memory.pages.as_ref().ok(),
+        "has_reserved_huge_pages": memory.is_huge,
+    })
 }
 
 fn listeners(facts: &Facts) -> Vec<Value> {

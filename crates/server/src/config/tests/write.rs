@@ -30,6 +30,7 @@ fn everything_that_holds() {
         io = "auto"
         pin = true
         steer = "auto"
+        huge_pages = "transparent"
         shutdown_timeout = "25s"
 
         [listen.main]
@@ -63,8 +64,7 @@ fn everything_that_holds() {
         lifetime = "1h"
         connect_timeout = "5s"
         first_byte_timeout = "1m"
-        between_bytes_timeout = "1m"
-        retries = 2"#]]
+        between_bytes_timeout = "1m""#]]
     .assert_eq(&shown.join("\n"));
     assert_eq!(Config::from_toml(&text).unwrap(), config);
 }
