@@ -5,7 +5,8 @@
 //! [`Reactor`] (`reactor`), which owns every socket, listener and file request of that worker in
 //! slots that never move (`slots`) and drives them through one of three drivers (`driver`):
 //! io_uring, epoll, or a simulated kernel. Bytes arrive in pooled [`Buffer`]s (`buffers`) and
-//! leave as [`Chunk`]s (`outgoing`). Memory is mapped where it is wanted (`arena`, `numa`). Files are opened beneath a [`Directory`] (`file`), which also
+//! leave as [`Chunk`]s (`outgoing`). Memory is mapped where it is wanted (`arena`, `numa`), and shared by
+//! threads from a [`NumaPool`] (`numa_pool`). Files are opened beneath a [`Directory`] (`file`), which also
 //! says what is in it (`directory`); what may wait for a disk goes through the ring or the
 //! [`BlockingPool`] (`pool`), and what may wait for a network or a program (`medium`) through a pool
 //! of its own. A [`Watcher`] tells of changes below a directory (`watch`).
@@ -25,6 +26,7 @@ mod medium;
 pub mod namespace;
 pub mod nic;
 pub mod numa;
+mod numa_pool;
 mod outgoing;
 mod pipe;
 mod pool;
@@ -47,6 +49,7 @@ pub use driver::sim::{SimDescriptor, SimOptions, SimWorld};
 pub use driver::{DriverKind, Interest};
 pub use file::{Directory, File, FileKind, Mapping, Metadata, Symlinks};
 pub use numa::{MemoryOptions, MemoryReport, Pages, Policy};
+pub use numa_pool::{NumaBuffer, NumaPool, NumaPoolOptions};
 pub use outgoing::{Chunk, Outgoing, Part};
 pub use pool::{BlockingPool, PoolFull};
 pub use reactor::{

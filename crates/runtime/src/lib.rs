@@ -51,7 +51,7 @@ pub use net::{ReadHalf, TcpListener, TcpStream, WriteHalf, wake_receivers};
 pub use ringway_kernel::{
     BlockingPool, Buffer, Change, Chunk, Contents, Counters, Destination, DetachedSocket,
     DirectoryEntry, DriverChoice, DriverKind, FileKind, Io, Keepalive, ListenOptions, ListenSocket,
-    MemoryOptions, MemoryReport, Metadata, Outgoing, Pages,
+    MemoryOptions, MemoryReport, Metadata, NumaBuffer, NumaPool, NumaPoolOptions, Outgoing, Pages,
     Part, Policy, PoolFull, ReactorOptions as RuntimeOptions, SimDescriptor, SimOptions, SimWorld,
     SocketOptions, Steering, SteeringChoice, Symlinks, WatchId, Watcher, cpu, describe_kernel,
     numa, process,
