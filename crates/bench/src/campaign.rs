@@ -134,6 +134,7 @@ fn processor_model() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::comparison::{Comparison, Run};
     use crate::outcome::Findings;
     use crate::setting::Lengths;
     use std::sync::Arc;
@@ -233,6 +234,23 @@ mod tests {
                 .unwrap()
                 .starts_with("it was interrupted: 2 ")
         );
+    }
+
+    #[test]
+    fn what_was_measured_before_it_went_wrong_is_in_the_report() {
+        let fails = scenario("fails", |setting| {
+            let runs = vec![("a".to_owned(), None, vec![Run::default()])];
+            setting.keep(&Comparison::new("t", "u", None, runs).unwrap());
+            Err(Trouble::Failed("no room".to_owned()))
+        });
+        let works = scenario("works", |_| Ok(Findings::not_measurable("one node", None)));
+        let (report, _) = run_all(&[&fails, &works], Arc::default());
+        let counts: Vec<_> = report
+            .outcomes
+            .iter()
+            .map(|one| one.comparisons.len())
+            .collect();
+        assert_eq!(counts, [1, 0]);
     }
 
     #[test]

@@ -238,8 +238,10 @@ pub fn compare(
         .iter()
         .zip(runs)
         .map(|(one, runs)| (one.name.clone(), one.version.clone(), runs));
-    Comparison::new(title, shape.unit(), twins, named.collect())
-        .ok_or_else(|| Trouble::Failed(format!("{title}: nothing was measured")))
+    let comparison = Comparison::new(title, shape.unit(), twins, named.collect())
+        .ok_or_else(|| Trouble::Failed(format!("{title}: nothing was measured")))?;
+    setting.keep(&comparison);
+    Ok(comparison)
 }
 
 struct Bench<'a> {
@@ -374,13 +376,14 @@ impl Bench<'_> {
         let take = || Sample::take(progress, server, &self.setting.server_cpus);
         let (first, threads) = (take()?, server.threads());
         let mut over_time = Vec::new();
-        let mut last = (first.at, first.answers);
+        let mut last = (first.at, self.requests(first.answers, first.bytes));
         for _ in 0..SLICES {
             self.setting.go_on()?;
             sleep(lengths.measured / SLICES);
-            let now = (Instant::now(), progress.answers.load(Ordering::Relaxed));
-            let seconds = (now.0 - last.0).as_secs_f64();
-            over_time.push((now.1 - last.1) as f64 / seconds);
+            let answers = progress.answers.load(Ordering::Relaxed);
+            let bytes = progress.bytes.load(Ordering::Relaxed);
+            let now = (Instant::now(), self.requests(answers, bytes));
+            over_time.push((now.1 - last.1) / (now.0 - last.0).as_secs_f64());
             last = now;
         }
         // A run that is short, or a server that is slow: without an answer there is nothing to tell.
@@ -398,20 +401,23 @@ impl Bench<'_> {
         Ok(run)
     }
 
+    /// So many requests were answered. A large answer is seldom whole when a run ends: its bytes tell
+    /// how far it is.
+    fn requests(&self, answers: u64, bytes: u64) -> f64 {
+        match self.shape.body_bytes >= LARGE_BYTES {
+            true => bytes as f64 / self.shape.body_bytes as f64,
+            false => answers as f64,
+        }
+    }
+
     fn run_between(&self, first: &Sample, last: &Sample) -> Run {
         let seconds = (last.at - first.at).as_secs_f64();
         let cpus = self.setting.server_cpus.len() as f64;
-        let answers = (last.answers - first.answers) as f64;
         let bytes = (last.bytes - first.bytes) as f64;
         let cpu = (last.run_time.saturating_sub(first.run_time)).as_secs_f64();
         let busy = cpu / (seconds * cpus);
         let is_large = self.shape.body_bytes >= LARGE_BYTES;
-        // A large answer is seldom whole when a run ends: its bytes tell how far it is.
-        let requests = if is_large {
-            bytes / self.shape.body_bytes as f64
-        } else {
-            answers
-        };
+        let requests = self.requests(last.answers - first.answers, last.bytes - first.bytes);
         let each = |amount: f64| {
             if requests > 0.0 {
                 amount / requests

@@ -163,14 +163,16 @@ impl Scenario {
     pub fn run(&self, setting: &mut Setting, place: usize, count: usize) -> Outcome {
         setting.tell(Step::Scenario(self.title.to_owned(), place, count));
         let begin = Instant::now();
-        let findings = (self.find)(setting).unwrap_or_else(|trouble| Findings {
+        let found = (self.find)(setting);
+        let kept = setting.take_kept();
+        let findings = found.unwrap_or_else(|trouble| Findings {
             verdict: match trouble {
                 Trouble::Interrupted => Verdict::NotRun,
                 Trouble::Failed(_) => Verdict::Failed,
             },
             says: trouble.to_string(),
             gain: None,
-            comparisons: Vec::new(),
+            comparisons: kept,
             notes: Vec::new(),
         });
         Outcome {

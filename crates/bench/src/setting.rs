@@ -3,9 +3,11 @@
 //! The thread that makes a [`Setting`] is the one that measures: it enters the network namespace,
 //! and the servers end with it.
 
+use crate::comparison::Comparison;
 use crate::statistics::Spread;
 use ringway_kernel::namespace;
 use ringway_runtime::{cpu, process};
+use std::cell::RefCell;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
@@ -131,6 +133,8 @@ pub struct Setting {
     pub descriptor_limit: u64,
     /// What was done, for the report: a sentence each.
     pub method: Vec<String>,
+    /// What the scenario has measured so far, should it not come to its end.
+    kept: RefCell<Vec<Comparison>>,
 }
 
 impl Setting {
@@ -178,6 +182,7 @@ impl Setting {
             load_cpus,
             descriptor_limit,
             method,
+            kept: RefCell::default(),
         })
     }
 
@@ -224,6 +229,16 @@ impl Setting {
             true => Err(Trouble::Interrupted),
             false => Ok(()),
         }
+    }
+
+    /// Keeps what was measured, should the scenario not come to its end.
+    pub fn keep(&self, comparison: &Comparison) {
+        self.kept.borrow_mut().push(comparison.clone());
+    }
+
+    /// What was kept since the last call.
+    pub fn take_kept(&self) -> Vec<Comparison> {
+        self.kept.take()
     }
 
     /// The folder that is served.

@@ -262,3 +262,37 @@ fn a_report_is_for_people_and_for_programs() {
     assert_eq!(json["answers"], 100);
     assert_eq!(json["latency"]["percentiles"][0][0], 50.0);
 }
+
+/// Of a server that stalls for a tenth of every second, one in a hundred waits for most of a stall,
+/// however few answers a closed loop would have seen late.
+#[test]
+fn a_stall_in_every_second_shows_at_the_99th_percentile() {
+    const STALL: Duration = Duration::from_millis(100);
+    const SECOND: Duration = Duration::from_secs(1);
+    let begin = std::time::Instant::now();
+    let address = server(move |_, stream| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut stream = stream;
+        while read_head(&mut reader).is_some() {
+            let into_second = begin.elapsed().as_nanos() % SECOND.as_nanos();
+            let left = STALL.as_nanos().saturating_sub(into_second);
+            if left > 0 {
+                std::thread::park_timeout(Duration::from_nanos(left as u64));
+            }
+            if stream.write_all(HELLO.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    let report = run_plan(Plan {
+        connections: 8,
+        threads: 1,
+        pace: Pace::Open(1000.0),
+        request_count: Some(2000),
+        ..plan(address)
+    });
+    assert_eq!((report.answers, report.failure_count()), (2000, 0));
+    // Due in the first half of a stall: one request in twenty.
+    let late = report.latency.percentiles[3];
+    assert!(late.0 == 99.0 && late.1 >= 50_000, "{report}");
+}

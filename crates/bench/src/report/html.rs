@@ -92,7 +92,7 @@ fn write_gains(out: &mut String, report: &Report) -> std::fmt::Result {
     )?;
     writeln!(
         out,
-        "<thead><tr><th></th><th>claimed</th><th>here</th><th></th></tr></thead><tbody>"
+        "<thead><tr><th></th><th>claimed</th><th>here</th></tr></thead><tbody>"
     )?;
     for (outcome, gain) in gains {
         let measured = gain
@@ -100,10 +100,10 @@ fn write_gains(out: &mut String, report: &Report) -> std::fmt::Result {
             .map_or("–".to_owned(), |gain| times(gain.median));
         writeln!(
             out,
-            "<tr><th>{}</th><td>{}</td><td>{measured}</td><td>{}</td></tr>",
+            "<tr><th>{} {}</th><td>{}</td><td>{measured}</td></tr>",
             escape(&outcome.title),
-            times(gain.claimed),
-            badge(outcome.verdict)
+            badge(outcome.verdict),
+            times(gain.claimed)
         )?;
     }
     writeln!(out, "</tbody></table></div></section>")

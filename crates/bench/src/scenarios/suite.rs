@@ -44,6 +44,17 @@ struct Case {
     keep_alive: bool,
 }
 
+impl Case {
+    fn title(&self) -> String {
+        let how = if self.keep_alive {
+            ""
+        } else {
+            ", one for each request"
+        };
+        format!("{}, {} connections{how}", self.body.name, self.connections)
+    }
+}
+
 fn cases(is_quick: bool) -> Vec<Case> {
     let mut cases = Vec::new();
     let counts: &[usize] = if is_quick {
@@ -119,7 +130,7 @@ pub(super) fn find(setting: &mut Setting) -> Result<Findings, Trouble> {
         let comparison = match compare_case(setting, &case) {
             // A case that this machine hasn't the descriptors or ports for doesn't spoil the others.
             Err(Trouble::Failed(why)) => {
-                notes.push(why);
+                notes.push(format!("{}: {why}", case.title()));
                 continue;
             }
             other => other?,
@@ -171,15 +182,6 @@ fn compare_case(setting: &Setting, case: &Case) -> Result<Comparison, Trouble> {
         connections,
         keep_alive,
     } = *case;
-    let title = format!(
-        "{}, {connections} connections{}",
-        body.name,
-        if keep_alive {
-            ""
-        } else {
-            ", one for each request"
-        }
-    );
     let mut contestants = vec![yardstick(setting, body)?];
     for (_, driver) in DRIVERS {
         contestants.push(ringway(setting, driver, body, connections)?);
@@ -188,5 +190,5 @@ fn compare_case(setting: &Setting, case: &Case) -> Result<Comparison, Trouble> {
         keep_alive,
         ..Shape::closed(connections, body.bytes)
     };
-    compare(setting, &title, &shape, &contestants)
+    compare(setting, &case.title(), &shape, &contestants)
 }

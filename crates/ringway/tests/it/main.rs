@@ -15,6 +15,7 @@ mod upstream;
 // The tests.
 mod admin;
 mod auth;
+mod bench;
 mod changes;
 mod cli;
 mod codings;
