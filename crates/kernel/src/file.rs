@@ -479,14 +479,16 @@ impl Mapping {
         })
     }
 
-    /// Where the byte at `offset` of the file is.
+    /// Where the byte at `offset` of the file is, and how many of the `count` from there are mapped.
     ///
     /// # Panics
-    /// When that is not in the mapping.
-    pub(crate) fn address(&self, offset: u64) -> *const u8 {
-        let distance = (offset - self.offset) as usize;
-        assert!(distance < self.bytes, "{offset} is outside of a mapping");
-        self.start.cast::<u8>().wrapping_add(distance)
+    /// When the first one isn't.
+    pub(crate) fn range(&self, offset: u64, count: usize) -> (*const u8, usize) {
+        let distance = offset.checked_sub(self.offset).map(|it| it as usize);
+        let distance = distance.filter(|it| *it < self.bytes);
+        let distance = distance.expect("the first byte is in the mapping");
+        let start = self.start.cast::<u8>().wrapping_add(distance);
+        (start, count.min(self.bytes - distance))
     }
 
     pub(crate) fn file(&self) -> &File {

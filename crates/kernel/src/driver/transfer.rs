@@ -109,7 +109,8 @@ pub(crate) trait TransferCalls {
         offset: u64,
         count: usize,
     ) -> io::Result<usize> {
-        let sent = zero_copy::send_unowned(socket.as_fd(), mapping.address(offset), count);
+        let (start, count) = mapping.range(offset, count);
+        let sent = zero_copy::send_unowned(socket.as_fd(), start, count);
         self.note_room(socket, &sent);
         sent
     }

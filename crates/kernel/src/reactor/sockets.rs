@@ -482,18 +482,15 @@ impl Reactor {
             self.finish_close(key);
             return;
         }
-        // close(2) would send no FIN while an operation holds the file: shutting down does, and it
-        // completes the receive. Before a reset there must be no FIN: shutting the read side
-        // completes the receive too, and tells the peer nothing.
-        let how = if reset {
-            Shutdown::Read
-        } else {
-            Shutdown::Both
-        };
-        let shut = self.driver.shutdown(&socket.fd, how);
+        // close(2) would send no FIN while an operation holds the file: shutting down does. Before a
+        // reset there must be none.
+        if !reset {
+            let _ = self.driver.shutdown(&socket.fd, Shutdown::Both);
+        }
+        // The receive too, though a shutdown ends it: before that it would take all that the peer
+        // has sent, and close(2) would find nothing unread to tell the peer of.
         for lane in SOCKET_LANES {
-            let ends_by_shutdown = lane == Lane::Receive && shut.is_ok();
-            if in_flight.contains(lane) && !ends_by_shutdown {
+            if in_flight.contains(lane) {
                 self.driver
                     .cancel(Token::new(lane, key.0), Some(&socket.fd));
             }

@@ -2,8 +2,8 @@
 //! the one before.
 
 use crate::harness::{
-    Case, Pattern, Random, complete, connect, give_up, listen, listen_with, pair_with_std,
-    receive_to_end, settle, std_connect, yield_often,
+    Case, PATIENCE, Pattern, Random, complete, connect, give_up, listen, listen_with,
+    pair_with_std, receive_to_end, settle, std_connect, yield_often,
 };
 use ringway_runtime::{ListenOptions, SocketOptions, TcpStream, now, spawn, spawn_blocking};
 use std::io::{ErrorKind, Read, Write};
@@ -13,6 +13,7 @@ use std::time::Duration;
 on_both_drivers! {
     a_drop_with_a_receive_in_flight_is_seen_at_once,
     a_drop_with_bytes_unread_is_seen_at_once,
+    a_peer_who_has_filled_the_window_hears_of_it,
     a_reset_is_a_reset,
     what_was_flushed_arrives_before_the_end,
     a_send_dropped_in_flight_leaves_a_prefix,
@@ -54,6 +55,38 @@ fn a_drop_with_bytes_unread_is_seen_at_once(case: &Case) {
         ));
     });
     settle(&mut runtime, 256);
+}
+
+/// A receive that is still in flight must not take what is there: only what is left unread makes the
+/// kernel tell the peer, who else waits for a window that nobody opens any more.
+fn a_peer_who_has_filled_the_window_hears_of_it(case: &Case) {
+    for is_reset in [false, true] {
+        let mut runtime = case.runtime();
+        complete(&mut runtime, async move {
+            let (mut stream, mut peer) = pair_with_std().await;
+            assert!(give_up(5, stream.receive()).await.is_none());
+            peer.set_nonblocking(true).unwrap();
+            while peer.write(&[7; 64 << 10]).is_ok() {}
+            if is_reset {
+                stream.reset();
+            } else {
+                drop(stream);
+            }
+            let told = spawn_blocking(move || {
+                peer.set_nonblocking(false).unwrap();
+                peer.set_write_timeout(Some(PATIENCE)).unwrap();
+                loop {
+                    if let Err(error) = peer.write(&[7; 64 << 10]) {
+                        return error.kind();
+                    }
+                }
+            });
+            let told = told.await.unwrap();
+            let is_end = matches!(told, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
+            assert!(is_end, "{told} (reset: {is_reset})");
+        });
+        settle(&mut runtime, 256);
+    }
 }
 
 fn a_reset_is_a_reset(case: &Case) {
