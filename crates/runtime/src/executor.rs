@@ -9,7 +9,7 @@ use ringway_kernel::{Counters, DriverChoice, MemoryReport, ReactorCell, ReactorO
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -428,4 +428,18 @@ where
     F::Output: 'static,
 {
     Worker::current().spawn(future)
+}
+
+/// Lets the other tasks of the worker and its sockets have a turn: for a task that could go on
+/// without ever waiting.
+pub async fn yield_now() {
+    let mut has_yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

@@ -5,12 +5,16 @@
 //! threads of the directory's own pool.
 
 use crate::blocking::{BlockingError, spawn_blocking, spawn_blocking_on};
+use crate::transfer::Resident;
 use crate::worker::Worker;
 use ringway_kernel::{BlockingPool, Contents, Metadata, RequestKey, Symlinks, WatchId, Watcher};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Instant;
 
 /// A directory that files are opened beneath. Cheap to clone, and to send to other workers.
 #[derive(Clone, Debug)]
@@ -93,7 +97,7 @@ impl Directory {
                 // It leads over a mount point, or out.
                 Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
                 opened => {
-                    let file = File { inner: opened? };
+                    let file = File::new(opened?);
                     let metadata = file.metadata()?;
                     return Ok((file, metadata));
                 }
@@ -104,7 +108,7 @@ impl Directory {
             directory.open_waiting(&path, symlinks)
         });
         let (inner, metadata) = opened.await?;
-        Ok((File { inner }, metadata))
+        Ok((File::new(inner), metadata))
     }
 
     /// Opens on this directory's own mount.
@@ -165,11 +169,30 @@ impl Directory {
 #[derive(Clone, Debug)]
 pub struct File {
     inner: ringway_kernel::File,
+    /// Of all transfers on this worker.
+    resident: Rc<RefCell<Resident>>,
 }
 
 impl File {
+    fn new(inner: ringway_kernel::File) -> File {
+        File {
+            inner,
+            resident: Rc::default(),
+        }
+    }
+
     pub(crate) fn inner(&self) -> &ringway_kernel::File {
         &self.inner
+    }
+
+    /// Until which offset it was seen in memory from `offset` on, lately.
+    pub(crate) fn resident_until(&self, offset: u64, now: Instant) -> Option<u64> {
+        self.resident.borrow().until(offset, now)
+    }
+
+    /// That `range` was seen in memory.
+    pub(crate) fn note_resident(&self, range: Range<u64>, now: Instant) {
+        self.resident.borrow_mut().note(range, now);
     }
 
     /// What the file is now (`fstat(2)`), asked at once: where the file system may take its time that

@@ -44,7 +44,7 @@ mod transfer;
 mod worker;
 
 pub use blocking::{BlockingError, spawn_blocking, spawn_blocking_on};
-pub use executor::{Entered, JoinError, JoinHandle, Runtime, counters, spawn};
+pub use executor::{Entered, JoinError, JoinHandle, Runtime, counters, spawn, yield_now};
 pub use file::{Directory, File};
 pub use mailbox::{Receiver, Sender, mailbox};
 pub use net::{ReadHalf, TcpListener, TcpStream, WriteHalf, wake_receivers};

@@ -16,6 +16,7 @@ mod bytes;
 mod choice;
 mod file;
 mod relay;
+mod resident;
 mod zero_copy;
 
 pub(crate) use choice::Experience;
@@ -23,11 +24,10 @@ pub use file::{FileTransfer, Step};
 pub use relay::{
     ForwardError, ForwardOptions, Forwarded, RelayOptions, RelayReport, forward, relay,
 };
+pub(crate) use resident::Resident;
 
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
 use std::time::Duration;
 
 /// A way to get bytes into a socket.
@@ -247,17 +247,4 @@ fn judge_send(sent: io::Result<usize>) -> Result<Sent, TransferError> {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Sent::Again),
         Err(error) => Err(TransferError::Stream(error)),
     }
-}
-
-/// Lets the worker's other tasks have their turn.
-async fn yield_turn() {
-    let mut has_yielded = false;
-    poll_fn(|context| {
-        if std::mem::replace(&mut has_yielded, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }

@@ -21,8 +21,9 @@ use crate::stats::{Counter, WorkerStats};
 use ringway_http::body::BodyLimits;
 use ringway_http::head::HeadLimits;
 use ringway_runtime::{
-    BlockingPool, Counters, Directory, DriverChoice, ListenSocket, MemoryReport, Policy, Receiver,
-    Runtime, RuntimeOptions, TcpListener, TcpStream, cpu, numa, sleep, spawn,
+    BlockingPool, Counters, Directory, DriverChoice, JoinHandle, ListenSocket, MemoryReport,
+    Policy, Receiver, Runtime, RuntimeOptions, TcpListener, TcpStream, cpu, numa, sleep, spawn,
+    yield_now,
 };
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -41,6 +42,9 @@ use throttled::Throttled;
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How often the access log's buffer is handed over, however little is in it.
 const TICK: Duration = Duration::from_secs(1);
+/// Turns in which what the kernel has by then is taken from it before a drain: one to be told of it,
+/// one to act.
+const GRACE_TURNS: usize = 2;
 
 /// Everything that a worker is given when it starts. It is all its own, or shared without locks.
 pub(crate) struct Spec {
@@ -424,8 +428,7 @@ async fn serve(
             None => break Duration::ZERO,
         }
     };
-    accepting.into_iter().for_each(|task| task.cancel());
-    let drained = worker.drain(patience).await;
+    let drained = worker.drain(accepting, patience).await;
     worker.count_overflows();
     worker.throttled.borrow_mut().tell(ringway_runtime::now());
     if let Some(log) = &mut *worker.log.borrow_mut() {
@@ -436,16 +439,9 @@ async fn serve(
 
 /// Lets the other tasks have so many turns.
 async fn turns(count: usize) {
-    let mut left = count;
-    poll_fn(|context| {
-        if left == 0 {
-            return Poll::Ready(());
-        }
-        left -= 1;
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
+    for _ in 0..count {
+        yield_now().await;
+    }
 }
 
 impl Worker {
@@ -596,7 +592,13 @@ impl Worker {
     }
 
     /// Ends the connections: idle ones at once, the others when they are done or `patience` is over.
-    async fn drain(&self, patience: Duration) -> Drained {
+    ///
+    /// What has reached this machine by then counts as under way: connections that wait to be accepted,
+    /// and requests that wait to be read.
+    async fn drain(&self, accepting: Vec<JoinHandle<()>>, patience: Duration) -> Drained {
+        turns(GRACE_TURNS).await;
+        accepting.into_iter().for_each(JoinHandle::cancel);
+        turns(GRACE_TURNS).await;
         let open = self.open_count.get();
         self.is_draining.set(true);
         ringway_runtime::wake_receivers();

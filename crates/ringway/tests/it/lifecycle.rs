@@ -23,6 +23,9 @@ on_both_drivers!(
     a_second_instance,
     a_download_outlives_the_signal,
     a_download_that_takes_too_long,
+    what_had_arrived_is_answered,
+    nobody_goes_on_without_a_pause,
+    the_self_test_leaves_nothing_open,
     a_second_signal,
     interrupt_is_like_terminate,
     low_ports,
@@ -217,6 +220,77 @@ fn interrupt_is_like_terminate(io: Io) {
     server.signal(Signal::INT);
     idle.expect_end();
     assert_eq!(server.wait().code(), Some(0));
+}
+
+/// Connections that weren't accepted yet and requests that weren't read yet when the signal came.
+fn what_had_arrived_is_answered(io: Io) {
+    let tree = Tree::new();
+    for workers in ["1", "2"] {
+        let mut server = Server::serve(io, &tree.root(), &["--workers", workers]);
+        let mut clients: Vec<Client> = (0..20).map(|_| server.connect()).collect();
+        for client in &mut clients[..10] {
+            assert_eq!(client.get("/hello.txt").body, HELLO);
+        }
+        server.signal(Signal::STOP);
+        clients.extend((0..20).map(|_| server.connect()));
+        for client in &mut clients {
+            client.send(request("GET", "/hello.txt", &[]));
+        }
+        server.signal(Signal::TERM);
+        server.signal(Signal::CONT);
+        for client in &mut clients {
+            assert_eq!(client.response().body, HELLO);
+            client.expect_end();
+        }
+        assert_eq!(server.wait().code(), Some(0));
+    }
+}
+
+/// Whoever has sent a thousand requests at once doesn't keep the worker from others until they are
+/// all answered.
+fn nobody_goes_on_without_a_pause(io: Io) {
+    let tree = Tree::new();
+    let flags = [
+        "--workers",
+        "1",
+        "--access-log",
+        "-",
+        "--access-format",
+        "$request",
+    ];
+    let server = Server::serve(io, &tree.root(), &flags);
+    let mut others = [server.connect(), server.connect()];
+    let mut hasty = server.connect();
+    for client in others.iter_mut().chain([&mut hasty]) {
+        assert_eq!(client.get("/hello.txt").body, HELLO);
+    }
+    server.signal(Signal::STOP);
+    hasty.send(request("GET", "/hello.txt?hasty", &["Range: bytes=0-0"]).repeat(1000));
+    for client in &mut others {
+        client.send(request("GET", "/hello.txt?patient", &[]));
+    }
+    server.signal(Signal::CONT);
+    for client in &mut others {
+        assert_eq!(client.response().body, HELLO);
+    }
+    for _ in 0..1000 {
+        assert_eq!(hasty.response().body, HELLO[..1]);
+    }
+    let ended = server.stop();
+    let lines: Vec<&str> = ended.stdout.lines().collect();
+    let last = lines.iter().rposition(|line| line.contains("patient"));
+    let before = lines[..last.expect("they are there")].iter();
+    let hasty = before.filter(|line| line.contains("hasty")).count();
+    assert!(hasty < 300, "{hasty} came first");
+}
+
+/// Each worker has one socket, and nothing else is one.
+fn the_self_test_leaves_nothing_open(io: Io) {
+    let tree = Tree::new();
+    let server = Server::serve(io, &tree.root(), &["--workers", "2"]);
+    eventually("two sockets are left", || {
+        (server.sockets() == 2).then_some(())
+    });
 }
 
 /// Port 80, without the right to it.

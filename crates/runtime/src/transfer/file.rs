@@ -1,11 +1,12 @@
 //! A range of a file, to a socket, step by step.
 
 use super::choice::is_refusal;
+use super::resident::Resident;
 use super::zero_copy::ZeroCopySends;
 use super::{
     Sent, TransferError, TransferMethod, TransferOptions, TransferReport, is_zero_copy, judge_send,
-    yield_turn,
 };
+use crate::executor::yield_now;
 use crate::file::{File, Request};
 use crate::net::TcpStream;
 use crate::time::{sleep, timeout};
@@ -16,7 +17,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::ops::Range;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The document's buffer.
 const NAIVE_BYTES: usize = 8 << 10;
@@ -62,8 +63,7 @@ pub struct FileTransfer {
     /// The socket had no room the last time.
     is_full: bool,
     in_turn: u64,
-    /// Up to here the file was seen in memory.
-    resident_until: u64,
+    resident: Resident,
     /// How much is read for one send when copying: less for slow clients, because what doesn't fit
     /// is read again.
     copy_bytes: usize,
@@ -88,7 +88,7 @@ impl FileTransfer {
             copies: false,
             is_full: false,
             in_turn: 0,
-            resident_until: 0,
+            resident: Resident::default(),
             copy_bytes: BLOCK_BYTES,
             pipe: None,
             mapping: None,
@@ -128,7 +128,7 @@ impl FileTransfer {
             return Ok(Step::Done);
         }
         if self.in_turn >= self.options.thresholds.turn_bytes {
-            yield_turn().await;
+            yield_now().await;
             self.in_turn = 0;
         }
         while !self.is_full {
@@ -320,14 +320,18 @@ impl FileTransfer {
 
     /// How many of the next bytes are in memory, at least one; reads them ahead if need be.
     async fn look_ahead(&mut self, stream: &TcpStream) -> Result<Ahead, TransferError> {
-        if self.offset < self.resident_until {
-            let count = self.left.min(self.resident_until - self.offset);
-            return Ok(Ahead::Resident(count));
+        let now = stream.now();
+        let until = self.resident.until(self.offset, now);
+        let until = until.or_else(|| self.file.resident_until(self.offset, now));
+        if let Some(until) = until {
+            return Ok(Ahead::Resident(self.left.min(until - self.offset)));
         }
-        let (whole, part) = (
-            self.left.min(self.options.thresholds.look_ahead_bytes),
-            self.left.min(WARM_BYTES as u64),
-        );
+        let part = self.left.min(WARM_BYTES as u64);
+        // Who takes longer than a look holds has less looked at in one.
+        let whole = match self.resident.is_outdated(self.offset, now) {
+            true => part,
+            false => self.left.min(self.options.thresholds.look_ahead_bytes),
+        };
         let mut seen = self.residency(stream, whole);
         let mut count = whole;
         if seen == Residency::Cold && part < whole {
@@ -353,12 +357,18 @@ impl FileTransfer {
             self.copies = true;
             return Ok(Ahead::Other(Sent::Again));
         }
-        self.resident_until = self.offset + count;
+        self.note_resident(self.offset..self.offset + count, stream.now());
         Ok(if has_waited {
             Ahead::Other(Sent::Waited)
         } else {
             Ahead::Resident(count)
         })
+    }
+
+    /// For this transfer, and for whoever else sends the same file.
+    fn note_resident(&mut self, range: Range<u64>, now: Instant) {
+        self.resident.note(range.clone(), now);
+        self.file.note_resident(range, now);
     }
 
     fn residency(&self, stream: &TcpStream, count: u64) -> Residency {

@@ -1,9 +1,9 @@
 //! Answers on their way to the client: gathered while more requests are at hand, sent, and waited
 //! for as long as the client takes them.
 
-use super::{Connection, End};
+use super::{Connection, End, TURN_REQUESTS};
 use crate::answer::{FilePart, Segment};
-use ringway_runtime::{FileTransfer, Metadata, Outgoing, Step, TransferError, timeout};
+use ringway_runtime::{FileTransfer, Metadata, Outgoing, Step, TransferError, timeout, yield_now};
 use std::cmp::Ordering;
 use std::future::poll_fn;
 use std::io;
@@ -112,12 +112,15 @@ impl Connection {
         let more = std::mem::take(&mut part.more);
         let (file, metadata) = (part.file.clone(), part.metadata);
         self.stream_file(head, part).await?;
-        for Segment {
-            before,
-            offset,
-            bytes,
-        } in more
-        {
+        for (segment, number) in more.into_iter().zip(1..) {
+            if number % TURN_REQUESTS == 0 {
+                yield_now().await;
+            }
+            let Segment {
+                before,
+                offset,
+                bytes,
+            } = segment;
             if bytes == 0 {
                 self.submit(before.into()).await?;
                 continue;
