@@ -1,13 +1,14 @@
-//! Doing what a plan says, looking whether it holds, and undoing it.
+//! Doing what a plan says. Looking whether it holds, and undoing it, is [`undo`](crate::undo)'s.
 //!
-//! Every change is in the journal, synced, before it is made. Undoing compares three values: what is
-//! there now, what was there before, and what was put there. Only what is still ours is put back; a
-//! change that somebody else made since is reported and left alone.
+//! Every change is in the journal, synced, before it is made. Changing the number of a device's
+//! queues lets its driver spread everything anew that belongs to them; so what that was is in the
+//! journal before, too.
 
-use crate::facts::Facts;
+use crate::facts::{Facts, Nic};
 use crate::intent::Intent;
-use crate::journal::{Change, Entry, Folder, Journal, Past};
+use crate::journal::{Entry, Folder, Journal};
 use crate::machine::{Machine, Target};
+use crate::origin::Origin;
 use crate::plan::{self, Action, is_same};
 use serde::Serialize;
 use std::io;
@@ -71,13 +72,21 @@ impl Summary {
 pub fn apply(machine: &dyn Machine, intent: &Intent, folder: &Folder) -> Result<Summary, String> {
     let mut intent = intent.clone();
     let mut summary = Summary::default();
-    let mut journal = None;
+    let mut work = Work::new(machine, folder);
     for _ in 0..MOST_ROUNDS {
-        let plan = plan::plan(&Facts::gather(machine), &intent);
+        let facts = Facts::gather(machine);
+        let plan = plan::plan(&facts, &intent);
         summary.notes = plan.notes;
         let mut is_renumbered = false;
+        let changed = |action: &Action| match &action.target {
+            Target::Channels(nic) => facts.nic(Some(nic)),
+            _ => None,
+        };
+        for nic in plan.actions.iter().filter_map(changed) {
+            work.note_queues(nic)?;
+        }
         for action in plan.actions {
-            let outcome = perform(machine, &action, folder, &mut journal)?;
+            let outcome = work.perform(&action)?;
             is_renumbered |= matches!(action.target, Target::Channels(_));
             if action.is_disruptive && matches!(outcome, Outcome::Failed(_)) {
                 intent.may_disrupt = false;
@@ -88,51 +97,122 @@ pub fn apply(machine: &dyn Machine, intent: &Intent, folder: &Folder) -> Result<
             break;
         }
     }
-    summary.journal = journal.map(|journal: Journal| journal.id());
+    summary.journal = work.journal.map(|journal| journal.id());
     Ok(summary)
 }
 
-fn perform(
-    machine: &dyn Machine,
-    action: &Action,
-    folder: &Folder,
-    journal: &mut Option<Journal>,
-) -> Result<Outcome, String> {
-    let old = match machine.current(&action.target) {
-        Ok(old) => old,
-        Err(why) => return Ok(Outcome::Failed(why)),
-    };
-    let new = action.rule.value(&old, &action.new);
-    if is_same(&action.target, &old, &new) {
-        return Ok(Outcome::Already);
+/// Changes being made, and the journal that they are in.
+pub(crate) struct Work<'a> {
+    machine: &'a dyn Machine,
+    folder: &'a Folder,
+    /// Begun when there is something to write.
+    pub(crate) journal: Option<Journal>,
+}
+
+impl<'a> Work<'a> {
+    pub(crate) fn new(machine: &'a dyn Machine, folder: &'a Folder) -> Work<'a> {
+        Work {
+            machine,
+            folder,
+            journal: None,
+        }
     }
-    let journal = match journal {
-        Some(journal) => journal,
-        None => journal.insert(folder.begin(boot_id(machine))?),
-    };
-    let number = journal.intend(action.check, &action.target, &old, &new, action.rule)?;
-    if let Err(error) = write(machine, &action.target, &new) {
-        let words = error.to_string();
-        journal.append(&Entry::Refused {
+
+    /// The journal of these changes.
+    fn journal(&mut self) -> Result<&mut Journal, String> {
+        if self.journal.is_none() {
+            self.journal = Some(self.begin()?);
+        }
+        self.journal
+            .as_mut()
+            .ok_or_else(|| "no journal was begun".to_owned())
+    }
+
+    /// Begins it, and ends those of earlier runs of the kernel: what they tell of went with those.
+    fn begin(&self) -> Result<Journal, String> {
+        let origin = Origin::of(self.machine);
+        for past in self.folder.past()?.iter().filter(|past| !past.is_closed()) {
+            let is_over = past
+                .origin()
+                .is_some_and(|then| then.is_of_another_run(&origin));
+            if is_over
+                && !past
+                    .changes()
+                    .iter()
+                    .any(|change| change.target.is_lasting())
+            {
+                past.close()?;
+            }
+        }
+        self.folder.begin(origin)
+    }
+
+    /// Writes down what belongs to the queues of a device that is about to get other ones.
+    fn note_queues(&mut self, nic: &Nic) -> Result<(), String> {
+        let machine = self.machine;
+        let held = of_queues(machine, nic).into_iter().filter_map(|target| {
+            let value = machine.current(&target).ok()?;
+            Some(Entry::Before { target, value })
+        });
+        let held: Vec<Entry> = held.collect();
+        self.journal()?.append_all(&held)
+    }
+
+    pub(crate) fn perform(&mut self, action: &Action) -> Result<Outcome, String> {
+        let machine = self.machine;
+        let old = match machine.current(&action.target) {
+            Ok(old) => old,
+            Err(why) => return Ok(Outcome::Failed(why)),
+        };
+        let new = action.rule.value(&old, &action.new);
+        if is_same(&action.target, &old, &new) {
+            return Ok(Outcome::Already);
+        }
+        let journal = self.journal()?;
+        let number = journal.intend(action.check, &action.target, &old, &new, action.rule)?;
+        if let Err(error) = write(machine, &action.target, &new) {
+            let words = error.to_string();
+            journal.append(&Entry::Refused {
+                number,
+                error: words.clone(),
+            })?;
+            return Ok(refusal(&action.target, &error));
+        }
+        let readback = machine.current(&action.target);
+        journal.append(&Entry::Done {
             number,
-            error: words.clone(),
+            readback: readback.clone().unwrap_or_default(),
         })?;
-        return Ok(refusal(&action.target, &error));
+        Ok(match readback {
+            Ok(readback) if is_same(&action.target, &readback, &new) => Outcome::Done,
+            Ok(readback) => Outcome::Failed(format!("the kernel made it {readback}")),
+            Err(why) => Outcome::Failed(why),
+        })
     }
-    let readback = machine.current(&action.target);
-    journal.append(&Entry::Done {
-        number,
-        readback: readback.clone().unwrap_or_default(),
-    })?;
-    Ok(match readback {
-        Ok(readback) if is_same(&action.target, &readback, &new) => Outcome::Done,
-        Ok(readback) => Outcome::Failed(format!("the kernel made it {readback}")),
-        Err(why) => Outcome::Failed(why),
-    })
+}
+
+/// Everything of a device that its driver may change when the number of queues does.
+fn of_queues(machine: &dyn Machine, nic: &Nic) -> Vec<Target> {
+    let mut targets = vec![Target::RssTable(nic.name.clone())];
+    targets.extend(nic.queue_irqs().map(|irq| Target::Interrupt {
+        nic: nic.name.clone(),
+        name: irq.name.clone(),
+    }));
+    let folder = format!("sys/class/net/{}/queues", nic.name);
+    for queue in machine.list(&folder).unwrap_or_default() {
+        let files: &[&str] = if queue.starts_with("rx-") {
+            &["rps_cpus", "rps_flow_cnt"]
+        } else {
+            &["xps_cpus", "xps_rxqs"]
+        };
+        let paths = files.iter().map(|file| format!("{folder}/{queue}/{file}"));
+        targets.extend(paths.map(Target::File));
+    }
+    targets
 }
 
 /// Writes, and again when the kernel is busy.
-fn write(machine: &dyn Machine, target: &Target, value: &str) -> io::Result<()> {
+pub(crate) fn write(machine: &dyn Machine, target: &Target, value: &str) -> io::Result<()> {
     let mut tries = 0;
     loop {
         tries += 1;
@@ -152,10 +232,12 @@ fn is_busy(error: &io::Error) -> bool {
 
 /// What the kernel's refusal means. For interrupts that it manages itself it is EIO, and since
 /// about 5.10 EPERM (as irqbalance's and TuneD's code treat them).
-fn refusal(target: &Target, error: &io::Error) -> Outcome {
+pub(crate) fn refusal(target: &Target, error: &io::Error) -> Outcome {
     const EPERM: i32 = 1;
     const EIO: i32 = 5;
+    const EINVAL: i32 = 22;
     const ENOSPC: i32 = 28;
+    const EOVERFLOW: i32 = 75;
     let is_interrupt = matches!(target, Target::Interrupt { .. });
     match error.raw_os_error() {
         Some(EIO | EPERM) if is_interrupt => {
@@ -164,6 +246,9 @@ fn refusal(target: &Target, error: &io::Error) -> Outcome {
         Some(ENOSPC) if is_interrupt => {
             Outcome::Failed("that processor has no room for another interrupt".to_owned())
         }
+        Some(EINVAL | EOVERFLOW) if is_interrupt => {
+            Outcome::Failed("that processor takes no interrupts now: is it offline?".to_owned())
+        }
         _ if error.kind() == io::ErrorKind::PermissionDenied => {
             Outcome::Failed("no permission: tune has to run as root".to_owned())
         }
@@ -171,232 +256,5 @@ fn refusal(target: &Target, error: &io::Error) -> Outcome {
             Outcome::Failed("read-only: in a container the host has to be tuned".to_owned())
         }
         _ => Outcome::Failed(error.to_string()),
-    }
-}
-
-fn boot_id(machine: &dyn Machine) -> Option<String> {
-    let text = machine.read("proc/sys/kernel/random/boot_id").ok()?;
-    Some(text.trim().to_owned())
-}
-
-/// What a change is now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "state", content = "found")]
-pub enum State {
-    /// It is as it was put.
-    Holds,
-    /// It is as it was before.
-    Undone,
-    /// Somebody else changed it, to this.
-    Drifted(String),
-    /// It isn't there any more: another queue layout, another run of the kernel.
-    Gone(String),
-}
-
-/// A change with what it is now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Verified {
-    /// What was changed.
-    pub target: Target,
-    /// What it was given.
-    pub new: String,
-    /// What it is now.
-    #[serde(flatten)]
-    pub state: State,
-}
-
-/// Looks whether everything that was done, and not undone since, still holds.
-///
-/// # Errors
-/// When the journals can't be read.
-pub fn verify(machine: &dyn Machine, folder: &Folder) -> Result<Vec<Verified>, String> {
-    let boot = boot_id(machine);
-    let mut verified: Vec<Verified> = Vec::new();
-    // The newest first: what it put somewhere is what has to be there.
-    for past in folder.past()?.iter().filter(|past| !past.is_closed()) {
-        for change in past
-            .changes()
-            .iter()
-            .rev()
-            .filter(|change| !change.was_refused)
-        {
-            if verified.iter().any(|known| known.target == change.target) {
-                continue;
-            }
-            verified.push(Verified {
-                target: change.target.clone(),
-                new: change.new.clone(),
-                state: state(machine, past, change, boot.as_deref()),
-            });
-        }
-    }
-    verified.reverse();
-    Ok(verified)
-}
-
-/// Three-way: what is now, against what was before and what was put.
-fn state(machine: &dyn Machine, past: &Past, change: &Change, boot: Option<&str>) -> State {
-    if past.boot_id() != boot {
-        return State::Gone("the machine was started anew since".to_owned());
-    }
-    let now = match machine.current(&change.target) {
-        Ok(now) => now,
-        Err(why) => return State::Gone(why),
-    };
-    let is = |value: &str| is_same(&change.target, &now, value);
-    if is(&change.old) {
-        State::Undone
-    } else if is(&change.new) || change.readback.as_deref().is_some_and(is) {
-        State::Holds
-    } else {
-        State::Drifted(now)
-    }
-}
-
-/// What came of undoing a change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "outcome", content = "why")]
-pub enum Undone {
-    /// It was put back.
-    Restored,
-    /// It was as before already.
-    Nothing,
-    /// Somebody else changed it since, to this: it is left.
-    Conflict(String),
-    /// There is nothing to put back any more.
-    Gone(String),
-    /// It couldn't be put back.
-    Failed(String),
-}
-
-/// A change with what came of undoing it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Reverted {
-    /// The journal.
-    pub journal: String,
-    /// What was changed.
-    pub target: Target,
-    /// What was before.
-    pub old: String,
-    /// What came of it.
-    #[serde(flatten)]
-    pub outcome: Undone,
-}
-
-/// Undoes what one journal tells of, or all that aren't undone yet, the newest first. It may be
-/// stopped anywhere and done again.
-///
-/// # Errors
-/// When the journals can't be read, or there is none with that name.
-pub fn revert(
-    machine: &dyn Machine,
-    folder: &Folder,
-    id: Option<&str>,
-    is_forced: bool,
-) -> Result<Vec<Reverted>, String> {
-    let all = folder.past()?;
-    if let Some(id) = id
-        && !all.iter().any(|past| past.id == id)
-    {
-        return Err(format!("there is no journal {id}"));
-    }
-    let chosen = all
-        .iter()
-        .filter(|past| id.is_none_or(|id| past.id == id) && !past.is_closed());
-    let boot = boot_id(machine);
-    let mut reverted = Vec::new();
-    for past in chosen {
-        let mut is_whole = past.damaged_lines == 0;
-        for change in in_order_of_undoing(past.changes()) {
-            let outcome = undo(machine, past, &change, boot.as_deref(), is_forced);
-            is_whole &= !matches!(outcome, Undone::Conflict(_) | Undone::Failed(_));
-            reverted.push(Reverted {
-                journal: past.id.clone(),
-                target: change.target,
-                old: change.old,
-                outcome,
-            });
-        }
-        if is_whole {
-            past.close()?;
-        }
-    }
-    Ok(reverted)
-}
-
-/// Undoes every journal that was begun at `since` (seconds since 1970) or later and that nobody
-/// confirmed: what a guard does when the time for that is over.
-///
-/// # Errors
-/// As [`revert`].
-pub fn revert_unconfirmed(
-    machine: &dyn Machine,
-    folder: &Folder,
-    since: u64,
-) -> Result<Vec<Reverted>, String> {
-    let mut reverted = Vec::new();
-    for past in folder.past()? {
-        let is_since = past
-            .started_seconds()
-            .is_some_and(|started| started >= since);
-        if is_since && !past.is_confirmed() && !past.is_closed() {
-            reverted.extend(revert(machine, folder, Some(&past.id), false)?);
-        }
-    }
-    Ok(reverted)
-}
-
-/// Keeps what was done: no guard will undo it. Returns how many journals that concerned.
-///
-/// # Errors
-/// When a journal can't be read or written.
-pub fn confirm(folder: &Folder) -> Result<usize, String> {
-    let past = folder.past()?;
-    let open = past
-        .iter()
-        .filter(|past| !past.is_confirmed() && !past.is_closed());
-    let mut count = 0;
-    for past in open {
-        past.confirm()?;
-        count += 1;
-    }
-    Ok(count)
-}
-
-/// The last change first; but before all others the table of flows, which may keep queues from
-/// going, and then the queues, whose return gives everything that belongs to them new numbers.
-fn in_order_of_undoing(mut changes: Vec<Change>) -> Vec<Change> {
-    changes.reverse();
-    changes.sort_by_key(|change| match change.target {
-        Target::RssTable(_) => 0,
-        Target::Channels(_) => 1,
-        _ => 2,
-    });
-    changes
-}
-
-fn undo(
-    machine: &dyn Machine,
-    past: &Past,
-    change: &Change,
-    boot: Option<&str>,
-    is_forced: bool,
-) -> Undone {
-    match state(machine, past, change, boot) {
-        State::Undone => return Undone::Nothing,
-        State::Gone(why) => return Undone::Gone(why),
-        State::Drifted(now) if !is_forced => return Undone::Conflict(now),
-        State::Drifted(_) | State::Holds => {}
-    }
-    if let Err(error) = write(machine, &change.target, &change.old) {
-        return match refusal(&change.target, &error) {
-            Outcome::Unchangeable(why) | Outcome::Failed(why) => Undone::Failed(why),
-            Outcome::Done | Outcome::Already => Undone::Nothing,
-        };
-    }
-    match machine.current(&change.target) {
-        Ok(now) if is_same(&change.target, &now, &change.old) => Undone::Restored,
-        Ok(now) => Undone::Failed(format!("the kernel made it {now}")),
-        Err(why) => Undone::Failed(why),
     }
 }

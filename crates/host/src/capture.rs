@@ -75,6 +75,10 @@ impl Machine for Recorder<'_> {
         Ok(found)
     }
 
+    fn link(&self, path: &str) -> Result<String, String> {
+        self.machine.link(path)
+    }
+
     fn probes(&self, devices: &[String]) -> Probes {
         let probes = self.machine.probes(devices);
         if let Ok(text) = serde_json::to_string_pretty(&probes) {

@@ -5,6 +5,7 @@
 //! the folder keeps two at once from changing a machine.
 
 use crate::machine::Target;
+use crate::origin::Origin;
 use crate::plan::Rule;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -30,8 +31,8 @@ pub enum Entry {
     Begin {
         /// The version of these lines.
         journal_version: u32,
-        /// Which run of the kernel it was.
-        boot_id: Option<String>,
+        /// Where it was.
+        origin: Origin,
         /// Seconds since 1970.
         started_seconds: u64,
         /// The program's version.
@@ -65,6 +66,21 @@ pub enum Entry {
         number: u32,
         /// Its words.
         error: String,
+    },
+    /// What something that belongs to a device's queues held before their number was changed,
+    /// which lets the driver spread everything anew.
+    Before {
+        /// What it is.
+        target: Target,
+        /// What it held.
+        value: String,
+    },
+    /// A device is about to get its old queues back.
+    Restoring {
+        /// The device.
+        nic: String,
+        /// What belongs to its queues will hold this then.
+        wanted: Vec<(Target, String)>,
     },
     /// The operator still reaches the machine, and keeps what was done.
     Confirmed,
@@ -132,7 +148,7 @@ impl Folder {
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn begin(&self, boot_id: Option<String>) -> Result<Journal, String> {
+    pub fn begin(&self, origin: Origin) -> Result<Journal, String> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let started_seconds = since.map_or(0, |since| since.as_secs());
         for turn in 0..1000 {
@@ -157,7 +173,7 @@ impl Folder {
                     };
                     journal.append(&Entry::Begin {
                         journal_version: JOURNAL_VERSION,
-                        boot_id,
+                        origin,
                         started_seconds,
                         program: env!("CARGO_PKG_VERSION").to_owned(),
                     })?;
@@ -223,10 +239,21 @@ impl Journal {
     /// # Errors
     /// When it couldn't be written.
     pub fn append(&mut self, entry: &Entry) -> Result<(), String> {
+        self.append_all(std::slice::from_ref(entry))
+    }
+
+    /// Adds several lines and waits for the disk once. A crash may cut between them.
+    ///
+    /// # Errors
+    /// When they couldn't be written.
+    pub fn append_all(&mut self, entries: &[Entry]) -> Result<(), String> {
         let explain = |error: io::Error| format!("{}: {error}", self.path.display());
-        let mut line = serde_json::to_vec(entry).map_err(|error| explain(error.into()))?;
-        line.push(b'\n');
-        self.file.write_all(&line).map_err(explain)?;
+        let mut lines = Vec::new();
+        for entry in entries {
+            serde_json::to_writer(&mut lines, entry).map_err(|error| explain(error.into()))?;
+            lines.push(b'\n');
+        }
+        self.file.write_all(&lines).map_err(explain)?;
         self.file.sync_data().map_err(explain)
     }
 }
@@ -265,6 +292,8 @@ pub struct Change {
     pub new: String,
     /// What it held then, when that is known.
     pub readback: Option<String>,
+    /// How.
+    pub rule: Rule,
     /// Whether the kernel refused.
     pub was_refused: bool,
 }
@@ -311,10 +340,32 @@ impl Past {
         self.entries.contains(&Entry::Confirmed)
     }
 
-    /// Which run of the kernel it was.
-    pub fn boot_id(&self) -> Option<&str> {
+    /// Where it was; a journal whose first line is damaged doesn't tell.
+    pub fn origin(&self) -> Option<&Origin> {
         self.entries.iter().find_map(|entry| match entry {
-            Entry::Begin { boot_id, .. } => boot_id.as_deref(),
+            Entry::Begin { origin, .. } => Some(origin),
+            _ => None,
+        })
+    }
+
+    /// What belonged to a device's queues, and what it held, before their number was changed.
+    pub fn before(&self, nic: &str) -> Vec<(Target, String)> {
+        let mut before: Vec<(Target, String)> = Vec::new();
+        for entry in &self.entries {
+            if let Entry::Before { target, value } = entry
+                && target.nic() == Some(nic)
+                && !before.iter().any(|(known, _)| known == target)
+            {
+                before.push((target.clone(), value.clone()));
+            }
+        }
+        before
+    }
+
+    /// What was to be put back with a device's queues when undoing was stopped.
+    pub fn restoring(&self, device: &str) -> Option<&[(Target, String)]> {
+        self.entries.iter().rev().find_map(|entry| match entry {
+            Entry::Restoring { nic, wanted } if nic == device => Some(wanted.as_slice()),
             _ => None,
         })
     }
@@ -352,7 +403,7 @@ impl Past {
                     target,
                     old,
                     new,
-                    ..
+                    rule,
                 } => {
                     let change = Change {
                         check: check.clone(),
@@ -360,11 +411,16 @@ impl Past {
                         old: old.clone(),
                         new: new.clone(),
                         readback: None,
+                        rule: *rule,
                         was_refused: false,
                     };
                     changes.push((*number, change));
                 }
-                Entry::Begin { .. } | Entry::Confirmed | Entry::Closed => {}
+                Entry::Begin { .. }
+                | Entry::Before { .. }
+                | Entry::Restoring { .. }
+                | Entry::Confirmed
+                | Entry::Closed => {}
             }
         }
         changes.into_iter().map(|(_, change)| change).collect()
@@ -386,7 +442,11 @@ impl Past {
         self.add(&Entry::Confirmed)
     }
 
-    fn add(&self, entry: &Entry) -> Result<(), String> {
+    /// Adds a line to it.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn add(&self, entry: &Entry) -> Result<(), String> {
         let explain = |error: io::Error| format!("{}: {error}", self.path.display());
         let file = OpenOptions::new()
             .append(true)
@@ -419,7 +479,11 @@ mod tests {
     fn a_journal_is_read_as_it_was_written() {
         let place = tempfile::tempdir().expect("a folder");
         let folder = Folder::open(&place.path().join("a/b")).expect("a folder");
-        let mut journal = folder.begin(Some("boot".to_owned())).expect("a journal");
+        let origin = Origin {
+            boot_id: Some("boot".to_owned()),
+            ..Origin::default()
+        };
+        let mut journal = folder.begin(origin.clone()).expect("a journal");
         let first = journal
             .intend("x", &target(), "1", "2", Rule::Set)
             .expect("written");
@@ -436,8 +500,8 @@ mod tests {
         let past = folder.past().expect("readable");
         assert_eq!(past.len(), 1);
         assert_eq!(
-            (past[0].boot_id(), past[0].is_closed()),
-            (Some("boot"), false)
+            (past[0].origin(), past[0].is_closed()),
+            (Some(&origin), false)
         );
         let changes = past[0].changes();
         let brief: Vec<_> = changes
@@ -470,7 +534,7 @@ mod tests {
         let place = tempfile::tempdir().expect("a folder");
         let folder = Folder::open(place.path()).expect("free");
         let ids: Vec<String> = (0..3)
-            .map(|_| folder.begin(None).expect("a journal").id())
+            .map(|_| folder.begin(Origin::default()).expect("a journal").id())
             .collect();
         let past: Vec<String> = folder
             .past()
@@ -487,7 +551,7 @@ mod tests {
         fn a_cut_loses_the_cut_line_alone(cut in 0_usize..2000, noise in any::<bool>()) {
             let place = tempfile::tempdir().expect("a folder");
             let folder = Folder::open(place.path()).expect("free");
-            let mut journal = folder.begin(None).expect("a journal");
+            let mut journal = folder.begin(Origin::default()).expect("a journal");
             for number in 0..5 {
                 let old = number.to_string();
                 journal.intend("x", &target(), &old, "9", Rule::Set).expect("written");

@@ -4,7 +4,8 @@
 //! In the order of the work: a [`machine::Machine`] is read into [`facts`] (with [`probes`] for what
 //! no file tells). With what the operator says ([`intent`]) they decide where workers go
 //! ([`placement`]), what to change ([`plan`]) and what is wrong ([`checks`]), which is told as a [`report`]; and [`apply`]
-//! does, verifies and undoes it, by a [`journal`]. [`capture`] takes the facts to another machine.
+//! does it, by a [`journal`] that knows its [`origin`]; [`undo`] looks whether it holds and puts it back, and
+//! [`persist`] keeps it for the next run of the kernel. [`capture`] takes the facts to another machine.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +17,10 @@ pub mod facts;
 pub mod intent;
 pub mod journal;
 pub mod machine;
+pub mod origin;
+pub mod persist;
 pub mod placement;
 pub mod plan;
 pub mod probes;
 pub mod report;
+pub mod undo;

@@ -41,12 +41,74 @@ pub enum Target {
     RssTable(String),
     /// The interrupts that irqbalance leaves alone: their numbers, separated by spaces.
     IrqbalanceBan,
+    /// A file of ours below `/etc`, made and removed as a whole; empty is absent.
+    Config(String),
+    /// A symbolic link of ours below `/etc`: where it leads; empty is absent.
+    Link(String),
+}
+
+impl Target {
+    /// The network device that it belongs to.
+    pub fn nic(&self) -> Option<&str> {
+        match self {
+            Target::File(path) => path.strip_prefix("sys/class/net/")?.split('/').next(),
+            Target::Interrupt { nic, .. }
+            | Target::Channels(nic)
+            | Target::Rings(nic)
+            | Target::RssTable(nic) => Some(nic),
+            Target::IrqbalanceBan | Target::Config(_) | Target::Link(_) => None,
+        }
+    }
+
+    /// The same of another device.
+    #[must_use]
+    pub fn on(self, device: &str) -> Target {
+        let nic = || device.to_owned();
+        match self {
+            Target::File(path) => match path.strip_prefix("sys/class/net/") {
+                None => Target::File(path),
+                Some(rest) => {
+                    let rest = rest.split_once('/').map_or("", |(_, rest)| rest);
+                    Target::File(format!("sys/class/net/{device}/{rest}"))
+                }
+            },
+            Target::Interrupt { name, .. } => Target::Interrupt { nic: nic(), name },
+            Target::Channels(_) => Target::Channels(nic()),
+            Target::Rings(_) => Target::Rings(nic()),
+            Target::RssTable(_) => Target::RssTable(nic()),
+            other => other,
+        }
+    }
+
+    /// Whether it belongs to a queue of a device, and so goes and comes with it.
+    pub fn is_of_queues(&self) -> bool {
+        match self {
+            Target::File(path) => self.nic().is_some() && path.contains("/queues/"),
+            Target::Interrupt { .. } | Target::RssTable(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether every network namespace has one of its own.
+    pub fn is_of_namespace(&self) -> bool {
+        match self {
+            Target::File(path) => path.starts_with("proc/sys/net/") || self.nic().is_some(),
+            _ => self.nic().is_some(),
+        }
+    }
+
+    /// Whether it is on disk, and outlives the run of the kernel in which it was made.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Target::Config(_) | Target::Link(_))
+    }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Target::File(path) => write!(out, "/{path}"),
+            Target::File(path) | Target::Config(path) | Target::Link(path) => {
+                write!(out, "/{path}")
+            }
             Target::Interrupt { name, .. } => write!(out, "interrupt {name}"),
             Target::Channels(nic) => write!(out, "channels of {nic}"),
             Target::Rings(nic) => write!(out, "rings of {nic}"),
@@ -75,6 +137,12 @@ pub trait Machine {
     /// # Errors
     /// Why it can't be known, for people.
     fn resolve(&self, path: &str) -> Result<String, String>;
+
+    /// What a symbolic link says, word for word; `proc` has some that lead to no path.
+    ///
+    /// # Errors
+    /// Why it can't be known, for people.
+    fn link(&self, path: &str) -> Result<String, String>;
 
     /// What only system calls tell about the machine and these network devices.
     fn probes(&self, devices: &[String]) -> Probes;
@@ -169,6 +237,44 @@ impl Tree {
         file.write_all(format!("{value}\n").as_bytes())
     }
 
+    /// Where a file below `/etc` goes, its folder made; an error if that is outside of the tree.
+    fn place(&self, path: &str) -> io::Result<PathBuf> {
+        let wrong = || io::Error::from(io::ErrorKind::InvalidInput);
+        let (folder, name) = path.rsplit_once('/').ok_or_else(wrong)?;
+        if path.split('/').any(|part| part == "..") {
+            return Err(wrong());
+        }
+        fs::create_dir_all(self.root.join(folder))?;
+        Ok(self.locate(folder)?.join(name))
+    }
+
+    /// Makes a file of `/etc`, whole or not at all, or removes it.
+    fn write_config(&self, path: &str, value: &str) -> io::Result<()> {
+        let path = self.place(path)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let new = path.with_file_name(format!(".{name}.new"));
+        if value.is_empty() {
+            remove(&new)?;
+            return remove(&path);
+        }
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        let mut file = options.open(&new)?;
+        file.write_all(value.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, &path)?;
+        sync_folder(&path)
+    }
+
+    fn write_link(&self, path: &str, value: &str) -> io::Result<()> {
+        let path = self.place(path)?;
+        if value.is_empty() {
+            return remove(&path);
+        }
+        std::os::unix::fs::symlink(value, &path)?;
+        sync_folder(&path)
+    }
+
     fn saved_probes(&self) -> Result<Probes, String> {
         let text = self.read(PROBES_FILE)?;
         serde_json::from_str(&text).map_err(|error| format!("{PROBES_FILE}: {error}"))
@@ -202,6 +308,12 @@ impl Machine for Tree {
         Ok(below.to_string_lossy().into_owned())
     }
 
+    fn link(&self, path: &str) -> Result<String, String> {
+        let joined = self.root.join(path);
+        let text = fs::read_link(&joined).map_err(|error| explain(path, &error))?;
+        Ok(text.to_string_lossy().into_owned())
+    }
+
     fn probes(&self, devices: &[String]) -> Probes {
         if self.is_live {
             return Probes::ask(devices);
@@ -224,6 +336,17 @@ impl Machine for Tree {
                 let path = affinity_path(self, nic, name)?;
                 self.read(&path).map(|text| text.trim().to_owned())
             }
+            // What isn't there is as empty as it was before it was made.
+            Target::Config(path) => match self.locate(path).and_then(fs::read_to_string) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+                text => text.map_err(|error| explain(path, &error)),
+            },
+            Target::Link(path) => match fs::read_link(self.root.join(path)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+                leads => leads
+                    .map(|to| to.to_string_lossy().into_owned())
+                    .map_err(|error| explain(path, &error)),
+            },
             _ if self.is_live => Probes::ask(&device_of(target)).value(target),
             _ => self.saved_probes()?.value(target),
         }
@@ -236,6 +359,8 @@ impl Machine for Tree {
                 let path = affinity_path(self, nic, name).map_err(io::Error::other)?;
                 self.write_text(&path, value)
             }
+            Target::Config(path) => self.write_config(path, value),
+            Target::Link(path) => self.write_link(path, value),
             _ if self.is_live => crate::probes::set(target, value),
             _ => {
                 let mut probes = self.saved_probes().map_err(io::Error::other)?;
@@ -248,9 +373,22 @@ impl Machine for Tree {
 }
 
 fn device_of(target: &Target) -> Vec<String> {
-    match target {
-        Target::Channels(nic) | Target::Rings(nic) | Target::RssTable(nic) => vec![nic.clone()],
-        Target::File(_) | Target::Interrupt { .. } | Target::IrqbalanceBan => Vec::new(),
+    target.nic().map(str::to_owned).into_iter().collect()
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => sync_folder(path),
+    }
+}
+
+/// A name has to survive a crash as its file does.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) => fs::File::open(folder)?.sync_all(),
+        None => Ok(()),
     }
 }
 

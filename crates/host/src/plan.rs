@@ -8,7 +8,7 @@
 //! Applying a plan leaves nothing to plan.
 
 mod parameters;
-mod queues;
+pub(crate) mod queues;
 pub mod shell;
 
 use crate::cpulist::CpuList;
@@ -130,6 +130,7 @@ pub fn is_same(target: &Target, one: &str, other: &str) -> bool {
             };
             sorted(one) == sorted(other)
         }
+        Target::Config(_) | Target::Link(_) => one == other,
         _ => words(one) == words(other),
     }
 }

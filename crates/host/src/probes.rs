@@ -203,7 +203,7 @@ impl Probes {
             found.ok_or_else(|| format!("{nic}: no such device"))
         };
         Ok(match target {
-            Target::File(_) | Target::Interrupt { .. } => {
+            Target::File(_) | Target::Interrupt { .. } | Target::Config(_) | Target::Link(_) => {
                 return Err("a file is not asked for by a call".to_owned());
             }
             Target::Channels(nic) => {
@@ -229,7 +229,9 @@ impl Probes {
         let absent = || io::Error::from(io::ErrorKind::NotFound);
         let refused = || io::Error::from(io::ErrorKind::InvalidInput);
         match target {
-            Target::File(_) | Target::Interrupt { .. } => return Err(refused()),
+            Target::File(_) | Target::Interrupt { .. } | Target::Config(_) | Target::Link(_) => {
+                return Err(refused());
+            }
             Target::Channels(nic) => {
                 let device = self.devices.get_mut(nic).ok_or_else(absent)?;
                 let Fact::Known(channels) = &mut device.channels else {
@@ -265,7 +267,9 @@ impl Probes {
 /// Gives `target` a value, on the running machine.
 pub(crate) fn set(target: &Target, value: &str) -> io::Result<()> {
     match target {
-        Target::File(_) | Target::Interrupt { .. } => Err(io::ErrorKind::InvalidInput.into()),
+        Target::File(_) | Target::Interrupt { .. } | Target::Config(_) | Target::Link(_) => {
+            Err(io::ErrorKind::InvalidInput.into())
+        }
         Target::Channels(nic) => {
             let [rx, tx, combined] = words(value)?;
             let channels = nic::Channels {

@@ -3,15 +3,17 @@
 use crate::cli;
 use anyhow::{Result, anyhow};
 use clap::{Args, ValueEnum, ValueHint};
-use ringway_host::apply::{self, Applied, Outcome, State, Undone};
+use ringway_host::apply::{self, Applied, Outcome, Summary};
 use ringway_host::capture;
 use ringway_host::cpulist::CpuList;
 use ringway_host::facts::Facts;
 use ringway_host::intent::{self, Intent};
 use ringway_host::journal::{Folder, JOURNAL_FOLDER};
-use ringway_host::machine::Tree;
+use ringway_host::machine::{Target, Tree};
+use ringway_host::persist;
 use ringway_host::plan::{self, Action, Plan, shell};
 use ringway_host::report::{self, Style};
+use ringway_host::undo::{self, Reverted, State, Undone, Verified};
 use ringway_server::config::duration;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -44,9 +46,13 @@ Examples:
   sudo ringway tune --apply --allow-disruption --confirm-within 60s
       Also what may cut the link for a moment; undone unless `ringway tune --confirm` follows in time.
   ringway tune --verify
-      Whether it still holds (irqbalance and others come every ten seconds).
+      Whether it still holds; where irqbalance runs, again after its next round.
   sudo ringway tune --revert
       Put everything back, but for what somebody else changed since.
+  sudo ringway tune --persist --role proxy --link wan
+      Do the same at each start: a unit of systemd, and a file in /etc/sysctl.d.
+  sudo ringway tune --unpersist
+      Remove these two.
 
 Exit codes: 0 done, 1 something failed or no longer holds, 4 refused: nothing was changed.";
 
@@ -149,6 +155,12 @@ pub(crate) struct Tune {
     /// Keep what was done with --confirm-within
     #[arg(long, group = "what")]
     confirm: bool,
+    /// Do what the plan says at each start of the machine
+    #[arg(long, group = "what")]
+    persist: bool,
+    /// No longer do anything at the start of the machine
+    #[arg(long, group = "what")]
+    unpersist: bool,
     /// Undo what nobody confirms within this time
     #[arg(long, group = "what", value_name = "DURATION", value_parser = duration, hide = true)]
     guard: Option<Duration>,
@@ -162,7 +174,8 @@ pub(crate) struct Tune {
     #[arg(long, value_name = "DURATION", value_parser = duration, requires = "apply")]
     confirm_within: Option<Duration>,
     /// Put back even what somebody else changed since
-    #[arg(long, requires = "revert")]
+    #[arg(long, requires = "what")]
+    #[arg(conflicts_with_all = ["apply", "verify", "list", "shell", "confirm", "persist"])]
     force: bool,
     /// Where the journals are [default: /var/lib/ringway/tune]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -191,6 +204,40 @@ impl Service {
             cpus: self.worker_cpus.clone(),
             may_disrupt,
         }
+    }
+
+    /// The same again, as words of a command line; a tree of files isn't of the service.
+    fn words(&self) -> Vec<String> {
+        let named = |value: Option<clap::builder::PossibleValue>| {
+            value.map(|value| value.get_name().to_owned())
+        };
+        let given = [
+            (
+                "--role",
+                named(self.role.and_then(|role| role.to_possible_value())),
+            ),
+            (
+                "--link",
+                named(self.link.and_then(|link| link.to_possible_value())),
+            ),
+            ("--rate", self.rate.map(|rate| rate.to_string())),
+            (
+                "--connections",
+                self.connections.map(|count| count.to_string()),
+            ),
+            (
+                "--goal",
+                named(self.goal.and_then(|goal| goal.to_possible_value())),
+            ),
+            ("--nic", self.nic.clone()),
+            ("--workers", self.workers.map(|count| count.to_string())),
+        ];
+        let given = given
+            .into_iter()
+            .filter_map(|(flag, value)| Some((flag, value?)));
+        given
+            .flat_map(|(flag, value)| [flag.to_owned(), value])
+            .collect()
     }
 
     fn machine(&self) -> Result<Tree> {
@@ -264,8 +311,13 @@ fn change(flags: &Tune) -> Result<ExitCode> {
         )
     } else if flags.list {
         list(flags)
+    } else if flags.persist {
+        persist(flags, &machine, &intent)
+    } else if flags.unpersist {
+        let reverted = persist::forget(&machine, &folder(flags)?, flags.force);
+        print_reverted(&reverted.map_err(|why| anyhow!(why))?)
     } else if flags.confirm {
-        let count = apply::confirm(&folder(flags)?).map_err(|why| anyhow!(why))?;
+        let count = undo::confirm(&folder(flags)?).map_err(|why| anyhow!(why))?;
         writeln!(io::stdout(), "kept: {count}")?;
         Ok(ExitCode::SUCCESS)
     } else if let Some(wait) = flags.guard {
@@ -347,6 +399,17 @@ fn apply_plan(flags: &Tune, machine: &Tree, intent: &Intent) -> Result<ExitCode>
         start_guard(flags, wait)?;
     }
     let summary = apply::apply(machine, intent, &folder).map_err(|why| anyhow!(why))?;
+    let code = print_summary(&summary)?;
+    if let Some(wait) = flags.confirm_within {
+        writeln!(
+            io::stdout(),
+            "undone in {wait:?} unless: ringway tune --confirm"
+        )?;
+    }
+    Ok(code)
+}
+
+fn print_summary(summary: &Summary) -> Result<ExitCode> {
     let mut out = io::stdout().lock();
     for Applied { action, outcome } in &summary.applied {
         let word = match outcome {
@@ -363,9 +426,6 @@ fn apply_plan(flags: &Tune, machine: &Tree, intent: &Intent) -> Result<ExitCode>
     match &summary.journal {
         Some(id) => writeln!(out, "journal {id}; ringway tune --revert undoes it")?,
         None => writeln!(out, "nothing to change")?,
-    }
-    if let Some(wait) = flags.confirm_within {
-        writeln!(out, "undone in {wait:?} unless: ringway tune --confirm")?;
     }
     Ok(if summary.has_failed() {
         ExitCode::FAILURE
@@ -403,7 +463,7 @@ fn guard(flags: &Tune, machine: &Tree, wait: Duration) -> Result<ExitCode> {
         match folder(flags) {
             Err(_) => std::thread::sleep(GUARD_INTERVAL),
             Ok(folder) => {
-                let reverted = apply::revert_unconfirmed(machine, &folder, since);
+                let reverted = undo::revert_unconfirmed(machine, &folder, since);
                 reverted.map_err(|why| anyhow!(why))?;
                 return Ok(ExitCode::SUCCESS);
             }
@@ -411,22 +471,34 @@ fn guard(flags: &Tune, machine: &Tree, wait: Duration) -> Result<ExitCode> {
     }
 }
 
-fn verify(flags: &Tune, machine: &Tree) -> Result<ExitCode> {
-    let verified = apply::verify(machine, &folder(flags)?).map_err(|why| anyhow!(why))?;
-    let mut out = io::stdout().lock();
-    let mut holds = true;
-    for one in &verified {
-        let word = match &one.state {
-            State::Holds => "holds".to_owned(),
-            State::Undone => "undone".to_owned(),
-            State::Drifted(now) => format!("changed by somebody else to {}", shown(now)),
-            State::Gone(why) => format!("gone: {why}"),
-        };
-        holds &= one.state == State::Holds;
-        writeln!(out, "{} = {}: {word}", one.target, shown(&one.new))?;
+/// Makes what does the same at each start of the machine: this program, with these flags.
+fn persist(flags: &Tune, machine: &Tree, intent: &Intent) -> Result<ExitCode> {
+    let program = std::env::current_exe()?;
+    let mut command = vec![program.to_string_lossy().into_owned()];
+    command.extend(["tune", "--apply"].map(str::to_owned));
+    command.extend(flags.service.words());
+    if flags.allow_disruption {
+        command.push("--allow-disruption".to_owned());
     }
-    if verified.is_empty() {
-        writeln!(out, "nothing was done that isn't undone")?;
+    let summary = persist::persist(machine, intent, &command, &folder(flags)?);
+    print_summary(&summary.map_err(|why| anyhow!(why))?)
+}
+
+/// Looks at once, and again after irqbalance had its next round where it could have moved something.
+fn verify(flags: &Tune, machine: &Tree) -> Result<ExitCode> {
+    let verified = undo::verify(machine, &folder(flags)?).map_err(|why| anyhow!(why))?;
+    let mut holds = print_verified(&verified)?;
+    let mut interrupts = verified.iter().map(|one| &one.target);
+    if holds && interrupts.any(|target| matches!(target, Target::Interrupt { .. })) {
+        let period = Facts::gather(machine).irqbalance.known().cloned().flatten();
+        let period = period.and_then(|runs| runs.period_seconds.known().copied());
+        if let Some(seconds) = period {
+            let wait = Duration::from_secs(u64::from(seconds) + 1);
+            writeln!(io::stdout(), "again in {wait:?}, after irqbalance's round")?;
+            std::thread::sleep(wait);
+            let verified = undo::verify(machine, &folder(flags)?).map_err(|why| anyhow!(why))?;
+            holds = print_verified(&verified)?;
+        }
     }
     Ok(if holds {
         ExitCode::SUCCESS
@@ -435,12 +507,36 @@ fn verify(flags: &Tune, machine: &Tree) -> Result<ExitCode> {
     })
 }
 
+/// Prints what each change is now; whether all hold.
+fn print_verified(verified: &[Verified]) -> Result<bool> {
+    let mut out = io::stdout().lock();
+    let mut holds = true;
+    for one in verified {
+        let word = match &one.state {
+            State::Holds => "holds".to_owned(),
+            State::Undone => "undone".to_owned(),
+            State::Drifted(now) => format!("changed by somebody else to {}", shown(now)),
+            State::Gone(why) => format!("gone: {why}"),
+            State::Elsewhere(why) => format!("not seen from here: {why}"),
+        };
+        holds &= one.state == State::Holds;
+        writeln!(out, "{} = {}: {word}", one.target, shown(&one.new))?;
+    }
+    if verified.is_empty() {
+        writeln!(out, "nothing was done that isn't undone")?;
+    }
+    Ok(holds)
+}
+
 fn revert(flags: &Tune, machine: &Tree, id: Option<&str>) -> Result<ExitCode> {
-    let reverted = apply::revert(machine, &folder(flags)?, id, flags.force);
-    let reverted = reverted.map_err(|why| anyhow!(why))?;
+    let reverted = undo::revert(machine, &folder(flags)?, id, flags.force);
+    print_reverted(&reverted.map_err(|why| anyhow!(why))?)
+}
+
+fn print_reverted(reverted: &[Reverted]) -> Result<ExitCode> {
     let mut out = io::stdout().lock();
     let mut is_whole = true;
-    for one in &reverted {
+    for one in reverted {
         let word = match &one.outcome {
             Undone::Restored => "restored".to_owned(),
             Undone::Nothing => "was so already".to_owned(),
@@ -451,9 +547,10 @@ fn revert(flags: &Tune, machine: &Tree, id: Option<&str>) -> Result<ExitCode> {
                     shown(now)
                 )
             }
+            Undone::Elsewhere(why) => format!("NOT HERE: {why}"),
             Undone::Failed(why) => format!("FAILED: {why}"),
         };
-        is_whole &= !matches!(one.outcome, Undone::Conflict(_) | Undone::Failed(_));
+        is_whole &= one.outcome.is_over();
         writeln!(out, "{} = {}: {word}", one.target, shown(&one.old))?;
     }
     if reverted.is_empty() {

@@ -3,6 +3,7 @@
 
 use super::{Case, Check, Judged, Remedy, Severity, Verdict, judge, seen, settle};
 use crate::facts::{DeviceKind, Nic};
+use crate::plan::queues::interrupt_cpu;
 use crate::probes::KeyState;
 use Remedy::{Advice, Tune, TuneWithLeave};
 use Severity::{Info, Warning};
@@ -385,10 +386,7 @@ fn affinity(case: &Case) -> Judged {
     let placement = case.placement()?;
     let away = nic.queue_irqs().filter(|irq| {
         let index = irq.queue.map_or(u32::MAX, |(_, index)| index);
-        let wanted = placement
-            .queues
-            .get(index as usize)
-            .map(|queue| queue.interrupt_cpu);
+        let wanted = interrupt_cpu(nic, placement, index);
         // Where it goes counts; kernels before 4.11 don't tell, so then where it may go.
         let goes = irq.effective.known().or(irq.affinity.known());
         let only = goes

@@ -109,6 +109,11 @@ fn channels(nic: &Nic, placement: &Placement, plan: &mut Plan) -> bool {
             combined: channels.combined,
         }
     };
+    // The kernel refuses to take a queue away that the table uses (ethtool_get_max_rxfh_channel).
+    let table = nic.rss.known().map_or(&[][..], |rss| &rss.table);
+    if table.iter().any(|&queue| queue >= count) {
+        rss_table(nic, placement, plan);
+    }
     let text = |channels: &Channels| {
         let (rx, tx) = (channels.rx.now, channels.tx.now);
         format!("rx {rx} tx {tx} combined {}", channels.combined.now)
@@ -211,7 +216,7 @@ fn interrupts(nic: &Nic, placement: &Placement, plan: &mut Plan) {
         let Some((_, index)) = irq.queue else {
             continue;
         };
-        let (Some(queue), Some(now)) = (placement.queues.get(index as usize), irq.affinity.known())
+        let (Some(cpu), Some(now)) = (interrupt_cpu(nic, placement, index), irq.affinity.known())
         else {
             continue;
         };
@@ -222,12 +227,28 @@ fn interrupts(nic: &Nic, placement: &Placement, plan: &mut Plan) {
                 name: irq.name.clone(),
             },
             now: now.to_string(),
-            new: queue.interrupt_cpu.to_string(),
+            new: cpu.to_string(),
             rule: Rule::Set,
             is_disruptive: false,
             why: format!("queue {index} to the worker that it feeds"),
         });
     }
+}
+
+/// The processor for a queue's interrupts. Queues beyond those of the placement get no flows where a
+/// table keeps these away; without one they do as long as they receive, and interrupt the workers in
+/// turn.
+pub(crate) fn interrupt_cpu(nic: &Nic, placement: &Placement, index: u32) -> Option<u32> {
+    let queues = &placement.queues;
+    let index = index as usize;
+    let has_table = nic.rss.known().is_some_and(|rss| !rss.table.is_empty());
+    let is_idle = has_table || index >= nic.receiving_queues() as usize;
+    if queues.is_empty() || is_idle && index >= queues.len() {
+        return None;
+    }
+    queues
+        .get(index % queues.len())
+        .map(|queue| queue.interrupt_cpu)
 }
 
 /// RPS and RFS: off where each worker has a queue; where queues are fewer, on for throughput.

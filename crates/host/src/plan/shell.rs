@@ -50,6 +50,8 @@ fn command(action: &Action, value: &str, machine: &dyn Machine) -> String {
             Ok(path) => write_file(&path, value),
             Err(why) => format!("# {why}"),
         },
+        // Plans have none: they are for as long as the kernel runs.
+        Target::Config(path) | Target::Link(path) => format!("# /{path} is for tune --persist"),
         Target::Channels(nic) => {
             let words: Vec<&str> = value.split_whitespace().collect();
             let given = words.chunks(2).filter(|pair| pair.get(1) != Some(&"0"));

@@ -7,5 +7,7 @@ mod fixture;
 mod capture;
 mod doctor;
 mod facts;
+mod persist;
 mod placement;
+mod queues;
 mod tune;
