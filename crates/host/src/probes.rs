@@ -7,7 +7,9 @@ use ringway_kernel::{Io, ReactorCell, ReactorOptions, nic};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::time::Duration;
 
 /// Where a tree keeps these.
@@ -420,16 +422,54 @@ fn irqbalance_setup() -> Fact<Option<Irqbalance>> {
 
 /// Sends one request to irqbalance; `NotFound` when it has no socket.
 fn ask_irqbalance(request: &str) -> io::Result<String> {
-    let sockets = std::fs::read_dir(IRQBALANCE_FOLDER)?;
-    let socket = sockets
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .find(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "sock")
-        })
-        .ok_or(io::ErrorKind::NotFound)?;
-    let mut stream = UnixStream::connect(socket)?;
+    let mut found = io::Error::from(io::ErrorKind::NotFound);
+    for address in irqbalance_addresses() {
+        match ask(&address, request) {
+            // What a process that has ended left behind.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => found = error,
+            answer => return answer,
+        }
+    }
+    Err(found)
+}
+
+/// Where it may be reached: by files, and before 1.8 by names without files, which anybody may take;
+/// so only those count that belong to a process of root with its name.
+fn irqbalance_addresses() -> Vec<SocketAddr> {
+    let files = std::fs::read_dir(IRQBALANCE_FOLDER).into_iter().flatten();
+    let paths = files.filter_map(|entry| Some(entry.ok()?.path()));
+    let sockets = paths.filter(|path| path.extension().is_some_and(|end| end == "sock"));
+    let mut addresses: Vec<SocketAddr> = sockets
+        .filter_map(|path| SocketAddr::from_pathname(path).ok())
+        .collect();
+    let names = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    for process in irqbalance_processes(&names) {
+        let folder = format!("/proc/{process}");
+        let is_of_root = std::fs::metadata(&folder).is_ok_and(|facts| facts.uid() == 0);
+        let name = std::fs::read_to_string(format!("{folder}/comm"));
+        if is_of_root && name.is_ok_and(|name| name.trim() == "irqbalance") {
+            let name = format!("irqbalance{process}.sock");
+            addresses.extend(SocketAddr::from_abstract_name(name));
+        }
+    }
+    addresses
+}
+
+/// The processes that `/proc/net/unix` names: `… 01 12345 @irqbalance678.sock`.
+fn irqbalance_processes(table: &str) -> Vec<u32> {
+    let names = table.lines().filter_map(|line| line.rsplit_once(" @"));
+    let names = names.filter_map(|(_, name)| name.strip_prefix("irqbalance"));
+    let numbers = names.filter_map(|name| name.strip_suffix(".sock")?.parse().ok());
+    let mut numbers: Vec<u32> = numbers.collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+}
+
+fn ask(address: &SocketAddr, request: &str) -> io::Result<String> {
+    let mut stream = UnixStream::connect_addr(address)?;
     stream.set_read_timeout(Some(IRQBALANCE_PATIENCE))?;
     stream.set_write_timeout(Some(IRQBALANCE_PATIENCE))?;
     stream.write_all(request.as_bytes())?;
@@ -487,6 +527,36 @@ mod tests {
         for cut in ["", "SLEEP", "SLEEP x", "SLEEP 10 IRQ"] {
             assert!(parse_setup(cut).is_err(), "{cut}");
         }
+    }
+
+    #[test]
+    fn names_without_files_tell_their_processes() {
+        let table = "Num       RefCount Protocol Flags    Type St Inode Path\n\
+                     0: 00000002 00000000 00010000 0001 01 21 @irqbalance678.sock\n\
+                     0: 00000003 00000000 00000000 0001 03 22 @irqbalance678.sock\n\
+                     0: 00000002 00000000 00010000 0001 01 23 /run/irqbalance/irqbalance9.sock\n\
+                     0: 00000002 00000000 00010000 0001 01 24 @irqbalancex.sock\n\
+                     0: 00000002 00000000 00010000 0001 01 25\n";
+        assert_eq!(irqbalance_processes(table), [678]);
+    }
+
+    #[test]
+    fn what_it_answers_is_read_to_its_end() {
+        use std::os::unix::net::UnixListener;
+        let name = format!("ringway-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(name).expect("a name");
+        let refused = ask(&address, "setup").expect_err("nobody listens");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let listener = UnixListener::bind_addr(&address).expect("free");
+        let answering = std::thread::spawn(move || {
+            let (mut client, _) = listener.accept().expect("a client");
+            let mut request = [0; 5];
+            client.read_exact(&mut request).expect("a request");
+            client.write_all(b"SLEEP 10 ").expect("a reader");
+            client.write_all(&request).expect("a reader");
+        });
+        assert_eq!(ask(&address, "setup").expect("an answer"), "SLEEP 10 setup");
+        answering.join().expect("it doesn't fail");
     }
 
     #[test]

@@ -105,7 +105,7 @@ pub(super) const TABLE: &[Check] = &[
     },
     Check {
         id: "irq.affinity",
-        reads: "/proc/irq/*/smp_affinity_list",
+        reads: "/proc/irq/*/smp_affinity_list, effective_affinity_list",
         good: "each queue's interrupt on the CPU of the worker that it feeds",
         why: "a packet is in the cache of the CPU that took its interrupt",
         severity: Warning,
@@ -356,6 +356,12 @@ fn rss_key(case: &Case) -> Judged {
 
 fn interrupt_map(case: &Case) -> Judged {
     let nic = case.nic()?;
+    if nic.bus_device.known().is_none() && seen(&nic.irqs)?.is_empty() {
+        return Ok(Note(format!(
+            "{} is not a device with interrupts",
+            nic.name
+        )));
+    }
     seen(&nic.irqs)?;
     let queues = nic.receiving_queues();
     let served = (0..queues).filter(|&index| serves(nic, index)).count();
@@ -377,6 +383,12 @@ fn affinity(case: &Case) -> Judged {
     let nic = case.nic()?;
     seen(&nic.irqs)?;
     let all = nic.queue_irqs().count();
+    if all == 0 && nic.bus_device.known().is_none() {
+        return Ok(Note(format!(
+            "{} is not a device with interrupts",
+            nic.name
+        )));
+    }
     if all == 0 {
         return Err(NotVisible(format!(
             "no interrupt of {} is known by its queue",
@@ -387,8 +399,10 @@ fn affinity(case: &Case) -> Judged {
     let away = nic.queue_irqs().filter(|irq| {
         let index = irq.queue.map_or(u32::MAX, |(_, index)| index);
         let wanted = interrupt_cpu(nic, placement, index);
-        // Where it goes counts; kernels before 4.11 don't tell, so then where it may go.
-        let goes = irq.effective.known().or(irq.affinity.known());
+        // A move takes effect with the next interrupt, which an idle queue may be long without: so
+        // the one processor where it may go, else where it goes (kernels before 4.11 don't tell).
+        let may_go = irq.affinity.known().filter(|cpus| cpus.len() == 1);
+        let goes = may_go.or(irq.effective.known()).or(irq.affinity.known());
         let only = goes
             .filter(|cpus| cpus.len() == 1)
             .and_then(|cpus| cpus.first());

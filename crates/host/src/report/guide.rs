@@ -77,7 +77,7 @@ const CHECKLIST: &[(&str, Option<&str>, &str)] = &[
         "one queue, one CPU, one worker; not for interrupts that the kernel keeps to itself",
     ),
     (
-        "SO_RCVBUF and SO_SNDBUF",
+        "SO_RCVBUF and SO_SNDBUF (while tcp_moderate_rcvbuf is 1)",
         Some("tcp.autotune"),
         "set for TCP they switch the kernel's own tuning off and give less; leave them alone",
     ),
@@ -141,7 +141,7 @@ const CHECKLIST: &[(&str, Option<&str>, &str)] = &[
 /// Items that are right as long as nobody did what they ask for.
 const LEFT_OFF: &[&str] = &[
     "TCP Fast Open",
-    "SO_RCVBUF and SO_SNDBUF",
+    "SO_RCVBUF and SO_SNDBUF (while tcp_moderate_rcvbuf is 1)",
     "RPS",
     "RFS",
     "accelerated RFS",

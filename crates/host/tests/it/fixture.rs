@@ -434,3 +434,33 @@ impl Machine {
         contents
     }
 }
+
+/// All that a machine has to do but writing, by the tree in its field `tree`.
+macro_rules! reads_from_tree {
+    () => {
+        fn read(&self, path: &str) -> Result<String, String> {
+            self.tree.read(path)
+        }
+
+        fn list(&self, path: &str) -> Result<Vec<String>, String> {
+            self.tree.list(path)
+        }
+
+        fn resolve(&self, path: &str) -> Result<String, String> {
+            self.tree.resolve(path)
+        }
+
+        fn link(&self, path: &str) -> Result<String, String> {
+            self.tree.link(path)
+        }
+
+        fn probes(&self, devices: &[String]) -> Probes {
+            self.tree.probes(devices)
+        }
+
+        fn current(&self, target: &ringway_host::machine::Target) -> Result<String, String> {
+            self.tree.current(target)
+        }
+    };
+}
+pub(crate) use reads_from_tree;

@@ -1,6 +1,6 @@
 //! Undoing where the driver spreads everything anew when a device gets other queues, as real ones do.
 
-use crate::fixture::{Machine as Fixture, NicSpec, Spec};
+use crate::fixture::{Machine as Fixture, NicSpec, Spec, reads_from_tree};
 use ringway_host::apply::{Outcome, apply};
 use ringway_host::facts::Fact;
 use ringway_host::intent::Intent;
@@ -68,29 +68,7 @@ impl<'a> Driven<'a> {
 }
 
 impl Machine for Driven<'_> {
-    fn read(&self, path: &str) -> Result<String, String> {
-        self.tree.read(path)
-    }
-
-    fn list(&self, path: &str) -> Result<Vec<String>, String> {
-        self.tree.list(path)
-    }
-
-    fn resolve(&self, path: &str) -> Result<String, String> {
-        self.tree.resolve(path)
-    }
-
-    fn link(&self, path: &str) -> Result<String, String> {
-        self.tree.link(path)
-    }
-
-    fn probes(&self, devices: &[String]) -> Probes {
-        self.tree.probes(devices)
-    }
-
-    fn current(&self, target: &Target) -> Result<String, String> {
-        self.tree.current(target)
-    }
+    reads_from_tree!();
 
     fn write(&self, target: &Target, value: &str) -> io::Result<()> {
         let count = self.writes.replace(self.writes.get() + 1);

@@ -1,6 +1,6 @@
 //! Plans on whole machines: doing them, being killed while doing them, and undoing them.
 
-use crate::fixture::{Machine as Fixture, NicSpec, Spec};
+use crate::fixture::{Machine as Fixture, NicSpec, Spec, reads_from_tree};
 use expect_test::expect;
 use proptest::prelude::*;
 use ringway_host::apply::{Outcome, apply};
@@ -92,29 +92,7 @@ impl Faulty {
 }
 
 impl Machine for Faulty {
-    fn read(&self, path: &str) -> Result<String, String> {
-        self.tree.read(path)
-    }
-
-    fn list(&self, path: &str) -> Result<Vec<String>, String> {
-        self.tree.list(path)
-    }
-
-    fn resolve(&self, path: &str) -> Result<String, String> {
-        self.tree.resolve(path)
-    }
-
-    fn link(&self, path: &str) -> Result<String, String> {
-        self.tree.link(path)
-    }
-
-    fn probes(&self, devices: &[String]) -> Probes {
-        self.tree.probes(devices)
-    }
-
-    fn current(&self, target: &Target) -> Result<String, String> {
-        self.tree.current(target)
-    }
+    reads_from_tree!();
 
     fn write(&self, target: &Target, value: &str) -> io::Result<()> {
         let count = self.writes.replace(self.writes.get() + 1);

@@ -257,3 +257,39 @@ fn what_is_confirmed_is_kept() {
     assert_eq!(run(root, &["tune", "--guard", "1ms"]).0, 0);
     assert_eq!(backlog(root), "4096\n");
 }
+
+#[test]
+fn what_is_kept_is_kept_with_the_flags_it_was_asked_with() {
+    let root = machine();
+    let root = root.path();
+    let units = root.join("etc/systemd/system");
+    fs::create_dir_all(&units).unwrap();
+    let persist = ["tune", "--persist", "--role", "proxy", "--nic", "eth 0%"];
+    let (code, text) = run(root, &persist);
+    assert!(
+        code == 0 && text.contains("ringway-tune.service: nothing -> # Made"),
+        "{text}"
+    );
+    let unit = fs::read_to_string(units.join("ringway-tune.service")).unwrap();
+    let program = env!("CARGO_BIN_EXE_ringway");
+    let expect = format!("\nExecStart={program} tune --apply --role proxy --nic \"eth 0%%\"\n");
+    assert!(unit.contains(&expect), "{unit}");
+    assert!(run(root, &persist).1.ends_with("nothing to change\n"));
+    let (code, text) = run(root, &["tune", "--unpersist"]);
+    assert!(
+        code == 0 && text.matches(": restored\n").count() == 2,
+        "{text}"
+    );
+    assert!(!units.join("ringway-tune.service").exists());
+    assert_eq!(run(root, &["tune", "--unpersist"]).1, "nothing to undo\n");
+}
+
+#[test]
+fn force_is_for_undoing_alone() {
+    let root = machine();
+    for other in ["--apply", "--verify", "--persist"] {
+        assert_eq!(run(root.path(), &["tune", other, "--force"]).0, 64);
+    }
+    assert_eq!(run(root.path(), &["tune", "--force"]).0, 64);
+    assert_eq!(backlog(root.path()), "128\n");
+}

@@ -48,5 +48,6 @@ mod routes;
 mod site;
 mod slowness;
 mod steering;
+mod tuning;
 mod video;
 mod workers;
