@@ -95,7 +95,44 @@ fn cached_image(cache: &Path) -> Option<PathBuf> {
     images.find(|path| path.to_string_lossy().contains("/vmlinuz-"))
 }
 
-/// Boots the archive and hands each line that it prints to `each`, until it powers off.
+/// The kernel's modules of these names, unpacked, in this order.
+///
+/// # Errors
+/// When the kernel's package has none of that name.
+pub(crate) fn modules(kernel: &Path, names: &[&str]) -> Result<Vec<(String, Vec<u8>)>> {
+    let package = kernel.parent().and_then(Path::parent);
+    let modules = package.context("the kernel's package")?.join("lib/modules");
+    let load = |name: &&str| {
+        let file = format!("{name}.ko.xz");
+        let path = find_below(&modules, &file)?;
+        let path = path.with_context(|| format!("the kernel's package has no {file}"))?;
+        let unpacked = Command::new("xz").args(["-dc"]).arg(path).output();
+        let unpacked = unpacked.context("cannot run xz")?;
+        if !unpacked.status.success() {
+            bail!("xz cannot unpack {file}");
+        }
+        Ok((format!("{name}.ko"), unpacked.stdout))
+    };
+    names.iter().map(load).collect()
+}
+
+fn find_below(folder: &Path, file: &str) -> Result<Option<PathBuf>> {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else if entry.file_name() == file {
+                return Ok(Some(entry.path()));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Boots the archive on one CPU and hands each line that it prints to `each`, until it powers off.
 ///
 /// One instruction is one nanosecond of the guest's clock (`shift=0`), and time in which its CPU is
 /// idle is skipped (`sleep=off`): so what its scheduler accounts as run time is an exact count.
@@ -104,11 +141,10 @@ pub(crate) fn boot(
     archive: &Archive,
     memory_mib: u32,
     deadline: Duration,
-    mut each: impl FnMut(&str),
+    each: impl FnMut(&str),
 ) -> Result<()> {
-    let disk = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
-    std::fs::write(disk.path(), archive.bytes()).context("cannot write the guest's disk")?;
-    let mut guest = Command::new("qemu-system-x86_64")
+    let mut guest = Command::new("qemu-system-x86_64");
+    guest
         .args([
             "-accel",
             "tcg,thread=single",
@@ -116,15 +152,63 @@ pub(crate) fn boot(
             "shift=0,sleep=off",
         ])
         .args(["-cpu", "max", "-smp", "1", "-m", &memory_mib.to_string()])
-        .args(["-nographic", "-no-reboot", "-nic", "none"])
-        .arg("-kernel")
+        .args(["-nic", "none"]);
+    run(guest, kernel, archive, deadline, each)
+}
+
+/// Boots the archive on four CPUs in two NUMA nodes, with a network device of four queues on the
+/// second one, in a network namespace of its own; otherwise as [`boot`]. Counts nothing.
+pub(crate) fn boot_two_nodes(
+    kernel: &Path,
+    archive: &Archive,
+    deadline: Duration,
+    each: impl FnMut(&str),
+) -> Result<()> {
+    let mut guest = Command::new("unshare");
+    // Without `--fork` it becomes the emulator: there is one process to end.
+    guest.args(["--net", "qemu-system-x86_64", "-machine", "q35"]);
+    guest.args(["-accel", "tcg,thread=multi", "-cpu", "max"]);
+    guest.args(["-smp", "4", "-m", "1024"]);
+    for node in 0..2 {
+        let memory = format!("memory-backend-ram,id=memory{node},size=512M");
+        let cpus = format!("{}-{}", 2 * node, 2 * node + 1);
+        let node = format!("node,nodeid={node},cpus={cpus},memdev=memory{node}");
+        guest.args(["-object", &memory, "-numa", &node]);
+    }
+    guest.args(["-numa", "dist,src=0,dst=1,val=21"]);
+    guest.args([
+        "-netdev",
+        "tap,id=link,ifname=ringway0,script=no,downscript=no,queues=4",
+    ]);
+    // A host bridge on the second node, which is what gives a device below it that node.
+    guest.args([
+        "-device",
+        "pxb-pcie,id=far,bus_nr=128,numa_node=1,bus=pcie.0",
+    ]);
+    guest.args(["-device", "pcie-root-port,id=far-port,bus=far,chassis=1"]);
+    let nic = "virtio-net-pci,bus=far-port,netdev=link,mq=on,rss=on,vectors=10";
+    guest.args(["-device", nic]);
+    run(guest, kernel, archive, deadline, each)
+}
+
+/// Adds to the emulator's command what every guest has, and runs it until it powers off.
+fn run(
+    mut guest: Command,
+    kernel: &Path,
+    archive: &Archive,
+    deadline: Duration,
+    mut each: impl FnMut(&str),
+) -> Result<()> {
+    let disk = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
+    std::fs::write(disk.path(), archive.bytes()).context("cannot write the guest's disk")?;
+    let mut guest = guest
+        .args(["-nographic", "-no-reboot", "-kernel"])
         .arg(kernel)
         .arg("-initrd")
         .arg(disk.path())
         .args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
         .spawn()
         .context("cannot start qemu-system-x86_64")?;
     let output = guest.stdout.take().context("the guest has no console")?;

@@ -10,6 +10,7 @@ mod bench_serve;
 mod build;
 mod contestants;
 mod guest;
+mod guest_tune;
 mod icount;
 mod process;
 mod sim;
@@ -35,6 +36,7 @@ enum Command {
     Test(test::Options),
     /// Check what ARCHITECTURE.md and CONTRIBUTING.md promise about the sources
     Tidy,
+    GuestTune(guest_tune::Options),
     Icount(icount::Options),
     BenchPool(bench_pool::Options),
     BenchServe(bench_serve::Options),
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
     let outcome = match CommandLine::parse().command {
         Command::Test(options) => test::run(&options),
         Command::Tidy => tidy::run(),
+        Command::GuestTune(options) => guest_tune::run(&options),
         Command::Icount(options) => icount::run(&options),
         Command::BenchPool(options) => bench_pool::run(&options),
         Command::BenchServe(options) => bench_serve::run(&options),

@@ -88,11 +88,17 @@ impl Archive {
             self.entry(path, FILE_MODE, &content);
             return Ok(());
         }
-        self.entry(path, PROGRAM_MODE, &content);
+        self.copy_as(path, path)
+    }
+
+    /// Adds a program of this machine with its libraries, the program under another path.
+    pub(crate) fn copy_as(&mut self, path: &Path, name: &Path) -> Result<()> {
+        let read = |path: &Path| {
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        self.entry(name, PROGRAM_MODE, &read(path)?);
         for library in libraries(path)? {
-            let content = std::fs::read(&library)
-                .with_context(|| format!("cannot read {}", library.display()))?;
-            self.entry(&library, PROGRAM_MODE, &content);
+            self.entry(&library, PROGRAM_MODE, &read(&library)?);
         }
         Ok(())
     }
