@@ -289,7 +289,9 @@ impl Headers<'_> {
                 run_bytes += line_bytes;
                 continue;
             }
-            out.extend_from_slice(&run[..run_bytes]);
+            if run_bytes > 0 {
+                out.extend_from_slice(&run[..run_bytes]);
+            }
             if is_kept {
                 for part in [name, b": ", value, b"\r\n"] {
                     out.extend_from_slice(part);
@@ -297,7 +299,9 @@ impl Headers<'_> {
             }
             (run, run_bytes) = (self.lines, 0);
         }
-        out.extend_from_slice(&run[..run_bytes]);
+        if run_bytes > 0 {
+            out.extend_from_slice(&run[..run_bytes]);
+        }
     }
 }
 

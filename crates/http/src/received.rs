@@ -8,6 +8,7 @@
 use crate::field::{decimal, elements, name_is};
 use crate::head::{HeadScan, Headers, Method, Version, line};
 use std::fmt;
+use std::ops::Range;
 
 /// Bounds of a response head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,10 +61,29 @@ pub struct ReceivedHead<'a> {
     pub keep_alive: bool,
     /// Whether `Connection` has options beside `close` and `keep-alive` (RFC 9110 §7.6.1).
     pub has_connection_options: bool,
+    /// Whether there is a `Date`.
+    pub has_date: bool,
     lines: &'a [u8],
+    apart: Apart,
 }
 
 impl<'a> ReceivedHead<'a> {
+    #[inline(always)]
+    fn new(version: Version, status: u16, reason: &'a [u8]) -> Self {
+        ReceivedHead {
+            version,
+            status,
+            reason,
+            framing: ReceivedFraming::None,
+            content_length: None,
+            keep_alive: version == Version::Http11,
+            has_connection_options: false,
+            has_date: false,
+            lines: &[],
+            apart: Apart::default(),
+        }
+    }
+
     /// All fields in the order they were sent: name as sent, value without whitespace around it.
     pub fn headers(&self) -> Headers<'a> {
         Headers::of(self.lines)
@@ -73,6 +93,26 @@ impl<'a> ReceivedHead<'a> {
     pub fn header<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         let named = move |(sent, _): &(&[u8], _)| sent.eq_ignore_ascii_case(name.as_bytes());
         self.headers().filter(named).map(|(_, value)| value)
+    }
+
+    /// Appends the fields that go on to another connection whatever it is: all but `Content-Length`
+    /// and those that concern this connection alone, each as a line with its CRLF. `None`, and
+    /// nothing appended, where they have to be looked at one by one, by [`ReceivedHead::headers`].
+    ///
+    /// The same bytes as [`Headers::copy_to`] gives, without a second walk.
+    #[inline]
+    pub fn copy_to(&self, out: &mut Vec<u8>) -> Option<()> {
+        if self.has_connection_options {
+            return None;
+        }
+        let apart = self.apart.ranges.get(..self.apart.count)?;
+        let mut from = 0;
+        for range in apart {
+            out.extend_from_slice(&self.lines[from..range.start as usize]);
+            from = range.end as usize;
+        }
+        out.extend_from_slice(&self.lines[from..]);
+        Some(())
     }
 
     /// Whether another head follows this one: a status of 1xx, but for 101, which ends HTTP on the
@@ -177,12 +217,31 @@ fn read<'a>(
     let mut fields = Fields::default();
     let mut left = limits.header_count;
     let mut rest = lines;
-    while !rest.starts_with(b"\r\n") {
-        let Some((name, value, next)) = line(rest).map_err(|_| ReceivedError::Field)? else {
+    while rest.first_chunk() != Some(b"\r\n") {
+        let parsed = line(rest, Known::of).map_err(|_| ReceivedError::Field)?;
+        let Some((known, name, value, next)) = parsed else {
             return Ok(None);
         };
         left = left.checked_sub(1).ok_or(ReceivedError::TooLarge)?;
-        fields.read(name, value)?;
+        let is_as_written = rest.len() - next.len() == name.len() + value.len() + ": \r\n".len()
+            && rest[name.len() + 1] == b' ';
+        let goes_on = match known {
+            None | Some(Known::GoesOn) => true,
+            Some(Known::Date) => {
+                head.has_date = true;
+                true
+            }
+            Some(known) => {
+                fields.read(known, value)?;
+                false
+            }
+        };
+        if !goes_on {
+            let start = lines.len() - rest.len();
+            head.apart.add(start..lines.len() - next.len());
+        } else if !is_as_written {
+            head.apart.give_up();
+        }
         rest = next;
     }
     let lines_bytes = lines.len() - rest.len();
@@ -191,8 +250,51 @@ fn read<'a>(
     Ok(Some((head, lines_start + lines_bytes + 2)))
 }
 
+/// The lines that aren't copied when a head is passed on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Apart {
+    ranges: [Range<u32>; APART_LINES],
+    /// More than there is room for when there are too many, or when one that goes on can't be copied
+    /// as it is.
+    count: usize,
+}
+
+/// `Content-Length`, `Connection`, `Keep-Alive` and one more.
+const APART_LINES: usize = 4;
+
+impl Apart {
+    #[inline(never)]
+    fn add(&mut self, line: Range<usize>) {
+        // A head is smaller than 4 GiB; a larger one would be walked.
+        let place = self.ranges.get_mut(self.count);
+        if let (Some(place), Ok(start), Ok(end)) =
+            (place, u32::try_from(line.start), u32::try_from(line.end))
+        {
+            *place = start..end;
+            self.count += 1;
+        } else {
+            self.give_up();
+        }
+    }
+
+    /// From now on the fields have to be looked at one by one.
+    fn give_up(&mut self) {
+        self.count = APART_LINES + 1;
+    }
+}
+
 /// The status line (RFC 9112 §4), and where the fields begin.
+#[inline(always)]
 fn status_line(window: &[u8]) -> Parsed<(ReceivedHead<'_>, usize)> {
+    const USUAL: &[u8; 17] = b"HTTP/1.1 200 OK\r\n";
+    if window.first_chunk() == Some(USUAL) {
+        let head = ReceivedHead::new(Version::Http11, 200, &window[13..15]);
+        return Ok(Some((head, USUAL.len())));
+    }
+    other_status_line(window)
+}
+
+fn other_status_line(window: &[u8]) -> Parsed<(ReceivedHead<'_>, usize)> {
     const FIXED_BYTES: usize = "HTTP/1.1 200".len();
     let Some(fixed) = window.first_chunk::<FIXED_BYTES>() else {
         let is_begun = b"HTTP/1.".iter().zip(window).all(|(a, b)| a == b);
@@ -230,17 +332,50 @@ fn status_line(window: &[u8]) -> Parsed<(ReceivedHead<'_>, usize)> {
     if reason != b"OK" && !reason.iter().fold(true, is_sound) {
         return Err(ReceivedError::StatusLine);
     }
-    let head = ReceivedHead {
-        version,
-        status,
-        reason,
-        framing: ReceivedFraming::None,
-        content_length: None,
-        keep_alive: version == Version::Http11,
-        has_connection_options: false,
-        lines: &[],
-    };
+    let head = ReceivedHead::new(version, status, reason);
     Ok(Some((head, FIXED_BYTES + end + 1)))
+}
+
+/// The fields that are known by their names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Connection,
+    ContentLength,
+    Date,
+    TransferEncoding,
+    /// Another one that concerns this connection alone (RFC 9110 §7.6.1).
+    HopByHop,
+    /// One that many answers have and that says nothing here: its name needs no look at each byte.
+    GoesOn,
+}
+
+impl Known {
+    /// Length and first letter leave one candidate, or two.
+    #[inline(always)]
+    fn of(name: &[u8]) -> Option<Known> {
+        let first = name.first().map_or(0, |byte| byte | 0x20);
+        Some(match (name.len(), first) {
+            (2, b't') if name_is(name, b"te") => Known::HopByHop,
+            (4, b'd') if name_is(name, b"date") => Known::Date,
+            (4, b'e') if name_is(name, b"etag") => Known::GoesOn,
+            (4, b'v') if name_is(name, b"vary") => Known::GoesOn,
+            (6, b's') if name_is(name, b"server") => Known::GoesOn,
+            (7, b'u') if name_is(name, b"upgrade") => Known::HopByHop,
+            (7, b'e') if name_is(name, b"expires") => Known::GoesOn,
+            (10, b'c') if name_is(name, b"connection") => Known::Connection,
+            (10, b'k') if name_is(name, b"keep-alive") => Known::HopByHop,
+            (10, b's') if name_is(name, b"set-cookie") => Known::GoesOn,
+            (12, b'c') if name_is(name, b"content-type") => Known::GoesOn,
+            (13, b'a') if name_is(name, b"accept-ranges") => Known::GoesOn,
+            (13, b'c') if name_is(name, b"cache-control") => Known::GoesOn,
+            (13, b'l') if name_is(name, b"last-modified") => Known::GoesOn,
+            (14, b'c') if name_is(name, b"content-length") => Known::ContentLength,
+            (16, b'c') if name_is(name, b"content-encoding") => Known::GoesOn,
+            (16, b'p') if name_is(name, b"proxy-connection") => Known::HopByHop,
+            (17, b't') if name_is(name, b"transfer-encoding") => Known::TransferEncoding,
+            _ => return None,
+        })
+    }
 }
 
 /// What has to be remembered from field to field until all of them have been seen.
@@ -254,10 +389,13 @@ struct Fields {
 }
 
 impl Fields {
-    #[inline]
-    fn read(&mut self, name: &[u8], value: &[u8]) -> Result<(), ReceivedError> {
-        match name.len() {
-            10 if name_is(name, b"connection") => {
+    /// Takes in a field. Not a part of the walk over the lines: few of them come here, and what this
+    /// needs would be in the way of the others.
+    #[inline(never)]
+    fn read(&mut self, known: Known, value: &[u8]) -> Result<(), ReceivedError> {
+        match known {
+            Known::HopByHop | Known::Date | Known::GoesOn => {}
+            Known::Connection => {
                 for option in elements(value) {
                     if option.eq_ignore_ascii_case(b"close") {
                         self.close = true;
@@ -268,18 +406,17 @@ impl Fields {
                     }
                 }
             }
-            14 if name_is(name, b"content-length") => {
+            Known::ContentLength => {
                 // RFC 9112 §6.3.5 would let equal ones pass for one; who sends two is confused.
                 let length = decimal(value).filter(|_| self.length.is_none());
                 self.length = Some(length.ok_or(ReceivedError::ContentLength)?);
             }
-            17 if name_is(name, b"transfer-encoding") => {
+            Known::TransferEncoding => {
                 if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(ReceivedError::Coding);
                 }
                 self.is_chunked = true;
             }
-            _ => {}
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use crate::date::HttpDate;
 use crate::field::{is_token_byte, is_value_byte};
 use crate::head::{Headers, Version};
 use crate::range::ByteRange;
+use crate::received::ReceivedHead;
 
 /// The name of a response field, checked at compile time; made by [`header_name!`](crate::header_name).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +155,11 @@ impl<'o> ResponseHead<'o> {
     #[inline]
     pub fn relayed(out: &'o mut Vec<u8>, status: u16, reason: &[u8]) -> Self {
         let start = out.len();
+        if status == 200 && reason == b"OK" {
+            out.extend_from_slice(b"HTTP/1.1 200 OK");
+            let valid = true;
+            return ResponseHead { out, start, valid };
+        }
         out.extend_from_slice(b"HTTP/1.1 ");
         push_decimal(out, status.into());
         out.push(b' ');
@@ -194,6 +200,24 @@ impl<'o> ResponseHead<'o> {
         // Here it is the next line that ends the one before.
         self.out.truncate(self.out.len() - 2);
         self
+    }
+
+    /// Adds the fields of an answer that go on whatever the next connection is
+    /// ([`ReceivedHead::copy_to`]); the head as it was, where they have to be looked at one by one.
+    ///
+    /// # Errors
+    ///
+    /// That is the error.
+    #[inline]
+    pub fn passed_on_whole(self, head: &ReceivedHead<'_>) -> Result<Self, Self> {
+        self.out.extend_from_slice(b"\r\n");
+        let copied = head.copy_to(self.out);
+        // Here it is the next line that ends the one before.
+        self.out.truncate(self.out.len() - 2);
+        match copied {
+            Some(()) => Ok(self),
+            None => Err(self),
+        }
     }
 
     /// Adds fields that were written before, each a line with its CRLF; their values are checked as
@@ -311,7 +335,35 @@ fn status_line(out: &mut Vec<u8>, status: StatusCode, version: Version) {
 
 /// Appends a number in decimal digits.
 #[inline]
-pub fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
+pub fn push_decimal(out: &mut Vec<u8>, number: u64) {
+    if number < 10_000 {
+        push_short_decimal(out, number as u32);
+    } else {
+        push_long_decimal(out, number);
+    }
+}
+
+/// Up to four digits, as one word: most lengths and ports, and every status.
+#[inline]
+fn push_short_decimal(out: &mut Vec<u8>, number: u32) {
+    let digits = [
+        number / 1000,
+        number / 100 % 10,
+        number / 10 % 10,
+        number % 10,
+    ];
+    let word = u32::from_le_bytes(digits.map(|digit| b'0' + digit as u8));
+    let leading_zeros = match number {
+        0..10 => 3,
+        10..100 => 2,
+        100..1000 => 1,
+        _ => 0,
+    };
+    out.extend_from_slice(&(word >> (8 * leading_zeros)).to_le_bytes());
+    out.truncate(out.len() - leading_zeros);
+}
+
+fn push_long_decimal(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {
@@ -468,7 +520,7 @@ mod tests {
 
     #[test]
     fn decimals() {
-        for number in [0, 1, 9, 10, 99, 100, 1_234_567_890, u64::MAX] {
+        for number in (0..10_010).chain([1_234_567_890, u64::MAX]) {
             let mut out = Vec::new();
             push_decimal(&mut out, number);
             assert_eq!(out, number.to_string().as_bytes());

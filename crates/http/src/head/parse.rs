@@ -291,18 +291,22 @@ fn fields<'a>(lines: &'a [u8], head: &mut RequestHead<'a>, limits: &HeadLimits) 
     }
 }
 
-/// One line: its name, its value, and the lines behind it.
-#[inline]
-pub(crate) fn line(rest: &[u8]) -> Parsed<(&[u8], &[u8], &[u8])> {
+/// A line that was read: what its name is known as, the name, the value, and the lines behind it.
+type Line<'a, K> = (Option<K>, &'a [u8], &'a [u8], &'a [u8]);
+
+/// One line. `known` recognises names, all of them tokens.
+#[inline(always)]
+pub(crate) fn line<K>(rest: &[u8], known: impl FnOnce(&[u8]) -> Option<K>) -> Parsed<Line<'_, K>> {
     let Some((name, [_, after @ ..])) = rest.split_at_checked(name_bytes(rest)) else {
         return line_fault(rest);
     };
+    let known = known(name);
     // Before the value, which may not be all there: the first fault is named.
-    if !is_token(name) {
+    if known.is_none() && !is_token(name) {
         return line_fault(rest);
     }
     let parsed = value(after)?;
-    Ok(parsed.map(|(value, next)| (name, value, next)))
+    Ok(parsed.map(|(value, next)| (known, name, value, next)))
 }
 
 /// A line that doesn't begin with a name and a colon: malformed, or not all there.

@@ -296,7 +296,57 @@ fn the_bounds_hold() {
     check_error(&format!("HTTP/1.1 200 {long}"), ReceivedError::TooLarge);
 }
 
+/// Fields of which some go on and some don't, and some aren't written as others write them.
+const LINES: [&str; 16] = [
+    "Server: s",
+    "server:s",
+    "Date: d",
+    "ETag: \t\"a\"  ",
+    "X-Empty:",
+    "X-Space: ",
+    "X-A: b: c",
+    "Content-Length: 5",
+    "Connection: close",
+    "Connection: x-a, keep-alive",
+    "Keep-Alive: timeout=5",
+    "TE: trailers",
+    "tea: x",
+    "UPGRADE: x",
+    "Proxy-Connection: close",
+    "Transfer-Encoding: chunked",
+];
+
 proptest! {
+    /// What is noted while a head is parsed comes to the same as a look at each of its fields.
+    #[test]
+    fn what_is_copied_is_what_a_walk_would_pass_on(
+        lines in proptest::collection::vec(proptest::sample::select(&LINES[..]), 0..12),
+    ) {
+        let fields: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+        let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+        let (mut scan, limits) = (HeadScan::default(), ReceivedLimits::default());
+        let parsed = parse_received(text.as_bytes(), &mut scan, &limits, Method::Get);
+        let Ok(Some((head, _))) = parsed else { return Ok(()) };
+        let mut copied = b"before".to_vec();
+        let was_copied = head.copy_to(&mut copied);
+        let hop = crate::hop::HopByHop::of_response(&head);
+        let mut walked = b"before".to_vec();
+        for (name, value) in head.headers() {
+            if !hop.keeps_back(name) && !name.eq_ignore_ascii_case(b"content-length") {
+                walked.extend([name, b": ", value, b"\r\n"].concat());
+            }
+        }
+        match was_copied {
+            Some(()) => prop_assert_eq!(String::from_utf8(copied), String::from_utf8(walked)),
+            None => {
+                prop_assert_eq!(copied, b"before");
+                let usual = ["Server: s", "Date: d", "X-A: b: c", "Content-Length: 5"];
+                prop_assert!(lines.iter().any(|line| !usual.contains(line)));
+            }
+        }
+        prop_assert_eq!(head.has_date, lines.contains(&"Date: d"));
+    }
+
     /// However a head is cut, it is accepted or refused alike, and nothing panics.
     #[test]
     fn cuts_change_nothing(
