@@ -567,6 +567,16 @@ impl WriteHalf<'_> {
             .enter(|reactor| reactor.submit(self.key, outgoing))
     }
 
+    /// As [`TcpStream::send_now`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn send_now(&mut self, bytes: &[u8], more_follows: bool) -> io::Result<usize> {
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.send_now(self.key, bytes, more_follows))
+    }
+
     /// As [`TcpStream::flush`].
     ///
     /// # Errors

@@ -203,6 +203,9 @@ impl Balancer {
         if let Some(bound) = bound_to.filter(|&bound| can_be_used(bound)) {
             return Some(bound);
         }
+        if let [only] = &self.servers[..] {
+            return (can_be_used(0) && !only.options.is_draining).then_some(0);
+        }
         let mut eligible = std::mem::take(&mut self.eligible);
         for is_backup in [false, true] {
             let servers = self.servers.iter().enumerate();

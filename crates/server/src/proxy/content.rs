@@ -70,11 +70,12 @@ impl<'s> Sink<'s> {
         }
     }
 
-    /// Hands bytes over if that needs no wait; else they come back.
-    pub(crate) fn send_now(&mut self, bytes: Vec<u8>) -> io::Result<Option<Outgoing>> {
-        let mut message = Some(bytes.into());
-        self.half.submit(&mut message)?;
-        Ok(message)
+    /// Hands over what needs no wait; how many bytes that is.
+    pub(crate) fn send_now(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.half.send_now(bytes, false) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            sent => sent,
+        }
     }
 
     /// Hands bytes over; waits while earlier ones are on their way and make progress.

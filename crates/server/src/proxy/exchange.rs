@@ -10,21 +10,20 @@ use super::content::{Content, ContentError, Sink, Source};
 use super::fault::ServerFault;
 use super::request::Written;
 use super::response::{self, Delimited};
+use super::upstream::Upstream;
 use crate::answer::Frame;
-use crate::clock::Clock;
-use crate::config::{Config, Timeouts, Upstream};
 use crate::connection::{End, LogLine, Passing, ResponseEdits};
 use crate::hooks::{Active, Edits};
 use crate::input::Input;
-use crate::limits::Limits;
 use crate::service;
+use crate::worker::Worker;
 use ringway_http::body::{BodyError, BodyLimits};
 use ringway_http::head::{Framing, HeadScan, Method};
 use ringway_http::received::{
     ReceivedError, ReceivedFraming, ReceivedHead, ReceivedLimits, parse_received,
 };
 use ringway_http::response::InvalidHeader;
-use ringway_runtime::{Buffer, ReadHalf, TcpStream, now};
+use ringway_runtime::{Buffer, Outgoing, ReadHalf, TcpStream, now};
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
@@ -42,7 +41,7 @@ const AHEAD_BYTES: usize = 16 << 10;
 /// A request that is ready to be sent to any server of its upstream.
 pub(crate) struct Outbound {
     /// Who is asked: the upstream as it was when the request came.
-    pub(crate) upstream: Rc<super::Upstream>,
+    pub(crate) upstream: Rc<Upstream>,
     /// The head, and the body if all of it was at hand.
     pub(crate) written: Written,
     /// The body that is still to come from the client.
@@ -104,9 +103,7 @@ pub(crate) struct Exchange<'e> {
     /// of the tunnel.
     pub(crate) received: &'e mut Input,
     pub(crate) upstream: &'e Upstream,
-    pub(crate) limits: &'e Limits,
-    pub(crate) config: &'e Config,
-    pub(crate) clock: &'e Clock,
+    pub(crate) worker: &'e Worker,
 }
 
 /// What became of an exchange that came to its end.
@@ -190,10 +187,8 @@ enum Upload {
 /// What the two directions know of each other.
 struct Course<'e> {
     outbound: &'e Outbound,
-    timeouts: Timeouts,
-    splices: bool,
-    clock: &'e Clock,
-    config: &'e Config,
+    upstream: &'e Upstream,
+    worker: &'e Worker,
     upload: Cell<Upload>,
     /// When the request was sent, as far as it will be.
     sent_at: Cell<Instant>,
@@ -205,15 +200,13 @@ struct Course<'e> {
 
 impl Exchange<'_> {
     /// Sends the request and passes the answer on.
-    pub(crate) async fn run(self) -> Result<Answered, Failure> {
+    pub(crate) async fn run(&mut self) -> Result<Answered, Failure> {
         let outbound = self.outbound;
         let has_body = outbound.framing != Framing::None;
         let course = Course {
             outbound,
-            timeouts: self.upstream.timeouts,
-            splices: self.upstream.splice,
-            clock: self.clock,
-            config: self.config,
+            upstream: self.upstream,
+            worker: self.worker,
             upload: Cell::new(if has_body {
                 Upload::Running
             } else {
@@ -243,7 +236,7 @@ impl Exchange<'_> {
     }
 
     /// The usual case: the request is whole, and only the answer has to be waited for.
-    async fn run_answer(self, course: &Course<'_>) -> Result<Answered, Trouble> {
+    async fn run_answer(&mut self, course: &Course<'_>) -> Result<Answered, Trouble> {
         let request = &self.outbound.written.bytes;
         let sent = match self.server.send_now(request, false) {
             Ok(count) if count == request.len() => {
@@ -257,48 +250,51 @@ impl Exchange<'_> {
         let (mut half, writer) = self.client.split();
         // Whoever only waits for an answer may do so for as long as that takes.
         half.set_deadline(None);
-        let mut client = Sink::new(writer, self.limits.write_stall_timeout);
+        let mut client = Sink::new(writer, self.worker.limits.write_stall_timeout);
         let mut server = Source {
             half: self.server.split().0,
             input: self.received,
             pace_bytes: 1,
-            timeout: course.timeouts.between_bytes_timeout,
+            timeout: course.upstream.config.timeouts.between_bytes_timeout,
         };
         let mut watch = Some(Watch::new(half, self.input));
         course.answer(&mut server, &mut client, &mut watch).await
     }
 
     /// The request's body goes one way while the answer may come the other.
-    async fn run_both(self, course: &Course<'_>, spent: &Cell<bool>) -> Result<Answered, Trouble> {
+    async fn run_both(
+        &mut self,
+        course: &Course<'_>,
+        spent: &Cell<bool>,
+    ) -> Result<Answered, Trouble> {
         let outbound = self.outbound;
-        let limits = self.limits;
+        let (limits, config) = (self.worker.limits, &self.upstream.config);
+        let timeouts = &config.timeouts;
         let body_limits = BodyLimits {
             body_bytes: limits.body_bytes,
             ..BodyLimits::default()
         };
-        let body = Content::of_request(outbound.framing, &body_limits, course.splices);
+        let body = Content::of_request(outbound.framing, &body_limits, config.splice);
         let mut body = body.map_err(Trouble::Body)?;
         let (client_reader, client_writer) = self.client.split();
         let (server_reader, server_writer) = self.server.split();
         let mut client = Sink::new(client_writer, limits.write_stall_timeout);
-        let mut server_sink = Sink::new(server_writer, course.timeouts.between_bytes_timeout);
+        let mut server_sink = Sink::new(server_writer, timeouts.between_bytes_timeout);
         let mut server = Source {
             half: server_reader,
             input: self.received,
             pace_bytes: 1,
-            timeout: course.timeouts.between_bytes_timeout,
+            timeout: timeouts.between_bytes_timeout,
         };
+        let body_timeout = limits.body_stall_timeout;
         let mut source = Source {
             half: client_reader,
             input: self.input,
             pace_bytes: limits.body_stall_bytes,
             // A client that asks leave to send waits for the server's word.
-            timeout: if outbound.expects_continue {
-                limits
-                    .body_stall_timeout
-                    .max(course.timeouts.first_byte_timeout)
-            } else {
-                limits.body_stall_timeout
+            timeout: match outbound.expects_continue {
+                true => body_timeout.max(timeouts.first_byte_timeout),
+                false => body_timeout,
             },
         };
         let mut upload = pin!(async {
@@ -356,7 +352,10 @@ async fn send_rest(
         return Ok(());
     }
     let rest = bytes[sent..].to_vec();
-    let mut sink = Sink::new(server.split().1, course.timeouts.between_bytes_timeout);
+    let mut sink = Sink::new(
+        server.split().1,
+        course.upstream.config.timeouts.between_bytes_timeout,
+    );
     sink.send(rest, now()).await?;
     sink.flush(now()).await
 }
@@ -385,12 +384,8 @@ fn client_trouble(error: &io::Error) -> Trouble {
     })
 }
 
-/// Room for a head that is written anew and what is at hand behind it. A power of two: the allocator
-/// has those at hand, and goes a long way for others of this size.
-fn room_for(at_hand_bytes: usize) -> usize {
-    const ADDED_BYTES: usize = 256;
-    (at_hand_bytes + ADDED_BYTES).next_power_of_two()
-}
+/// What a head that is written anew may have more than it came with, usually.
+const ADDED_BYTES: usize = 256;
 
 /// The client while it only waits: what it sends ahead is kept, and that it has gone is noticed.
 pub(crate) struct Watch<'w> {
@@ -435,6 +430,28 @@ struct Final {
     is_server_kept: bool,
 }
 
+/// What has to be done when what was at hand of an answer has been taken in.
+enum Next {
+    /// The rest of a head has to come.
+    Receive,
+    /// An interim head goes to the client.
+    Interim(Vec<u8>),
+    /// The head of an upgrade does.
+    Upgrade(Vec<u8>),
+    /// Nothing: all of it was passed on.
+    Done(Answered),
+    /// More of it has to come, or to be sent.
+    Part(Box<Part>),
+}
+
+/// An answer in the middle.
+struct Part {
+    head: Final,
+    content: Content,
+    /// What is sent first.
+    first: Outgoing,
+}
+
 /// What a head that was received amounts to.
 enum Received {
     /// It isn't all there.
@@ -469,34 +486,59 @@ impl Course<'_> {
             }
             server.input.push(buffer);
             while !server.input.is_empty() {
-                let mut out = Vec::with_capacity(room_for(server.input.bytes().len()));
-                let at = server.half.now();
-                let received = self.read_head(server.input.bytes(), &mut scan, at, &mut out);
-                match received? {
-                    Received::Partial => {
-                        server.input.release_buffer();
-                        break;
-                    }
-                    Received::Interim(length) => {
+                // In a function of its own: what it has in hand would be part of this future.
+                match self.take_in(&mut scan, server, client)? {
+                    Next::Receive => break,
+                    Next::Interim(out) => {
                         interim_count += 1;
                         if interim_count > INTERIM_ANSWERS {
                             return Err(Trouble::Server(ServerFault::InterimFlood));
                         }
-                        server.input.consume(length);
                         Box::pin(self.send(client, out)).await?;
                     }
-                    Received::Upgrade(length) => {
-                        server.input.consume(length);
-                        self.outbound.is_answered.set(true);
+                    Next::Upgrade(out) => {
                         Box::pin(self.send(client, out)).await?;
                         return Ok(self.upgraded());
                     }
-                    Received::Final(length, head) => {
-                        server.input.consume(length);
-                        self.outbound.is_answered.set(true);
-                        return self.pass_content(head, out, server, client).await;
+                    Next::Done(answered) => return Ok(answered),
+                    Next::Part(part) => {
+                        return Box::pin(self.pass_rest(*part, server, client)).await;
                     }
                 }
+            }
+        }
+    }
+
+    /// Takes in what of the answer is at hand, as far as that needs no wait.
+    fn take_in(
+        &self,
+        scan: &mut HeadScan,
+        server: &mut Source<'_>,
+        client: &mut Sink<'_>,
+    ) -> Result<Next, Trouble> {
+        let room_bytes = server.input.bytes().len() + ADDED_BYTES;
+        let mut out = self.upstream.scratch.take(room_bytes);
+        let at = server.half.now();
+        let received = self.read_head(server.input.bytes(), scan, at, &mut out);
+        match received? {
+            Received::Partial => {
+                self.upstream.scratch.put_back(out);
+                server.input.release_buffer();
+                Ok(Next::Receive)
+            }
+            Received::Interim(length) => {
+                server.input.consume(length);
+                Ok(Next::Interim(out))
+            }
+            Received::Upgrade(length) => {
+                server.input.consume(length);
+                self.outbound.is_answered.set(true);
+                Ok(Next::Upgrade(out))
+            }
+            Received::Final(length, head) => {
+                server.input.consume(length);
+                self.outbound.is_answered.set(true);
+                self.pass_at_hand(head, out, server, client)
             }
         }
     }
@@ -515,7 +557,7 @@ impl Course<'_> {
         poll_fn(|context| {
             // While the request is still being sent, that has its own deadlines.
             let waits = self.upload.get() != Upload::Running;
-            let deadline = self.sent_at.get() + self.timeouts.first_byte_timeout;
+            let deadline = self.sent_at.get() + self.upstream.config.timeouts.first_byte_timeout;
             server.half.set_deadline(waits.then_some(deadline));
             match server.half.poll_receive(context) {
                 Poll::Ready(Ok(received)) => return Poll::Ready(Ok(received)),
@@ -601,11 +643,11 @@ impl Course<'_> {
             keep_alive: client.keep_alive && is_read && delimited != Delimited::Close,
             ..client
         };
-        let date = self.clock.date(at);
+        let date = self.worker.clock.date(at);
         let edits = self.outbound.edits.as_ref();
         let edits = edits.map(|edits| {
             (
-                &self.config.routes[edits.route].rule.response_headers[..],
+                &self.worker.config.routes[edits.route].rule.response_headers[..],
                 &edits.lines[..],
             )
         });
@@ -628,40 +670,67 @@ impl Course<'_> {
         })
     }
 
-    async fn pass_content(
+    /// The usual case: all of the content is at hand, and leaves with its head, at once.
+    fn pass_at_hand(
         &self,
         head: Final,
         mut out: Vec<u8>,
         server: &mut Source<'_>,
         client: &mut Sink<'_>,
-    ) -> Result<Answered, Trouble> {
+    ) -> Result<Next, Trouble> {
         let in_chunks = head.delimited == Delimited::Chunks;
-        let mut content = Content::of_response(head.framing, in_chunks, self.splices);
-        // The usual case: all of it is at hand, and leaves with its head.
+        let mut content =
+            Content::of_response(head.framing, in_chunks, self.upstream.config.splice);
         let used = content.write(server.input.bytes(), &mut out);
         let used = used.map_err(|error| answer_trouble(ContentError::Malformed(error)))?;
         server.input.consume(used);
-        let rest = if content.is_done() {
-            client
-                .send_now(out)
-                .map_err(|error| client_trouble(&error))?
-        } else {
-            Some(out.into())
-        };
-        if let Some(rest) = rest {
-            let passed = Box::pin(content.pass(server, client, rest)).await;
-            self.passed_bytes.set(content.passed_bytes());
-            passed.map_err(answer_trouble)?;
+        if content.is_done() {
+            let sent = client
+                .send_now(&out)
+                .map_err(|error| client_trouble(&error))?;
+            if sent == out.len() {
+                self.upstream.scratch.put_back(out);
+                let body_bytes = content.passed_bytes();
+                return Ok(Next::Done(self.answered(&head, server, body_bytes)));
+            }
+            out.drain(..sent);
         }
+        let first = out.into();
+        Ok(Next::Part(Box::new(Part {
+            head,
+            content,
+            first,
+        })))
+    }
+
+    /// Passes on what wasn't at hand, and what didn't leave at once.
+    async fn pass_rest(
+        &self,
+        part: Part,
+        server: &mut Source<'_>,
+        client: &mut Sink<'_>,
+    ) -> Result<Answered, Trouble> {
+        let Part {
+            head,
+            mut content,
+            first,
+        } = part;
+        let passed = content.pass(server, client, first).await;
+        self.passed_bytes.set(content.passed_bytes());
+        passed.map_err(answer_trouble)?;
+        Ok(self.answered(&head, server, content.passed_bytes()))
+    }
+
+    fn answered(&self, head: &Final, server: &Source<'_>, body_bytes: u64) -> Answered {
         let is_read = self.upload.get() == Upload::Done;
-        Ok(Answered {
+        Answered {
             status: head.status,
             first_byte_after: self.first_byte_after.get(),
-            body_bytes: content.passed_bytes(),
+            body_bytes,
             keep_alive: head.keep_alive,
             is_reusable: head.is_server_kept && is_read && server.input.is_empty(),
             is_upgraded: false,
-        })
+        }
     }
 
     fn upgraded(&self) -> Answered {

@@ -240,6 +240,7 @@ impl Health {
     /// Which servers can be used at `now`, in their order: for each request, before a server is
     /// chosen.
     pub(crate) fn conditions(&mut self, now: Instant) -> &[Condition] {
+        let mut all_are_well = true;
         for index in 0..self.servers.len() {
             self.end_ejection(index, now);
             let server = &mut self.servers[index];
@@ -250,8 +251,9 @@ impl Health {
                 self.conditions[index].well_since = server.is_well.then_some(now);
             }
             self.conditions[index].is_usable = server.is_well;
+            all_are_well &= server.is_well;
         }
-        if self.is_panicking() {
+        if !all_are_well && self.is_panicking() {
             for condition in &mut self.conditions {
                 condition.is_usable = true;
             }

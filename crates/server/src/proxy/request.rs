@@ -257,16 +257,43 @@ fn tell_of_client(
     }
 }
 
+/// The digits of each byte, and how many there are.
+static OCTETS: [([u8; 3], usize); 256] = {
+    let mut octets = [([0; 3], 0); 256];
+    let mut byte = 0;
+    while byte < octets.len() {
+        let digits = [byte / 100, byte / 10 % 10, byte % 10];
+        let count = if byte < 10 {
+            1
+        } else if byte < 100 {
+            2
+        } else {
+            3
+        };
+        let mut at = 0;
+        while at < count {
+            octets[byte].0[at] = b'0' + digits[3 - count + at] as u8;
+            at += 1;
+        }
+        octets[byte].1 = count;
+        byte += 1;
+    }
+    octets
+};
+
 /// Writes an address; of IPv4 by hand, because formatting costs a thousand instructions.
 fn push_address(out: &mut Vec<u8>, address: IpAddr) {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
-            for (index, byte) in v4.octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b'.');
-                }
-                push_decimal(out, byte.into());
+            let mut text = [0; "255.255.255.255.".len()];
+            let mut end = 0;
+            for byte in v4.octets() {
+                let (digits, count) = &OCTETS[usize::from(byte)];
+                text[end..end + 3].copy_from_slice(digits);
+                text[end + count] = b'.';
+                end += count + 1;
             }
+            out.extend_from_slice(&text[..end - 1]);
         }
         IpAddr::V6(v6) => {
             // Writing to a vector doesn't fail.

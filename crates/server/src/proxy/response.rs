@@ -10,6 +10,31 @@ use ringway_http::head::Version;
 use ringway_http::hop::HopByHop;
 use ringway_http::received::{ReceivedFraming, ReceivedHead};
 use ringway_http::response::{InvalidHeader, ResponseHead, name};
+use std::cell::Cell;
+
+/// Memory that one answer after the other is written into: most are sent at once, and leave it empty.
+#[derive(Default)]
+pub(crate) struct Scratch(Cell<Vec<u8>>);
+
+impl Scratch {
+    /// Beyond a usual answer it isn't worth keeping.
+    const KEPT_BYTES: usize = 32 << 10;
+
+    /// An empty vector with room for so many bytes.
+    pub(crate) fn take(&self, room_bytes: usize) -> Vec<u8> {
+        let mut bytes = self.0.take();
+        bytes.reserve(room_bytes);
+        bytes
+    }
+
+    /// Keeps a vector's memory for the next.
+    pub(crate) fn put_back(&self, mut bytes: Vec<u8>) {
+        if bytes.capacity() <= Scratch::KEPT_BYTES {
+            bytes.clear();
+            self.0.set(bytes);
+        }
+    }
+}
 
 /// How content is delimited for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,16 +76,16 @@ pub(crate) fn write(
     edits: Option<(&[HeaderEdit], &[u8])>,
     set_cookie: Option<&[u8]>,
 ) -> Result<(), InvalidHeader> {
-    let hop = HopByHop::of_response(head);
     let mut written = ResponseHead::relayed(out, head.status, head.reason);
-    let mut has_date = edits.is_some_and(|(edits, _)| takes_away(edits, b"Date"));
-    written = written.passed_on(head.headers(), |field, _| {
-        has_date |= field.len() == 4 && field.eq_ignore_ascii_case(b"date");
-        let is_length = field.len() == 14 && field.eq_ignore_ascii_case(b"content-length");
-        let is_taken = edits.is_some_and(|(edits, _)| takes_away(edits, field));
-        !is_length && !is_taken && !hop.keeps_back(field)
-    });
-    if !has_date {
+    written = match edits {
+        Some((edits, _)) => pass_on_each(written, head, edits),
+        None => match written.passed_on_whole(head) {
+            Ok(written) => written,
+            Err(written) => pass_on_each(written, head, &[]),
+        },
+    };
+    let sets_date = edits.is_some_and(|(edits, _)| takes_away(edits, b"Date"));
+    if !head.has_date && !sets_date {
         written = written.date(date);
     }
     written = match Delimited::of(head.framing, frame.version) {
@@ -82,6 +107,19 @@ pub(crate) fn write(
     written
         .persistence(frame.version, frame.keep_alive)
         .finish()
+}
+
+/// Passes on the fields one by one: some are named by `Connection`, or taken away by the route.
+fn pass_on_each<'o>(
+    written: ResponseHead<'o>,
+    head: &ReceivedHead<'_>,
+    edits: &[HeaderEdit],
+) -> ResponseHead<'o> {
+    let hop = HopByHop::of_response(head);
+    written.passed_on(head.headers(), |field, _| {
+        let is_length = field.len() == 14 && field.eq_ignore_ascii_case(b"content-length");
+        !is_length && !takes_away(edits, field) && !hop.keeps_back(field)
+    })
 }
 
 /// Writes an interim head (1xx), or that of an upgrade (101).

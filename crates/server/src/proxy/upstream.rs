@@ -10,6 +10,7 @@ use super::health::{Board, Health, HealthLimits, ServerHealth};
 use super::known::KnownServer;
 use super::link::Link;
 use super::pool::{Keeper, Lease, Leased, Local, Opening, PoolLimits, PoolStats, Shared};
+use super::response::Scratch;
 use super::retry::{Budget, Failed, Progress, Verdict, Why, judge};
 use crate::boot::socket_options;
 use crate::config::{self, Balance, HashBy};
@@ -169,6 +170,8 @@ pub(crate) struct Upstream {
     /// In the order of the shared ones.
     pools: Vec<Rc<Pool>>,
     state: RefCell<State>,
+    /// What answers are written into.
+    pub(crate) scratch: Scratch,
 }
 
 /// A worker's connections to a server, and the task that looks after them for as long.
@@ -265,6 +268,7 @@ impl Upstream {
             shared: Arc::clone(shared),
             worker,
             state: RefCell::new(state),
+            scratch: Scratch::default(),
             config,
         }
     }

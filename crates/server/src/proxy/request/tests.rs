@@ -475,3 +475,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn addresses_are_written_as_everybody_writes_them() {
+    for byte in 0..=255 {
+        for octets in [[byte, 0, 1, 255], [10, 255 - byte, byte, byte]] {
+            let address = std::net::Ipv4Addr::from(octets);
+            let mut out = b"before".to_vec();
+            push_address(&mut out, address.into());
+            assert_eq!(String::from_utf8(out).unwrap(), format!("before{address}"));
+        }
+    }
+}
