@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bench_pool;
+mod bench_proxy;
 mod bench_serve;
 mod build;
 mod contestants;
@@ -13,6 +14,7 @@ mod guest;
 mod guest_tune;
 mod icount;
 mod process;
+mod rounds;
 mod sim;
 mod skip;
 mod slow_readers;
@@ -39,6 +41,7 @@ enum Command {
     GuestTune(guest_tune::Options),
     Icount(icount::Options),
     BenchPool(bench_pool::Options),
+    BenchProxy(bench_proxy::Options),
     BenchServe(bench_serve::Options),
     Sim(sim::Options),
     SlowReaders(slow_readers::Options),
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::GuestTune(options) => guest_tune::run(&options),
         Command::Icount(options) => icount::run(&options),
         Command::BenchPool(options) => bench_pool::run(&options),
+        Command::BenchProxy(options) => bench_proxy::run(&options),
         Command::BenchServe(options) => bench_serve::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::SlowReaders(options) => slow_readers::run(&options),

@@ -42,10 +42,16 @@ pub(crate) fn allowed_cpus() -> Result<Vec<usize>> {
 
 /// A command that runs on `cpu` only.
 pub(crate) fn on_cpu(cpu: usize, program: impl Into<OsString>) -> Command {
+    on_cpus(&[cpu], program)
+}
+
+/// A command that runs on these CPUs only.
+fn on_cpus(cpus: &[usize], program: impl Into<OsString>) -> Command {
+    let list: Vec<String> = cpus.iter().map(usize::to_string).collect();
     let mut command = Command::new("taskset");
     command
         .arg("--cpu-list")
-        .arg(cpu.to_string())
+        .arg(list.join(","))
         .arg(program.into());
     command
 }
@@ -60,8 +66,18 @@ impl Server {
     /// Starts the command and waits until it listens. Should this process be killed, the kernel
     /// asks the server to end too.
     pub(crate) fn start(command: &[OsString], port: u16, cpu: usize, log: &Path) -> Result<Server> {
+        Server::start_on(command, port, &[cpu], log)
+    }
+
+    /// The same on several CPUs.
+    pub(crate) fn start_on(
+        command: &[OsString],
+        port: u16,
+        cpus: &[usize],
+        log: &Path,
+    ) -> Result<Server> {
         let output = std::fs::File::create(log).with_context(|| log.display().to_string())?;
-        let child = on_cpu(cpu, "setpriv")
+        let child = on_cpus(cpus, "setpriv")
             .args(["--pdeathsig", "TERM", "--"])
             .args(command)
             .stdin(Stdio::null())

@@ -150,19 +150,25 @@ impl Plan {
 
 /// The address that the connection with this index comes from: 127.0.0.2 and onwards, for the ports
 /// of one address would not do, and a server may bound what one address gets.
-fn source(index: usize, per_address: usize) -> Ipv4Addr {
+pub(crate) fn source(index: usize, per_address: usize) -> Ipv4Addr {
     let number = 2 + (index / per_address) as u32;
     Ipv4Addr::from_bits(Ipv4Addr::new(127, 0, 0, 0).to_bits() + number)
 }
 
-/// Connects from `source` and has one request answered.
-fn open(source: Ipv4Addr, one: &Contestant) -> Result<TcpStream> {
+/// Connects to a port of loopback from `source`; what takes too long there is an error.
+pub(crate) fn connect_from(source: Ipv4Addr, port: u16) -> Result<TcpStream> {
     let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     rustix::net::bind(&socket, &SocketAddr::from((source, 0)))?;
-    rustix::net::connect(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, one.port)))?;
-    let mut connection = TcpStream::from(socket);
+    rustix::net::connect(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    let connection = TcpStream::from(socket);
     connection.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    Ok(connection)
+}
+
+/// Connects from `source` and has one request answered.
+fn open(source: Ipv4Addr, one: &Contestant) -> Result<TcpStream> {
+    let mut connection = connect_from(source, one.port)?;
     let request = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", one.path);
     connection.write_all(request.as_bytes())?;
     read_answer(&mut connection, BODIES[0].bytes)?;
@@ -199,7 +205,7 @@ fn is_open(connection: &TcpStream) -> Result<bool> {
 }
 
 /// Raises the soft limit, and the hard one where that is allowed; says what it is now.
-fn raise_descriptor_limit(wanted: u64) -> Result<u64> {
+pub(crate) fn raise_descriptor_limit(wanted: u64) -> Result<u64> {
     let limit = getrlimit(Resource::Nofile);
     let maximum = limit.maximum.map_or(wanted, |maximum| maximum.max(wanted));
     let raised = Rlimit {

@@ -5,16 +5,15 @@
 //! network namespace of its own, so that neither the host's settings nor its traffic count.
 
 mod emulated;
-mod idle;
-mod rounds;
+pub(crate) mod idle;
 
 use crate::build::Programs;
 use crate::contestants::{BODIES, Body, Contestant, nginx, ringway};
 use crate::guest;
 use crate::process::{allowed_cpus, find, free_port};
+use crate::rounds::Rounds;
 use crate::skip::skip;
 use anyhow::{Context, Result, bail};
-use rounds::Rounds;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -207,6 +206,7 @@ impl Setting<'_> {
             connections: self.options.connections,
             server_cpu: *first.context("no CPU")?,
             load_cpu: *last.context("no CPU")?,
+            load_arguments: Vec::new(),
             log: self.scratch.join("server.log"),
         };
         rounds.compare(body.name, &contestants)

@@ -3,6 +3,7 @@
 use crate::contestants::Contestant;
 use crate::process::{Server, on_cpu};
 use anyhow::{Context, Result, bail, ensure};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,14 +14,16 @@ const TRIES: u32 = 3;
 const WARM_UP: Duration = Duration::from_secs(1);
 
 /// How to measure.
-pub(super) struct Rounds {
-    pub(super) pairs: u32,
-    pub(super) measured: Duration,
-    pub(super) connections: u32,
-    pub(super) server_cpu: usize,
-    pub(super) load_cpu: usize,
+pub(crate) struct Rounds {
+    pub(crate) pairs: u32,
+    pub(crate) measured: Duration,
+    pub(crate) connections: u32,
+    pub(crate) server_cpu: usize,
+    pub(crate) load_cpu: usize,
+    /// More arguments for wrk.
+    pub(crate) load_arguments: Vec<OsString>,
     /// What the server of the moment prints.
-    pub(super) log: PathBuf,
+    pub(crate) log: PathBuf,
 }
 
 /// One run of one contestant.
@@ -38,7 +41,7 @@ struct Run {
 
 impl Rounds {
     /// Measures the yardstick against itself first, then everyone against the yardstick.
-    pub(super) fn compare(&self, title: &str, contestants: &[Contestant]) -> Result<()> {
+    pub(crate) fn compare(&self, title: &str, contestants: &[Contestant]) -> Result<()> {
         let yardstick = contestants
             .first()
             .context("a comparison needs its yardstick")?;
@@ -121,6 +124,7 @@ impl Rounds {
                 &self.connections.to_string(),
             ])
             .args(["--duration", &format!("{}s", time.as_secs())])
+            .args(&self.load_arguments)
             .arg(format!("http://127.0.0.1:{}/{}", one.port, one.path))
             .stdin(Stdio::null())
             .output()
@@ -176,15 +180,15 @@ fn stolen_since(cpu: usize, before: Duration) -> Result<Duration> {
 
 /// The middle and the ends of a few figures.
 #[derive(Debug, PartialEq)]
-struct Spread {
-    median: f64,
-    least: f64,
-    greatest: f64,
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) least: f64,
+    pub(crate) greatest: f64,
 }
 
 impl Spread {
     /// Of at least one figure.
-    fn of(mut figures: Vec<f64>) -> Spread {
+    pub(crate) fn of(mut figures: Vec<f64>) -> Spread {
         figures.sort_by(f64::total_cmp);
         let last = figures.len() - 1;
         Spread {
