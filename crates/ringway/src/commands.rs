@@ -79,6 +79,9 @@ pub(crate) fn check(flags: &cli::Check) -> Result<()> {
             )?;
         }
     }
+    for note in config.notes() {
+        writeln!(out, "  note: {note}")?;
+    }
     Ok(())
 }
 

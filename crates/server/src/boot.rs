@@ -1,6 +1,7 @@
-//! From a configuration to running workers: bind, open, start. What happens from then on is in
-//! [`supervise`].
+//! From a configuration to running workers: bind, open, start. What is said of it is in
+//! [`announce`], what happens from then on in [`supervise`].
 
+mod announce;
 mod back_off;
 mod places;
 mod steer;
@@ -15,7 +16,6 @@ use crate::files::{self, Watches};
 use crate::log::{self, LogThread};
 use crate::placement;
 use crate::proxy::SharedUpstream;
-use crate::route::Action;
 use crate::worker::{self, Ending, Order, Spec};
 use back_off::BackOff;
 use ringway_runtime::process::{Signals, raise_descriptor_limit_to};
@@ -25,7 +25,7 @@ use ringway_runtime::{
 };
 use std::fmt;
 use std::hash::BuildHasher as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -426,65 +426,6 @@ impl Server {
         self.drivers.iter_mut().find(|(known, _)| known == choice)
     }
 
-    /// The lines that a person sees at start; the first has the address to click.
-    fn announce(&self) {
-        let mut text = String::new();
-        for (address, listener) in &self.facts.bound {
-            let what = self.describe(*listener);
-            text += &format!("{what} at http://{}/\n", reachable(*address));
-        }
-        for (choice, count) in &self.drivers {
-            text += &match self.drivers.len() {
-                1 => format!("driver  {choice}\n"),
-                _ => format!(
-                    "driver  {choice} ({count} of {} workers)\n",
-                    self.config.workers
-                ),
-            };
-        }
-        let workers = self.config.workers;
-        let plural = if workers == 1 { "" } else { "s" };
-        text += &format!("workers {workers} thread{plural}, ");
-        let cpus = (0..workers).map(|index| Some(self.facts.cpu(index)?.to_string()));
-        text += &match cpus.collect::<Option<Vec<_>>>() {
-            None => "not pinned\n".to_owned(),
-            Some(cpus) => format!("on CPU {}\n", cpus.join(", ")),
-        };
-        let prepared = self.prepared.as_ref();
-        if let Some(address) = prepared.and_then(Prepared::admin_address) {
-            text += &format!("admin   at {address}\n");
-        }
-        // A reader that has gone doesn't want to know.
-        let _ = io::stdout().write_all(text.as_bytes());
-    }
-
-    /// What is done at a listener, in a few words.
-    fn describe(&self, listener: usize) -> String {
-        let config = &self.config;
-        let is_here = |route: &&config::Route| route.listeners.contains(&listener);
-        let routes = match config.routes.iter().filter(is_here).count() {
-            0 => String::new(),
-            1 => " and a route".to_owned(),
-            count => format!(" and {count} routes"),
-        };
-        let rest = match &config.listeners[listener].catch_all {
-            Some(Action::Files(root)) => {
-                format!("serving {}", config.roots[*root].root.display())
-            }
-            Some(Action::Proxy(upstream)) => {
-                let upstream = &config.upstreams[*upstream];
-                let servers: Vec<String> = upstream
-                    .servers
-                    .iter()
-                    .map(|server| server.address.to_string())
-                    .collect();
-                format!("passing on to {}", servers.join(", "))
-            }
-            _ => return format!("serving{}", routes.replacen(" and", "", 1)),
-        };
-        rest + &routes
-    }
-
     /// One more socket of each address, for the worker of this index that is started anew.
     fn rebind(&self, worker: usize) -> Result<Vec<(ListenSocket, usize)>, ServerError> {
         let is_running = |post: &Post| matches!(post.state, State::Running(_));
@@ -674,13 +615,4 @@ fn share_descriptors(config: &mut Config) -> Result<(), ServerError> {
     limits.connections = bound.connections;
     limits.cache_descriptors = kept as usize;
     Ok(())
-}
-
-/// The address as a browser on this machine can use it.
-fn reachable(address: SocketAddr) -> String {
-    if address.ip().is_unspecified() {
-        format!("localhost:{}", address.port())
-    } else {
-        address.to_string()
-    }
 }

@@ -106,6 +106,7 @@ fn help_lists_every_flag() {
 fn examples_are_accepted() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::create_dir(directory.path().join("public")).unwrap();
+    std::fs::write(directory.path().join("public/index.html"), "").unwrap();
     std::fs::write(
         directory.path().join("site.toml"),
         "[listen.main]\naddress = \":8080\"\n[files.site]\nroot = \"public\"\n",
@@ -362,6 +363,9 @@ fn check_reports_every_problem() {
     );
     assert_eq!(
         stdout(&["check", "-c", &json]),
-        format!("{json}: ok\n  listen.main: 127.0.0.1:8080 serves files.site\n  files.site: /\n")
+        format!(
+            "{json}: ok\n  listen.main: 127.0.0.1:8080 serves files.site\n  files.site: /\n  \
+             note: no index.html in /: --browse (browse = true) lists directories\n"
+        )
     );
 }

@@ -138,7 +138,8 @@ fn check_says_what_there_is() {
     assert_eq!(
         stdout(directory.path(), &["check", "--config", "main.toml"]),
         "main.toml: ok\n  listen.main: 127.0.0.1:8081 serves what its routes say\n  a route\n  \
-         upstream.app: 127.0.0.1:3000, unix:sites/app.sock\n  files.site: sites/../public\n"
+         upstream.app: 127.0.0.1:3000, unix:sites/app.sock\n  files.site: sites/../public\n  \
+         note: [files.site] is there for nothing: no listener and no route names it\n"
     );
 }
 

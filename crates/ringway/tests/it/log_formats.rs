@@ -8,12 +8,19 @@ use crate::client::request;
 use crate::server::{Io, Server, on_every_driver};
 use crate::tree::{HELLO, Tree, content};
 
-on_every_driver!(json_lines, hostile_values, a_format_of_ones_own, duration);
+on_every_driver!(
+    json_lines,
+    hostile_values,
+    a_format_of_ones_own,
+    duration,
+    standard_output_is_the_logs_alone,
+    events_as_json
+);
 
 /// Larger than what is kept in memory.
 const LARGE: usize = 1 << 20;
 
-/// The server's access log, once it has ended: behind where it says its address.
+/// The server's access log, once it has ended.
 pub(crate) fn lines(server: Server, begin: &str) -> Vec<String> {
     let output = server.stop().stdout;
     let lines = output.lines().filter(|line| line.starts_with(begin));
@@ -146,4 +153,42 @@ fn duration(io: Io) {
     let duration = lines[0]["duration_seconds"].as_f64().unwrap();
     assert!(duration >= least.as_secs_f64(), "{duration}, not {least:?}");
     assert!(duration < 60.0, "{duration}");
+}
+
+fn standard_output_is_the_logs_alone(io: Io) {
+    let tree = Tree::new();
+    let server = Server::serve(io, &tree.root(), &["--access-log", "-"]);
+    server.expect_alive("/hello.txt", HELLO);
+    let ended = server.stop();
+    let lines: Vec<&str> = ended.stdout.lines().collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("\"GET /hello.txt HTTP/1.1\" 200"));
+    assert!(ended.stderr.starts_with("serving "), "{}", ended.stderr);
+    // Without a log there, standard output has what a person reads.
+    let ended = Server::serve(io, &tree.root(), &[]).stop();
+    assert!(ended.stdout.starts_with("serving "), "{}", ended.stdout);
+    assert!(!ended.stderr.contains("serving "), "{}", ended.stderr);
+}
+
+/// With `--log-format json` no line is anything else, from the first to the last.
+fn events_as_json(io: Io) {
+    let tree = Tree::empty();
+    tree.write("hello.txt", HELLO);
+    let flags = ["--log-format", "json", "--access-log", "-"];
+    let flags = [&flags[..], &["--access-format", "json"]].concat();
+    let server = Server::serve(io, &tree.root(), &flags);
+    let address = server.address();
+    server.expect_alive("/hello.txt", HELLO);
+    let ended = server.stop();
+    let read = |text: &str| -> Vec<Value> {
+        let read = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+        text.lines().map(read).collect()
+    };
+    assert_eq!(read(&ended.stdout).len(), 1);
+    let events = read(&ended.stderr);
+    assert_eq!(events[0]["url"], format!("http://{address}/"));
+    assert_eq!(events[0]["level"], "INFO");
+    let is_note = |event: &&Value| event["message"].as_str().unwrap().contains("no index.html");
+    assert_eq!(events.iter().filter(is_note).count(), 1, "{events:?}");
+    assert_eq!(events.last().unwrap()["message"], "ended");
 }

@@ -177,10 +177,7 @@ impl Server {
             child,
             addresses: Vec::new(),
         };
-        let started = server.stdout.wait(|text, over| {
-            let addresses = addresses(text);
-            (over || !addresses.is_empty()).then_some(addresses)
-        });
+        let started = server.said_addresses(1);
         server.addresses = started.expect("the server says within the deadline that it is ready");
         if server.addresses.is_empty() {
             let code = server.wait().code();
@@ -191,11 +188,24 @@ impl Server {
 
     /// The addresses that it says it listens on, when there are `count`.
     pub(crate) fn addresses(&self, count: usize) -> Vec<SocketAddr> {
-        let all = self.stdout.wait(|text, _| {
-            let addresses = addresses(text);
-            (addresses.len() >= count).then_some(addresses)
-        });
-        all.unwrap_or_else(|| panic!("less than {count} addresses: {}", self.stdout.text()))
+        let all = self.said_addresses(count).unwrap_or_default();
+        assert!(all.len() >= count, "less than {count} addresses: {all:?}");
+        all
+    }
+
+    /// The same, wherever it says them: the access log may have standard output. What there is when
+    /// there won't be more; `None` when there might be, but not within the deadline.
+    fn said_addresses(&self, count: usize) -> Option<Vec<SocketAddr>> {
+        within(PATIENCE, || {
+            let (output, output_over) = self.stdout.lines();
+            let (errors, errors_over) = self.stderr.lines();
+            let mut all = addresses(&output);
+            if all.is_empty() {
+                all = addresses(&errors);
+            }
+            let over = output_over && errors_over;
+            (over || all.len() >= count).then_some(all)
+        })
     }
 
     /// The address that it listens on.
@@ -417,6 +427,18 @@ struct Output {
     over: bool,
 }
 
+impl Output {
+    /// A line that isn't complete says nothing yet.
+    fn lines(&self) -> String {
+        let mut bytes = self.bytes.iter();
+        let end = bytes
+            .rposition(|&byte| byte == b'\n')
+            .map_or(0, |at| at + 1);
+        let end = if self.over { self.bytes.len() } else { end };
+        String::from_utf8_lossy(&self.bytes[..end]).into_owned()
+    }
+}
+
 impl Captured {
     fn of(mut pipe: impl Read + Send + 'static) -> Captured {
         let captured = Captured(Arc::default());
@@ -442,20 +464,19 @@ impl Captured {
         String::from_utf8_lossy(&self.0.0.lock().unwrap().bytes).into_owned()
     }
 
+    /// The lines so far that are complete, and whether these are all.
+    fn lines(&self) -> (String, bool) {
+        let output = self.0.0.lock().unwrap();
+        (output.lines(), output.over)
+    }
+
     /// Waits until `find` has found something; it is told whether this is all.
     fn wait<T>(&self, mut find: impl FnMut(&str, bool) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + PATIENCE;
         let (output, changed) = &*self.0;
         let mut output = output.lock().unwrap();
         loop {
-            // A line that isn't complete says nothing yet.
-            let end = output
-                .bytes
-                .iter()
-                .rposition(|&byte| byte == b'\n')
-                .map_or(0, |at| at + 1);
-            let end = if output.over { output.bytes.len() } else { end };
-            let found = find(&String::from_utf8_lossy(&output.bytes[..end]), output.over);
+            let found = find(&output.lines(), output.over);
             let left = deadline.saturating_duration_since(Instant::now());
             if found.is_some() || output.over || left.is_zero() {
                 return found;

@@ -5,8 +5,9 @@
 //! [`crate::limits`]) say what may stand where; `read.rs` walks the tree by them, `value.rs` reads
 //! the values, and `check.rs` looks at what only shows when everything is known. All problems are
 //! reported at once (`problem.rs`). `include.rs` reads the files that a file names, `environment.rs`
-//! puts in what `${NAME}` stands for, `write.rs` writes out what holds. `reference.rs` writes the reference page and the JSON Schema
-//! from the same tables.
+//! puts in what `${NAME}` stands for, `write.rs` writes out what holds, `notes.rs` says what is most
+//! likely not meant. `reference.rs` writes the reference page and the JSON Schema from the same
+//! tables.
 //!
 //! It reads the file, those that it includes and the password files that it names, and looks at the
 //! directories; it opens nothing else.
@@ -18,6 +19,7 @@ pub(crate) mod key;
 pub(crate) mod keys;
 mod load;
 mod node;
+mod notes;
 pub(crate) mod problem;
 pub(crate) mod read;
 mod reference;

@@ -16,6 +16,7 @@ mod keys;
 mod limits;
 mod listeners;
 mod log;
+mod notes;
 mod roots;
 mod routes;
 mod syntax;

@@ -13,6 +13,7 @@ use ringway_http::StatusCode;
 use ringway_http::head::RequestHead;
 use ringway_http::response::name;
 use ringway_http::target::Path;
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 /// An element of `error_pages`: which statuses, and the page for them.
@@ -52,6 +53,13 @@ impl PageRule {
             }
             _ => Err((format!("{path:?} isn't the path of a file"), EXAMPLE)),
         }
+    }
+}
+
+impl PageRule {
+    /// The page, as a path from the root.
+    pub(crate) fn path(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.key[1..])
     }
 }
 
