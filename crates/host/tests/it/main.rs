@@ -6,6 +6,7 @@ mod fixture;
 
 mod capture;
 mod doctor;
+mod documentation;
 mod facts;
 mod persist;
 mod placement;
