@@ -118,6 +118,27 @@ fn a_half_close_follows_what_is_under_way() {
     }
 }
 
+/// On the kernel's drivers this is `handover::a_detached_connection_that_is_dropped_is_closed`.
+#[test]
+fn a_connection_that_is_dropped_between_workers_is_closed() {
+    let world = SimWorld::with_options(0, SimOptions::calm());
+    world.set_auto_advance(true);
+    let mut runtime = Runtime::simulated(&world, &RuntimeOptions::default());
+    let ended = runtime.block_on(async {
+        let address: SocketAddr = "10.0.0.1:7000".parse().unwrap();
+        let listener = TcpListener::bind(address, &ListenOptions::default()).unwrap();
+        let client = TcpStream::connect(address, &SocketOptions::default())
+            .await
+            .unwrap();
+        let mut server = listener.accept().await.unwrap();
+        drop(client.detach().await.unwrap());
+        timeout(Duration::from_secs(1), server.receive()).await
+    });
+    assert!(matches!(ended, Ok(Ok(Ok(None)))), "{ended:?}");
+    drop(runtime);
+    assert_eq!(world.open_descriptors(), []);
+}
+
 #[test]
 fn the_wall_clock_is_the_world_s() {
     let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));

@@ -36,8 +36,9 @@ pub(crate) use descriptor::Descriptor;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::num::NonZeroU64;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 pub(crate) use transfer::{NOTIFIED_COPIED, TransferCalls, ZeroCopyPart};
 
@@ -180,6 +181,9 @@ pub(crate) struct Overflows {
     pub(crate) lost: u32,
 }
 
+/// Numbers of the simulator's descriptors that are to be closed with its next turn.
+pub(crate) type Strays = Arc<Mutex<Vec<RawFd>>>;
+
 /// What a driver does; see the module for the contract.
 ///
 /// Calls that never wait are the same for both drivers of the real kernel; the simulator has its own.
@@ -272,6 +276,12 @@ pub(crate) trait Driver: TransferCalls {
 
     /// Ends a descriptor that no operation names any more.
     fn close(&mut self, descriptor: Descriptor);
+
+    /// Where the numbers of the simulator's descriptors go that are closed while no driver has them;
+    /// `None` for descriptors that the real kernel closes.
+    fn strays(&self) -> Option<Strays> {
+        None
+    }
 
     /// A listening socket on `address`.
     fn listen(&mut self, address: SocketAddr, options: &ListenOptions) -> io::Result<Descriptor> {

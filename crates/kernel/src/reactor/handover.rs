@@ -5,7 +5,7 @@
 
 use super::sockets::{Socket, closed};
 use super::{Reactor, SocketKey};
-use crate::driver::{Descriptor, DriverKind, Lane};
+use crate::driver::{Descriptor, Lane, Strays};
 use std::fmt;
 use std::io;
 
@@ -14,17 +14,21 @@ use std::io;
 pub struct DetachedSocket {
     /// There until it is dropped or adopted.
     fd: Option<Descriptor>,
-    /// Of the simulator, which closes what is left over when its world ends.
-    is_simulated: bool,
+    /// Where it is closed if it is the simulator's.
+    strays: Option<Strays>,
     sent_total: u64,
 }
 
 impl Drop for DetachedSocket {
     fn drop(&mut self) {
-        if let Some(fd) = self.fd.take()
-            && !self.is_simulated
-        {
-            fd.close();
+        let Some(fd) = self.fd.take() else { return };
+        match &self.strays {
+            None => fd.close(),
+            Some(strays) => {
+                if let Ok(mut strays) = strays.lock() {
+                    strays.push(fd.number());
+                }
+            }
         }
     }
 }
@@ -85,7 +89,7 @@ impl Reactor {
         let socket = self.sockets.remove(key.0).ok_or_else(closed)?;
         Ok(DetachedSocket {
             fd: Some(socket.fd),
-            is_simulated: self.driver.kind() == DriverKind::Sim,
+            strays: self.driver.strays(),
             sent_total: socket.sent_total,
         })
     }

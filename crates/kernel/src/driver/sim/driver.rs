@@ -6,7 +6,9 @@ use super::state::State;
 use super::table::Resource;
 use super::{SimWorld, nanoseconds, violation};
 use crate::buffers::BufferPool;
-use crate::driver::{Completion, Descriptor, Driver, DriverKind, Interest, SendParts, Token};
+use crate::driver::{
+    Completion, Descriptor, Driver, DriverKind, Interest, SendParts, Strays, Token,
+};
 use crate::file::{OpenRequest, ReadRequest};
 use crate::socket::{ConnectAddress, Destination, ListenOptions, SocketOptions};
 use crate::wake::WakeHandle;
@@ -209,6 +211,7 @@ impl Driver for SimDriver {
         completions: &mut Vec<Completion>,
     ) -> io::Result<()> {
         let mut state = self.world.state.borrow_mut();
+        state.close_strays();
         state.note_turn(self.worker, wait != Some(Duration::ZERO));
         if state.is_auto_advancing {
             let cost = nanoseconds(state.options.turn_cost);
@@ -275,6 +278,10 @@ impl Driver for SimDriver {
 
     fn close(&mut self, descriptor: Descriptor) {
         self.world.state.borrow_mut().close(descriptor.number());
+    }
+
+    fn strays(&self) -> Option<Strays> {
+        Some(Strays::clone(&self.world.state.borrow().strays))
     }
 
     fn listen(&mut self, address: SocketAddr, options: &ListenOptions) -> io::Result<Descriptor> {

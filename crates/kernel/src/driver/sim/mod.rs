@@ -169,6 +169,7 @@ impl SimWorld {
 
     /// All open sockets and listeners, for a test to see that none is left.
     pub fn open_descriptors(&self) -> Vec<SimDescriptor> {
+        self.state.borrow_mut().close_strays();
         let state = self.state.borrow();
         let describe = |resource: &Resource| match resource {
             Resource::Listener(listener) => SimDescriptor::Listener(listener.address),

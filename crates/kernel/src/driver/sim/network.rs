@@ -329,6 +329,17 @@ impl State {
         descriptor.adopters.retain(|adopter| *adopter != worker);
     }
 
+    /// Closes what was dropped while no worker had it.
+    pub(super) fn close_strays(&mut self) {
+        let strays = self
+            .strays
+            .lock()
+            .map(|mut strays| std::mem::take(&mut *strays));
+        for number in strays.unwrap_or_default() {
+            self.close(number);
+        }
+    }
+
     pub(super) fn close(&mut self, number: RawFd) {
         let operations = self
             .table

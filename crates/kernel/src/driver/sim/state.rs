@@ -7,7 +7,7 @@ use super::random::Random;
 use super::table::DescriptorTable;
 use super::transfer::Notices;
 use crate::buffers::BufferPool;
-use crate::driver::{Completion, Token};
+use crate::driver::{Completion, Strays, Token};
 use crate::wake::WakeHandle;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -74,6 +74,8 @@ pub(super) struct State {
     lone_worker: usize,
     pub(super) lone_turns: u32,
     pub(super) table: DescriptorTable,
+    /// What was dropped while no worker had it, and is still to be closed.
+    pub(super) strays: Strays,
     pub(super) endpoints: BTreeMap<EndpointId, Endpoint>,
     pub(super) operations: BTreeMap<OperationKey, Operation>,
     /// By number; none where the driver is gone.
@@ -98,6 +100,7 @@ impl State {
             lone_worker: 0,
             lone_turns: 0,
             table: DescriptorTable::default(),
+            strays: Strays::default(),
             endpoints: BTreeMap::new(),
             operations: BTreeMap::new(),
             workers: Vec::new(),
