@@ -238,8 +238,15 @@ impl Edits {
         kept.into_iter().chain(self.0).collect()
     }
 
+    /// The same with the lines that come of it.
+    #[cold]
+    pub(crate) fn over_both(self, of_route: (&[HeaderEdit], &[u8])) -> (Vec<HeaderEdit>, Vec<u8>) {
+        let lines = self.lines_over(of_route.1);
+        (self.over(of_route.0), lines)
+    }
+
     /// What is left of the route's lines, and those that come of these.
-    pub(crate) fn lines_over(&self, of_route: &[u8]) -> Vec<u8> {
+    fn lines_over(&self, of_route: &[u8]) -> Vec<u8> {
         let mut lines = Vec::with_capacity(of_route.len() + 128);
         for line in of_route.split_inclusive(|&byte| byte == b'\n') {
             let name = line.split(|&byte| byte == b':').next().unwrap_or(line);

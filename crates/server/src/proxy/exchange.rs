@@ -652,15 +652,15 @@ impl Course<'_> {
             )
         });
         let cookie = self.outbound.set_cookie.as_deref();
-        match hooked {
-            None => response::write(out, head, frame, &date, edits, cookie)?,
+        let both;
+        let edits = match hooked {
+            None => edits,
             Some(hooked) => {
-                let (of_route, lines) = edits.unwrap_or_default();
-                let lines = hooked.lines_over(lines);
-                let edits = hooked.over(of_route);
-                response::write(out, head, frame, &date, Some((&edits, &lines)), cookie)?;
+                both = hooked.over_both(edits.unwrap_or_default());
+                Some((&both.0[..], &both.1[..]))
             }
-        }
+        };
+        response::write(out, head, frame, &date, edits, cookie)?;
         Ok(Final {
             status: head.status,
             framing: head.framing,
