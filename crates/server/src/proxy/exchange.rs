@@ -179,9 +179,23 @@ impl Failure {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Upload {
     Running,
+    /// All of it came from the client, and some of it is still on its way to the server.
+    Taken,
     Done,
     /// The server doesn't take any more of it.
     Failed,
+}
+
+impl Upload {
+    /// Whether it is known where the client's next request begins.
+    fn is_taken(self) -> bool {
+        matches!(self, Upload::Taken | Upload::Done)
+    }
+
+    /// Whether something is still on its way.
+    fn is_under_way(self) -> bool {
+        matches!(self, Upload::Running | Upload::Taken)
+    }
 }
 
 /// What the two directions know of each other.
@@ -230,7 +244,7 @@ impl Exchange<'_> {
             has_heard: course.has_heard.get(),
             is_sent: course.is_sent.get(),
             is_spent: spent.get(),
-            is_body_read: course.upload.get() == Upload::Done,
+            is_body_read: course.upload.get().is_taken(),
             passed_bytes: course.passed_bytes.get(),
         })
     }
@@ -307,13 +321,14 @@ impl Exchange<'_> {
                 .pass(&mut source, &mut server_sink, Vec::new().into())
                 .await;
             passed.map_err(upload_trouble)?;
+            course.upload.set(Upload::Taken);
             let flushed = server_sink.flush(now()).await;
             flushed.map_err(|error| Trouble::Server(ServerFault::of_connection(error)))
         });
         let mut no_watch = None;
         let mut answer = pin!(course.answer(&mut server, &mut client, &mut no_watch));
         poll_fn(|context| {
-            if course.upload.get() == Upload::Running
+            if course.upload.get().is_under_way()
                 && let Poll::Ready(ended) = upload.as_mut().poll(context)
             {
                 course.sent_at.set(now());
@@ -556,7 +571,7 @@ impl Course<'_> {
     ) -> Result<Option<Buffer>, Trouble> {
         poll_fn(|context| {
             // While the request is still being sent, that has its own deadlines.
-            let waits = self.upload.get() != Upload::Running;
+            let waits = !self.upload.get().is_under_way();
             let deadline = self.sent_at.get() + self.upstream.config.timeouts.first_byte_timeout;
             server.half.set_deadline(waits.then_some(deadline));
             match server.half.poll_receive(context) {
@@ -638,7 +653,7 @@ impl Course<'_> {
         let client = self.outbound.frame;
         let delimited = Delimited::of(head.framing, client.version);
         // Where its body would have gone on, nobody knows where the next request begins.
-        let is_read = self.upload.get() == Upload::Done;
+        let is_read = self.upload.get().is_taken();
         let frame = Frame {
             keep_alive: client.keep_alive && is_read && delimited != Delimited::Close,
             ..client
