@@ -591,6 +591,16 @@ impl WriteHalf<'_> {
         .await
     }
 
+    /// As [`TcpStream::shutdown_write`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn shutdown_write(&mut self) -> io::Result<()> {
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.shutdown_write(self.key))
+    }
+
     /// As [`TcpStream::delivered_bytes`].
     pub fn delivered_bytes(&self) -> u64 {
         self.worker

@@ -48,11 +48,13 @@ fn complete(mut machine: Machine, client: impl Future<Output = ()> + 'static) {
     machine.expect_rest();
 }
 
-fn plain(plan: Plan) -> Visit {
+/// A client with one request.
+pub(super) fn plain(plan: Plan) -> Visit {
     Visit {
         plans: vec![plan],
         version: "1.1",
         is_sequential: true,
+        half_closes: false,
         reads_after: Duration::ZERO,
         leaves_after: None,
     }
@@ -252,4 +254,48 @@ fn clients_that_end_behind_every_byte_of_a_sized_body() {
 #[test]
 fn clients_that_end_behind_every_byte_of_chunks() {
     check_request(true);
+}
+
+/// What a server sends behind its answer is nobody's: not in the same segment, and not a while later,
+/// to a connection that waits to be used again.
+#[test]
+fn longer_answers_than_announced_reach_nobody_else() {
+    let plan = Plan::new(1, Act::Sized, 40);
+    let machine = calm();
+    let (served, pause) = (plan.clone(), Rc::new(Cell::new(Duration::ZERO)));
+    let wait = Rc::clone(&pause);
+    drop(machine.clients[1].spawn(async move {
+        let listener = TcpListener::bind(servers(1)[0], &ListenOptions::default()).unwrap();
+        loop {
+            let mut stream = listener.accept().await.unwrap();
+            let (mut answer, wait) = (served.answer(), wait.get());
+            drop(spawn(async move {
+                let _ = stream.receive().await;
+                let more = Plan::new(666, Act::Sized, 5).answer();
+                if wait == Duration::ZERO {
+                    answer.extend_from_slice(&more);
+                    let _ = stream.send(answer).await;
+                } else {
+                    let _ = stream.send(answer).await;
+                    sleep(wait).await;
+                    let _ = stream.send(more).await;
+                }
+                while let Ok(Some(_)) = stream.receive().await {}
+            }));
+        }
+    }));
+    let address = machine.address;
+    complete(machine, async move {
+        for wait in [Duration::ZERO, SOON] {
+            pause.set(wait);
+            for _ in 0..3 {
+                assert_eq!(
+                    ask(address, plan.clone()).await,
+                    Got::Whole(200),
+                    "{wait:?}"
+                );
+                sleep(2 * SOON).await;
+            }
+        }
+    });
 }

@@ -20,6 +20,17 @@ pub(crate) struct Record {
     pub(crate) faults: Vec<String>,
 }
 
+impl Record {
+    /// A connection has ended like this.
+    fn note(&mut self, stop: Stop) {
+        match stop {
+            Stop::Malformed(what) => self.faults.push(what),
+            // The proxy is done with it, or its client has gone.
+            Stop::End | Stop::Failed(_) => {}
+        }
+    }
+}
+
 /// How a server's answers leave it.
 #[derive(Clone, Copy)]
 pub(crate) struct Manner {
@@ -54,14 +65,12 @@ async fn converse(mut stream: TcpStream, record: Rc<RefCell<Record>>, manner: Ma
     let (reader, mut writer) = stream.split();
     let mut wire = Wire::new(reader);
     let is_reset = loop {
-        let plan = match receive(&mut wire).await {
-            Ok(plan) => plan,
-            Err(Stop::Malformed(what)) => {
-                record.borrow_mut().faults.push(what);
+        let (plan, framing) = match receive(&mut wire).await {
+            Ok(received) => received,
+            Err(stop) => {
+                record.borrow_mut().note(stop);
                 break false;
             }
-            // The proxy is done with it, or its client has gone.
-            Err(Stop::End | Stop::Failed(_)) => break false,
         };
         *record.borrow_mut().seen.entry(plan.id).or_default() += 1;
         let answer = plan.answer();
@@ -69,6 +78,12 @@ async fn converse(mut stream: TcpStream, record: Rc<RefCell<Record>>, manner: Ma
         match plan.act {
             _ if sent.is_err() => break false,
             Act::Sized | Act::Chunked | Act::Empty | Act::Hints => {}
+            Act::Early => {
+                if let Err(stop) = take_body(&mut wire, &plan, framing).await {
+                    record.borrow_mut().note(stop);
+                    break false;
+                }
+            }
             Act::Reset => break true,
             Act::Close | Act::Stale | Act::UntilClose | Act::Short => break false,
             // Until the proxy has had enough.
@@ -83,8 +98,8 @@ async fn converse(mut stream: TcpStream, record: Rc<RefCell<Record>>, manner: Ma
     }
 }
 
-/// The next request, whole.
-async fn receive(wire: &mut Wire<'_>) -> Result<Plan, Stop> {
+/// The next request, whole unless it is to be answered before that; and how its body is delimited.
+async fn receive(wire: &mut Wire<'_>) -> Result<(Plan, Framing), Stop> {
     let head = wire.head().await?;
     let fault = |what: &str| Stop::Malformed(format!("{what} in {head:?}"));
     let mut words = head.line.split(' ');
@@ -104,11 +119,18 @@ async fn receive(wire: &mut Wire<'_>) -> Result<Plan, Stop> {
     if plan.in_chunks != (framing == Framing::Chunks) {
         return Err(fault("another framing"));
     }
+    if plan.act != Act::Early {
+        take_body(wire, &plan, framing).await?;
+    }
+    Ok((plan, framing))
+}
+
+async fn take_body(wire: &mut Wire<'_>, plan: &Plan, framing: Framing) -> Result<(), Stop> {
     let mut body = Vec::new();
     wire.content(framing, &mut body).await?;
     match body == plan.body() {
-        true => Ok(plan),
-        false => Err(fault("another body")),
+        true => Ok(()),
+        false => Err(Stop::Malformed(format!("another body for {plan:?}"))),
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) enum Act {
     Hints,
     /// Answers, and ends the connection without having said so.
     Stale,
+    /// Answers 413 before it has read the body, which it goes on to throw away.
+    Early,
     /// Nothing at all.
     Silent,
     Close,
@@ -37,13 +39,14 @@ pub(crate) enum Act {
     Stall,
 }
 
-const ACTS: [Act; 18] = [
+const ACTS: [Act; 19] = [
     Act::Sized,
     Act::Chunked,
     Act::UntilClose,
     Act::Empty,
     Act::Hints,
     Act::Stale,
+    Act::Early,
     Act::Silent,
     Act::Close,
     Act::Reset,
@@ -186,6 +189,7 @@ impl Plan {
                 Due::Whole(200)
             }
             Act::Empty => Due::Whole(204),
+            Act::Early => Due::Whole(413),
             Act::Silent => Due::Own(504),
             Act::Close
             | Act::Reset
@@ -202,7 +206,11 @@ impl Plan {
     /// What the server sends, all of it.
     pub(crate) fn answer(&self) -> Vec<u8> {
         let (id, count) = (self.id, self.answer_bytes);
-        let head = |fields: &str| format!("HTTP/1.1 200 OK\r\nX-Id: {id}\r\n{fields}\r\n");
+        let status = match self.act {
+            Act::Early => "413 Content Too Large",
+            _ => "200 OK",
+        };
+        let head = |fields: &str| format!("HTTP/1.1 {status}\r\nX-Id: {id}\r\n{fields}\r\n");
         let sized = head(&format!("Content-Length: {count}\r\n"));
         let chunked = head("Transfer-Encoding: chunked\r\n");
         let content = match self.is_head() {
@@ -211,7 +219,7 @@ impl Plan {
         };
         let with = |head: String, content: &[u8]| [head.as_bytes(), content].concat();
         match self.act {
-            Act::Sized | Act::Stale => with(sized, &content),
+            Act::Sized | Act::Stale | Act::Early => with(sized, &content),
             Act::Hints => {
                 let hint = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n".repeat(3);
                 with(hint + &sized, &content)

@@ -19,6 +19,8 @@ pub(crate) struct Visit {
     pub(crate) version: &'static str,
     /// Each request waits for the answer to the one before it.
     pub(crate) is_sequential: bool,
+    /// It says that nothing more comes when all is sent.
+    pub(crate) half_closes: bool,
     /// A pause of up to this before it reads on.
     pub(crate) reads_after: Duration,
     /// It goes after so long, whatever it has got; by a reset or not.
@@ -123,6 +125,9 @@ async fn write(
             }
         }
     }
+    if visit.half_closes {
+        let _ = writer.shutdown_write();
+    }
 }
 
 async fn read(
@@ -141,7 +146,11 @@ async fn read(
         visited.got.push(got);
         visited.is_over = is_last;
         answered.set(visited.got.len());
-        if is_last || matches!(got, Got::Cut | Got::Nothing) {
+        if matches!(got, Got::Cut | Got::Nothing) {
+            // Whatever is there is a part.
+            return Ok(visited);
+        }
+        if is_last {
             break;
         }
     }
