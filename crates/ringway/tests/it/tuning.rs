@@ -398,3 +398,32 @@ fn irqbalance_keeps_what_others_banned_since() {
     let asked: Vec<String> = asked.try_iter().collect();
     assert_eq!(asked, ["settings ban irqs 7 99"], "{text}");
 }
+
+/// A tap has as many queues as programs have it open: none here, and one to be seen.
+#[test]
+fn a_tap_that_nobody_reads_is_looked_at_and_left() {
+    let Some(namespace) = Namespace::new() else {
+        return;
+    };
+    let made =
+        namespace.shell("ip tuntap add tap0 mode tap multi_queue 2>&1 && ip link set tap0 up");
+    if !made.is_empty() {
+        return peers::skip(&format!("no tap device: {made}"));
+    }
+    let run = |words: &[&str]| told(&namespace.command(PROGRAM).args(words).output().unwrap());
+    let (code, text) = run(&["doctor", "--nic", "tap0", "--details"]);
+    assert!((0..=2).contains(&code), "{text}");
+    assert!(text.contains(", tap0 (tun, 1 queue)\n"), "{text}");
+    assert!(
+        text.contains("tap0 is not a device with interrupts"),
+        "{text}"
+    );
+    let before = namespace.snapshot();
+    let journals = namespace.journals().display().to_string();
+    let (code, text) = run(&["tune", "--nic", "tap0", "--journals", &journals, "--apply"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(!text.contains("tap0"), "{text}");
+    assert_eq!(namespace.read(SOMAXCONN), "4096");
+    assert_eq!(run(&["tune", "--journals", &journals, "--revert"]).0, 0);
+    assert_eq!(namespace.snapshot(), before);
+}
