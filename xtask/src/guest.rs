@@ -191,6 +191,20 @@ pub(crate) fn boot_two_nodes(
     run(guest, kernel, archive, deadline, each)
 }
 
+/// Boots the archive on a machine that these arguments of QEMU describe, in this process's network;
+/// otherwise as [`boot`]. Counts nothing.
+pub(crate) fn boot_as(
+    kernel: &Path,
+    archive: &Archive,
+    arguments: &[&str],
+    deadline: Duration,
+    each: impl FnMut(&str),
+) -> Result<()> {
+    let mut guest = Command::new("qemu-system-x86_64");
+    guest.args(arguments);
+    run(guest, kernel, archive, deadline, each)
+}
+
 /// Adds to the emulator's command what every guest has, and runs it until it powers off.
 fn run(
     mut guest: Command,

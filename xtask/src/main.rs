@@ -5,12 +5,14 @@
 
 #![forbid(unsafe_code)]
 
+mod bench_numa;
 mod bench_pool;
 mod bench_proxy;
 mod bench_serve;
 mod build;
 mod contestants;
 mod guest;
+mod guest_host;
 mod guest_tune;
 mod icount;
 mod process;
@@ -40,6 +42,8 @@ enum Command {
     Tidy,
     GuestTune(guest_tune::Options),
     Icount(icount::Options),
+    GuestHost(guest_host::Options),
+    BenchNuma(bench_numa::Options),
     BenchPool(bench_pool::Options),
     BenchProxy(bench_proxy::Options),
     BenchServe(bench_serve::Options),
@@ -54,6 +58,8 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::GuestTune(options) => guest_tune::run(&options),
         Command::Icount(options) => icount::run(&options),
+        Command::GuestHost(options) => guest_host::run(&options),
+        Command::BenchNuma(options) => bench_numa::run(&options),
         Command::BenchPool(options) => bench_pool::run(&options),
         Command::BenchProxy(options) => bench_proxy::run(&options),
         Command::BenchServe(options) => bench_serve::run(&options),

@@ -147,7 +147,9 @@ impl Nic {
         Ok(all)
     }
 
-    /// Where the interrupt of a receiving queue goes: what the kernel chose of what is allowed.
+    /// Where the interrupt of a receiving queue goes: the one CPU that it is allowed, or what the
+    /// kernel chose of several. The choice alone may be an old one, because an interrupt moves only
+    /// when it comes.
     fn interrupt_cpus(&self, queue: u32) -> Result<&CpuList, String> {
         let irqs = self.irqs.known().map_or(&[][..], Vec::as_slice);
         let is_its = |irq: &&Irq| {
@@ -155,15 +157,16 @@ impl Nic {
             index == queue && direction != Direction::Tx
         };
         let name = &self.name;
-        let irq = irqs.iter().find(is_its);
-        let irq =
-            irq.ok_or_else(|| format!("the interrupt of {name}'s queue {queue} isn't known"))?;
-        match irq.effective.known().filter(|cpus| !cpus.is_empty()) {
-            Some(cpus) => Ok(cpus),
-            None => irq.affinity.known().ok_or_else(|| {
-                format!("where the interrupt of {name}'s queue {queue} goes isn't known")
-            }),
-        }
+        let irq = irqs
+            .iter()
+            .find(is_its)
+            .ok_or_else(|| format!("the interrupt of {name}'s queue {queue} isn't known"))?;
+        let allowed = irq.affinity.known();
+        let only = allowed.filter(|cpus| cpus.len() == 1);
+        let chosen = irq.effective.known().filter(|cpus| !cpus.is_empty());
+        only.or(chosen).or(allowed).ok_or_else(|| {
+            format!("where the interrupt of {name}'s queue {queue} goes isn't known")
+        })
     }
 }
 

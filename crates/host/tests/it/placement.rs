@@ -98,6 +98,10 @@ fn a_worker_is_fed_where_the_interrupts_or_rps_bring_packets() {
     assert_eq!(placement(&machine).feeds_every_worker(), Err(why.clone()));
     machine.put("proc/irq/42/effective_affinity_list", "1");
     assert_eq!(placement(&machine).feeds_every_worker(), Ok(()));
+    // It is to move, and will when it comes next.
+    machine.put("proc/irq/42/effective_affinity_list", "0");
+    machine.put("proc/irq/42/smp_affinity_list", "1");
+    assert_eq!(placement(&machine).feeds_every_worker(), Ok(()));
     spec.nic = nic(0, 1, 2);
     let machine = spec.build();
     assert_eq!(placement(&machine).feeds_every_worker(), Err(why));
