@@ -2,8 +2,8 @@
 //!
 //! They run in turns, forwards and backwards, and each is compared with the first one's run of the same
 //! round: what disturbs a machine for minutes disturbs both. Before that the first is compared with
-//! itself, which is the noise. A run during which the hypervisor took much of the server's CPU is
-//! thrown away, counted, and done again.
+//! itself, which is the noise. A run during which the hypervisor or other programs took much of the
+//! server's CPU is thrown away, counted, and done again.
 //!
 //! The load is in this process (`load`), on other CPUs than the server. Its rate in a closed loop is
 //! as often its own limit as the server's, and then the run is marked so.
@@ -26,7 +26,9 @@ use sample::Sample;
 
 /// A run is done again when the hypervisor took more than this share of the server's CPUs.
 const STEAL_LIMIT: f64 = 0.05;
-const TRIES: u32 = 3;
+/// The same for other programs; the kernel counts in hundredths of a second, so a short run can't tell
+/// less.
+const OTHERS_LIMIT: f64 = 0.1;
 /// A server that is busy for less than this share of its CPUs could have answered more.
 const BUSY: f64 = 0.95;
 /// For all connections to be opened.
@@ -94,6 +96,8 @@ pub struct Run {
     pub load_cost: f64,
     /// The share of the server's CPUs that the hypervisor took.
     pub stolen: f64,
+    /// The share of the server's CPUs that other programs took.
+    pub others: f64,
     /// Runs that were thrown away before this one.
     pub discarded: u32,
     /// Requests that weren't answered.
@@ -106,6 +110,13 @@ pub struct Run {
     pub threads: Vec<(String, f64)>,
     /// What else the kernel counted, for each request.
     pub counters: BTreeMap<String, f64>,
+}
+
+impl Run {
+    /// Whether others had so much of the server's CPUs that its figures are theirs, too.
+    pub fn is_disturbed(&self) -> bool {
+        self.stolen > STEAL_LIMIT || self.others > OTHERS_LIMIT
+    }
 }
 
 /// One contestant's runs.
@@ -279,7 +290,7 @@ impl Bench<'_> {
         let mut discarded = 0;
         loop {
             let run = self.measure_once(one)?;
-            if run.stolen <= STEAL_LIMIT || discarded + 1 == TRIES {
+            if !run.is_disturbed() || discarded + 1 >= self.setting.lengths().tries {
                 return Ok(Run { discarded, ..run });
             }
             discarded += 1;
@@ -410,6 +421,18 @@ impl Bench<'_> {
         }
     }
 
+    /// Seconds of the server's CPUs that went to neither the server nor idleness. Where the load has to
+    /// share them, it can't be told from others.
+    fn taken_by_others(&self, first: &Sample, last: &Sample) -> f64 {
+        let shares = |cpu| self.setting.load_cpus.contains(cpu);
+        if self.setting.server_cpus.iter().any(shares) {
+            return 0.0;
+        }
+        let taken = last.taken.saturating_sub(first.taken);
+        let own = last.run_time.saturating_sub(first.run_time);
+        taken.saturating_sub(own).as_secs_f64()
+    }
+
     fn run_between(&self, first: &Sample, last: &Sample) -> Run {
         let seconds = (last.at - first.at).as_secs_f64();
         let cpus = self.setting.server_cpus.len() as f64;
@@ -438,6 +461,7 @@ impl Bench<'_> {
             is_client_bound: self.shape.pace == Pace::Closed && busy < BUSY,
             load_cost: each(load_cpu * 1e6),
             stolen: last.stolen.saturating_sub(first.stolen).as_secs_f64() / (seconds * cpus),
+            others: self.taken_by_others(first, last) / (seconds * cpus),
             counters: last.counted_since(first, requests),
             ..Run::default()
         }

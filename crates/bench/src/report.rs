@@ -117,7 +117,7 @@ impl Report {
         Ok(())
     }
 
-    /// Runs that were thrown away because the hypervisor took the CPU.
+    /// Runs that were thrown away because the hypervisor or other programs took the CPU.
     pub fn discarded(&self) -> u32 {
         let all = self
             .outcomes

@@ -13,7 +13,6 @@ mod suite;
 mod transfer;
 mod workers;
 
-pub(crate) use proxy::upstream;
 pub(crate) use suite::{Body, LARGE, MIDDLE, SMALL, ringway};
 
 use crate::outcome::{Findings, Outcome, Verdict};

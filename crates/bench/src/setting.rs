@@ -64,6 +64,8 @@ pub struct Lengths {
     pub measured: Duration,
     /// How long it runs before that.
     pub warm_up: Duration,
+    /// How often a run that was disturbed is tried, at least once.
+    pub tries: u32,
 }
 
 impl Lengths {
@@ -73,6 +75,7 @@ impl Lengths {
         noise_rounds: 3,
         measured: Duration::from_secs(3),
         warm_up: Duration::from_millis(500),
+        tries: 3,
     };
     /// For an impression of everything in two minutes.
     pub const QUICK: Lengths = Lengths {
@@ -80,6 +83,7 @@ impl Lengths {
         noise_rounds: 1,
         measured: Duration::from_millis(300),
         warm_up: Duration::from_millis(100),
+        tries: 2,
     };
     /// For tests of everything but the figures.
     pub const TINY: Lengths = Lengths {
@@ -87,6 +91,7 @@ impl Lengths {
         noise_rounds: 1,
         measured: Duration::from_millis(20),
         warm_up: Duration::from_millis(1),
+        tries: 1,
     };
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Sample {
     pub(super) load_time: Duration,
     /// Time that the hypervisor kept the server's CPUs from us.
     pub(super) stolen: Duration,
+    /// Time that anybody in this machine had them.
+    pub(super) taken: Duration,
     counters: BTreeMap<String, u64>,
 }
 
@@ -47,7 +49,8 @@ impl Sample {
             bytes: progress.bytes.load(Ordering::Relaxed),
             run_time,
             load_time,
-            stolen: stolen(&kernel, cpus),
+            stolen: cpu_time(&kernel, cpus, &STOLEN),
+            taken: cpu_time(&kernel, cpus, &TAKEN),
             counters,
         })
     }
@@ -65,13 +68,24 @@ impl Sample {
     }
 }
 
-/// How long the hypervisor has kept these CPUs from us, since boot: proc_stat(5), the eighth field.
-fn stolen(kernel: &str, cpus: &[usize]) -> Duration {
+/// The fields of a CPU in proc_stat(5): steal; and user, nice, system, irq, softirq.
+const STOLEN: [usize; 1] = [7];
+const TAKEN: [usize; 5] = [0, 1, 2, 5, 6];
+
+/// What these fields of these CPUs come to since boot.
+fn cpu_time(kernel: &str, cpus: &[usize], fields: &[usize]) -> Duration {
     let per_second = rustix::param::clock_ticks_per_second().max(1) as f64;
     let ticks = |cpu: &usize| {
         let name = format!("cpu{cpu} ");
         let line = kernel.lines().find_map(|line| line.strip_prefix(&name))?;
-        line.split_whitespace().nth(7)?.parse::<u64>().ok()
+        let numbers: Vec<u64> = line
+            .split_whitespace()
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        fields
+            .iter()
+            .map(|field| numbers.get(*field).copied())
+            .sum::<Option<u64>>()
     };
     let ticks: u64 = cpus.iter().filter_map(ticks).sum();
     Duration::from_secs_f64(ticks as f64 / per_second)
@@ -140,7 +154,11 @@ mod tests {
     #[test]
     fn stolen_time_is_that_of_the_cpus_asked_for() {
         let per_second = rustix::param::clock_ticks_per_second() as f64;
-        let seconds = |cpus: &[usize]| stolen(KERNEL, cpus).as_secs_f64() * per_second;
+        let of = |fields: &[usize], cpus: &[usize]| {
+            cpu_time(KERNEL, cpus, fields).as_secs_f64() * per_second
+        };
+        let seconds = |cpus: &[usize]| of(&STOLEN, cpus);
+        assert_eq!(of(&TAKEN, &[1]).round(), 19.0);
         assert_eq!(seconds(&[1]).round(), 500.0);
         assert_eq!(seconds(&[0, 1]).round(), 800.0);
         assert_eq!(seconds(&[7]).round(), 0.0);

@@ -46,3 +46,18 @@ fn large_bodies_are_told_by_the_gigabyte() {
     assert_eq!(Shape::closed(1, 1 << 20).unit(), "ms of CPU for a GB");
     assert_eq!(Shape::closed(1, 1024).unit(), "µs of CPU for a request");
 }
+
+#[test]
+fn a_run_that_others_had_much_of_is_disturbed() {
+    let is_disturbed = |stolen, others| {
+        let run = Run {
+            stolen,
+            others,
+            ..Run::default()
+        };
+        run.is_disturbed()
+    };
+    assert!(!is_disturbed(0.05, 0.1));
+    assert!(is_disturbed(0.06, 0.0));
+    assert!(is_disturbed(0.0, 0.11));
+}

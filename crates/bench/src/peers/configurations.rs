@@ -51,6 +51,10 @@ http {{
     )
 }
 
+/// What HAProxy counts on at least: by `tune.pool-low-fd-ratio` it keeps no idle connection to a server
+/// once a fifth of its descriptors is in use, and it has about twice as many as `maxconn`.
+const HAPROXY_CONNECTIONS: usize = 4096;
+
 /// One thread, splicing where it can, connections to the server shared by all clients.
 pub(super) fn haproxy(place: &Place<'_>) -> String {
     let Front::Proxy { upstream } = place.front else {
@@ -75,7 +79,7 @@ frontend front
 backend behind
     server one 127.0.0.1:{upstream}
 ",
-        connections = place.connections + 64,
+        connections = HAPROXY_CONNECTIONS.max(8 * place.connections),
         port = place.port,
     )
 }

@@ -1,7 +1,7 @@
 //! The report as Markdown, for a repository or an issue.
 
 use super::{Change, Report, duration, figure};
-use crate::comparison::{Comparison, Row};
+use crate::comparison::{Comparison, Row, Run};
 use crate::outcome::{Outcome, times};
 use crate::statistics::{Difference, Spread};
 use std::fmt::Write as _;
@@ -56,11 +56,11 @@ pub(super) fn preamble(report: &Report) -> String {
 
 pub(super) fn discarded(report: &Report) -> String {
     match report.discarded() {
-        0 => "no run was thrown away for time that the hypervisor took".to_owned(),
-        1 => "1 run was thrown away and done again: the hypervisor took more than 5 % of the CPU"
+        0 => "no run was thrown away for time that the hypervisor or others took".to_owned(),
+        1 => "1 run was thrown away and done again: the hypervisor took more than 5 % of the CPU, or other programs more than 10 %"
             .to_owned(),
         count => format!(
-            "{count} runs were thrown away and done again: the hypervisor took more than 5 % of the CPU"
+            "{count} runs were thrown away and done again: the hypervisor took more than 5 % of the CPU, or other programs more than 10 %"
         ),
     }
 }
@@ -253,7 +253,12 @@ pub(super) fn rate(row: &Row) -> String {
     let median = Spread::of(&rates).map_or(f64::NAN, |rates| rates.median);
     let is_bound = row.runs.iter().any(|run| run.is_client_bound);
     let failures: u64 = row.runs.iter().map(|run| run.failures).sum();
-    let mark = if is_bound { " (client-bound)" } else { "" };
+    let is_disturbed = row.runs.iter().any(Run::is_disturbed);
+    let mark = match (is_bound, is_disturbed) {
+        (_, true) => " (disturbed)",
+        (true, false) => " (client-bound)",
+        (false, false) => "",
+    };
     match failures {
         0 => format!("{}{mark}", figure(median)),
         count => format!("{}{mark}, {count} failures", figure(median)),

@@ -3,6 +3,7 @@
 use crate::comparison::{Comparison, Run};
 use crate::outcome::{Findings, Gain, judge_gain, times};
 use crate::setting::{Setting, Step, Trouble};
+use crate::statistics::Spread;
 use ringway_runtime::cpu;
 use ringway_server::pool_cost::{Kind, cost};
 
@@ -50,6 +51,19 @@ pub(super) fn find(setting: &mut Setting) -> Result<Findings, Trouble> {
     })
 }
 
+/// The medians of a third of the rounds each, of one pool against itself. A single run of threads that
+/// fight for a lock may take twice as long as the next; it is medians that are compared.
+fn noise(runs: &[Run], twins: &[Run]) -> Option<Spread> {
+    let median = |runs: &[Run]| {
+        let costs: Vec<f64> = runs.iter().map(|run| run.cost).collect();
+        Spread::of(&costs).map(|costs| costs.median)
+    };
+    let third = runs.len().div_ceil(3).max(1);
+    let parts = runs.chunks(third).zip(twins.chunks(third));
+    let ratios = parts.filter_map(|(runs, twins)| Some(median(twins)? / median(runs)?));
+    Spread::of(&ratios.collect::<Vec<_>>())
+}
+
 fn compare(setting: &Setting, threads: usize) -> Result<Comparison, Trouble> {
     let operations = if setting.is_quick() {
         QUICK_OPERATIONS
@@ -77,12 +91,7 @@ fn compare(setting: &Setting, threads: usize) -> Result<Comparison, Trouble> {
             twins.push(measure(Kind::ALL[0]));
         }
     }
-    let [first, ..] = &runs;
-    let pair = vec![
-        (String::new(), None, first.clone()),
-        (String::new(), None, twins),
-    ];
-    let noise = Comparison::new("", "", None, pair).map(|pair| pair.rows[1].ratio);
+    let noise = noise(&runs[0], &twins);
     let names = Kind::ALL.map(|kind| kind.name().to_owned());
     let rows = names
         .into_iter()
@@ -94,4 +103,24 @@ fn compare(setting: &Setting, threads: usize) -> Result<Comparison, Trouble> {
     let comparison =
         comparison.ok_or_else(|| Trouble::Failed("nothing was measured".to_owned()))?;
     Ok(comparison.at(threads as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_noise_is_that_of_medians() {
+        let runs = |costs: &[f64]| -> Vec<Run> {
+            let run = |cost: &f64| Run {
+                cost: *cost,
+                ..Run::default()
+            };
+            costs.iter().map(run).collect()
+        };
+        let first = runs(&[1.0, 1.0, 9.0, 2.0, 2.0, 2.0, 4.0, 4.0, 4.0]);
+        let twins = runs(&[1.0, 1.0, 1.0, 2.0, 9.0, 2.0, 4.0, 5.0, 5.0]);
+        assert_eq!(noise(&first, &twins), Spread::of(&[1.0, 1.0, 1.25]));
+        assert_eq!(noise(&[], &[]), None);
+    }
 }

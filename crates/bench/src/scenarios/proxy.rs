@@ -52,7 +52,7 @@ pub(super) fn find(setting: &mut Setting) -> Result<Findings, Trouble> {
 }
 
 /// A server for proxies to pass on to, on the load's CPUs.
-pub(crate) fn upstream(setting: &Setting, body: Body) -> Result<(Server, Contestant), Trouble> {
+fn upstream(setting: &Setting, body: Body) -> Result<(Server, Contestant), Trouble> {
     let one = yardstick(setting, body)?;
     let log = setting.scratch("upstream.log");
     let server = Server::start(&one, &setting.load_cpus, &setting.load_cpus, &log)?;

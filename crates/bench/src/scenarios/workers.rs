@@ -49,14 +49,22 @@ fn compare_both(setting: &Setting, notes: Vec<String>) -> Result<Findings, Troub
         )
     });
     let (differences, gains): (Vec<_>, Vec<_>) = judged.unzip();
-    let verdict = if differences.contains(&Difference::More) {
+    let verdict = if !notes.is_empty() {
+        Verdict::NotMeasurable
+    } else if differences.contains(&Difference::More) {
         Verdict::Refuted
     } else if differences.contains(&Difference::Less) {
         Verdict::Confirmed
     } else {
         Verdict::NoDifference
     };
-    let says = format!("sharing nothing gains {}", gains.join(" and "));
+    let gains = gains.join(" and ");
+    let says = match verdict {
+        Verdict::NotMeasurable => format!(
+            "the server needs two CPUs, and the load another one; as it is, sharing nothing gains {gains}"
+        ),
+        _ => format!("sharing nothing gains {gains}"),
+    };
     Ok(Findings {
         verdict,
         says,
