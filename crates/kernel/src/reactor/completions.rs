@@ -141,7 +141,7 @@ impl Reactor {
             let _ = self.driver.shutdown(&socket.fd, Shutdown::Write);
         }
         if result <= 0 {
-            socket.send_error = if result == 0 { libc::EPIPE } else { -result };
+            socket.note_send_error(if result == 0 { libc::EPIPE } else { -result });
             self.woken.extend(socket.reader.take());
         }
         self.woken.extend(socket.writer.take());

@@ -119,6 +119,29 @@ impl Socket {
         is_zero_copy || self.in_flight.contains(Lane::Send)
     }
 
+    /// Notes that a send has failed, for whoever sends or receives next.
+    pub(super) fn note_send_error(&mut self, errno: i32) {
+        if self.send_error == 0 {
+            self.send_error = errno;
+        }
+    }
+
+    /// How receiving has ended behind what was received, if it has.
+    ///
+    /// A send that failed because the peer is gone says nothing about that: what the peer said before,
+    /// such as a server's answer to a request that it doesn't take to its end, may still lie in the
+    /// socket. But it takes the socket's error with it, and what is received then looks like an
+    /// orderly end. `EPIPE` tells of one: Linux (6.18, `tcp_reset`) gives it for a reset that comes
+    /// behind the peer's FIN, and `ECONNRESET` for one that comes instead of it.
+    fn end_of_receiving(&self) -> Option<io::Result<()>> {
+        match self.send_error {
+            0 | libc::EPIPE if self.is_at_end => Some(Ok(())),
+            0 | libc::EPIPE => None,
+            libc::ECONNRESET if !self.is_at_end => None,
+            errno => Some(Err(os_error(errno))),
+        }
+    }
+
     pub(super) fn pop_received(&mut self, pool: &Rc<BufferPool>) -> Option<Buffer> {
         match self.backlog.pop(pool) {
             None => self.spilled.pop_front().map(Buffer::from_heap),
@@ -211,11 +234,8 @@ impl Reactor {
         if socket.receive_error != 0 {
             return Poll::Ready(Err(os_error(socket.receive_error)));
         }
-        if socket.is_at_end {
-            return Poll::Ready(Ok(None));
-        }
-        if socket.send_error != 0 {
-            return Poll::Ready(Err(os_error(socket.send_error)));
+        if let Some(error) = socket.end_of_receiving() {
+            return Poll::Ready(error.map(|()| None));
         }
         waiter.wait_at(Place::Reader(key), &mut socket.reader);
         if !socket.in_flight.contains(Lane::Receive) && !socket.is_parked {

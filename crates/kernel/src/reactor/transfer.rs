@@ -349,9 +349,14 @@ impl Reactor {
     pub fn splice_out(&mut self, key: PipeKey, socket: SocketKey) -> io::Result<usize> {
         let socket = idle_to_send(&mut self.sockets, socket)?;
         let pipe = self.transfers.lent_pipes.get_mut(key.0);
-        let count = self
-            .driver
-            .splice_out(pipe.ok_or_else(closed)?, &socket.fd)?;
+        let moved = self.driver.splice_out(pipe.ok_or_else(closed)?, &socket.fd);
+        if let Err(error) = &moved
+            && let Some(errno @ (libc::EPIPE | libc::ECONNRESET)) = error.raw_os_error()
+        {
+            // It has taken the socket's error: what is received from now on won't tell.
+            socket.note_send_error(errno);
+        }
+        let count = moved?;
         socket.sent_total += count as u64;
         Ok(count)
     }

@@ -21,6 +21,7 @@ on_both_drivers!(
     interim_answers,
     leave_to_send,
     early_answers,
+    early_answers_before_a_reset,
     events_without_delay,
     trailers,
     tunnels,
@@ -324,6 +325,34 @@ fn early_answers(io: Io) {
         let response = client.passed_response_to("POST");
         assert_eq!((response.status, &response.body[..]), (413, &b"big"[..]));
         assert!(response.closes());
+    }
+    server.stop();
+}
+
+/// As a server that doesn't linger: behind its answer and its end there is a reset, because bytes of
+/// the request were left unread. What the client is to hear has come all the same.
+fn early_answers_before_a_reset(io: Io) {
+    let upstream = Upstream::start(|mut peer| {
+        if peer.head().is_none() {
+            return;
+        }
+        peer.send("HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig");
+        peer.finish_sending();
+        let _ = peer.take(100_000);
+    });
+    let server = proxy(io, &upstream, LARGE_BODIES);
+    for framing in ["Content-Length: 5000000", "Transfer-Encoding: chunked"] {
+        let body = match framing {
+            "Transfer-Encoding: chunked" => chunked(&content(1_000_000), &[60_000]),
+            _ => content(200_000),
+        };
+        for _ in 0..20 {
+            let mut client = server.connect();
+            client.send(format!("POST / HTTP/1.1\r\nHost: h\r\n{framing}\r\n\r\n"));
+            let _ = client.try_send(&body);
+            let response = client.passed_response_to("POST");
+            assert_eq!((response.status, &response.body[..]), (413, &b"big"[..]));
+        }
     }
     server.stop();
 }

@@ -5,14 +5,17 @@ use crate::harness::{
     pair_with_std, receive_exactly, receive_to_end, settle, yield_often,
 };
 use ringway_runtime::{
-    Chunk, DriverKind, ListenOptions, Outgoing, SocketOptions, TcpStream, spawn, spawn_blocking,
+    Chunk, DriverKind, ForwardOptions, ListenOptions, Outgoing, SocketOptions, TcpStream,
+    TransferMethod, forward, spawn, spawn_blocking,
 };
 use rustix::net::SendFlags;
+use rustix::net::sockopt::set_socket_linger;
 use std::future::poll_fn;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 on_both_drivers! {
     large_transfers_both_ways_are_exact,
@@ -29,6 +32,7 @@ on_both_drivers! {
     addresses_are_those_of_both_sides,
     a_refused_connection_says_so,
     a_reset_by_the_peer_ends_every_wait,
+    what_a_peer_said_before_it_was_gone_is_heard,
 }
 
 /// In each direction.
@@ -438,6 +442,55 @@ fn a_reset_by_the_peer_ends_every_wait(case: &Case) {
             let kind = waiting.await.unwrap().kind();
             let expected = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
             assert!(expected.contains(&kind), "{kind:?}");
+        }
+    });
+    settle(&mut runtime, 256);
+}
+
+/// Whether the peer ended its stream before the reset or not, and whether the send that finds it out
+/// goes through user memory or is a splice: what is received tells a stream that was cut off.
+fn what_a_peer_said_before_it_was_gone_is_heard(case: &Case) {
+    let mut runtime = case.runtime();
+    complete(&mut runtime, async {
+        for (ends, splices) in [(true, false), (false, false), (true, true), (false, true)] {
+            let (mut stream, mut peer) = pair_with_std().await;
+            peer.write_all(b"answer").unwrap();
+            if ends {
+                peer.shutdown(Shutdown::Write).unwrap();
+            }
+            set_socket_linger(&peer, Some(Duration::ZERO)).unwrap();
+            drop(peer);
+            let failed = if splices {
+                let (mut source, mut feed) = pair_with_std().await;
+                feed.write_all(&[1; 100]).unwrap();
+                let (mut reader, _) = source.split();
+                let (_, mut writer) = stream.split();
+                let options = ForwardOptions {
+                    method: TransferMethod::Splice,
+                    source_timeout: Duration::from_secs(50),
+                    destination_timeout: Duration::from_secs(50),
+                };
+                forward(&mut reader, &mut writer, 100, options, |_| ())
+                    .await
+                    .map(drop)
+                    .map_err(io::Error::from)
+            } else {
+                stream.send(b"request".as_slice()).await.unwrap();
+                stream.flush().await
+            };
+            let kind = failed.unwrap_err().kind();
+            let expected = match ends {
+                true => ErrorKind::BrokenPipe,
+                false => ErrorKind::ConnectionReset,
+            };
+            assert_eq!(kind, expected, "{splices}");
+            let answer = stream.receive().await.unwrap().unwrap();
+            assert_eq!(&answer[..], b"answer");
+            match stream.receive().await {
+                Ok(None) => assert!(ends, "a cut looks like an end"),
+                Err(error) => assert!(!ends && error.kind() == expected, "{error}"),
+                Ok(Some(more)) => panic!("{:?}", &more[..]),
+            }
         }
     });
     settle(&mut runtime, 256);
