@@ -28,6 +28,7 @@ on_both_drivers!(
     servers_that_are_not_there,
     one_byte_at_a_time,
     servers_that_do_not_read,
+    clients_that_send_too_little,
     readers_that_do_not_read,
     clients_that_leave,
     failures_are_not_repeated_without_end,
@@ -586,6 +587,34 @@ fn servers_that_do_not_read(io: Io) {
     watched.expect_recovered();
 }
 
+/// A body of which some comes all the time, but less than it has to, in the kernel's hands or ours.
+fn clients_that_send_too_little(io: Io) {
+    let upstream = Upstream::start(|mut peer| {
+        if peer
+            .head()
+            .is_some_and(|head| head.starts_with("GET /good"))
+        {
+            return peer.send(GOOD);
+        }
+        peer.wait_for_end();
+    });
+    let limits = "body_stall_timeout = \"400ms\"\nbody_stall_bytes = \"1KiB\"";
+    for splice in [true, false] {
+        let keys = format!("splice = {splice}\n[limits]\n{limits}");
+        let watched = Watched::start(io, &upstream, &keys);
+        let mut client = watched.server.connect();
+        client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n");
+        let began = Instant::now();
+        while !client.is_answered_within(Duration::from_millis(20)) {
+            assert!(began.elapsed() < Duration::from_secs(10), "it goes on");
+            let _ = client.try_send("x");
+        }
+        assert_eq!(client.passed_response_to("POST").status, 408, "{splice}");
+        drop(client);
+        watched.expect_recovered();
+    }
+}
+
 fn readers_that_do_not_read(io: Io) {
     let upstream = Upstream::start(|mut peer| {
         let Some(path) = asked(&mut peer) else { return };
@@ -806,11 +835,8 @@ fn no_descriptors_for_servers(io: Io) {
     });
     for client in &mut inside {
         let response = client.get("/good");
-        assert!(
-            matches!(response.status, 200 | 502 | 503),
-            "{}",
-            response.status
-        );
+        // It is the proxy that lacks something, and the server isn't left out for it.
+        assert!(matches!(response.status, 200 | 503), "{}", response.status);
     }
     drop(free);
     drop(stuck);

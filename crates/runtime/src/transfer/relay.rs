@@ -121,8 +121,11 @@ fn poll_idle(
 pub struct ForwardOptions {
     /// As [`RelayOptions::method`].
     pub method: TransferMethod,
-    /// How long the source may send nothing while it is waited for.
+    /// How long the source may take for [`source_bytes`](ForwardOptions::source_bytes) while it is
+    /// waited for. Until the destination takes more isn't its time.
     pub source_timeout: Duration,
+    /// So many bytes the source has to send in each such time; at least 1.
+    pub source_bytes: u64,
     /// How long the destination may take nothing while it is waited for.
     pub destination_timeout: Duration,
 }
@@ -204,21 +207,32 @@ pub async fn forward(
 struct Patience {
     timer: Timer,
     options: ForwardOptions,
-    /// What had been moved, and whether the destination is waited for, since when.
-    seen: (u64, bool),
-    since: Instant,
-    /// What the destination's kernel had acknowledged then: room comes long after the first byte.
+    /// When this was asked last, whether the destination was waited for then, and what had been moved.
+    asked_at: Instant,
+    was_full: bool,
+    bytes: u64,
+    /// Since when the destination has taken nothing, and what its kernel had acknowledged then: room
+    /// comes long after the first byte.
+    full_since: Instant,
     delivered_bytes: u64,
+    /// When the source's time began, and what had been moved then.
+    source_since: Instant,
+    source_bytes: u64,
 }
 
 impl Patience {
     fn new(worker: &Rc<Worker>, options: ForwardOptions, delivered_bytes: u64) -> Patience {
+        let now = worker.now();
         Patience {
             timer: Timer::new(Rc::clone(worker)),
             options,
-            seen: (0, false),
-            since: worker.now(),
+            asked_at: now,
+            was_full: false,
+            bytes: 0,
+            full_since: now,
             delivered_bytes,
+            source_since: now,
+            source_bytes: 0,
         }
     }
 
@@ -229,27 +243,52 @@ impl Patience {
         context: &Context<'_>,
     ) -> Poll<Result<(), ForwardError>> {
         let now = way.worker.now();
-        let is_full = way.is_full;
-        if self.seen != (way.bytes, is_full) {
-            (self.seen, self.since) = ((way.bytes, is_full), now);
+        if self.was_full {
+            // What the destination took its time for isn't the source's.
+            self.source_since += now.saturating_duration_since(self.asked_at);
         }
-        let timeout = if is_full {
-            self.options.destination_timeout
-        } else {
-            self.options.source_timeout
-        };
-        while ready_at(&self.timer, self.since + timeout, context) {
+        if !self.was_full || self.bytes != way.bytes {
+            self.full_since = now;
+        }
+        (self.asked_at, self.was_full, self.bytes) = (now, way.is_full, way.bytes);
+        match way.is_full {
+            true => self.poll_destination(to, now, context),
+            false => self.poll_source(now, context),
+        }
+    }
+
+    fn poll_destination(
+        &mut self,
+        to: &WriteHalf<'_>,
+        now: Instant,
+        context: &Context<'_>,
+    ) -> Poll<Result<(), ForwardError>> {
+        let timeout = self.options.destination_timeout;
+        while ready_at(&self.timer, self.full_since + timeout, context) {
             let delivered = to.delivered_bytes();
-            if !is_full || delivered == self.delivered_bytes {
+            if delivered == self.delivered_bytes {
                 let error = io::ErrorKind::TimedOut.into();
-                return Poll::Ready(Err(match is_full {
-                    true => ForwardError::Destination(error),
-                    false => ForwardError::Source(error),
-                }));
+                return Poll::Ready(Err(ForwardError::Destination(error)));
             }
-            (self.delivered_bytes, self.since) = (delivered, now);
+            (self.delivered_bytes, self.full_since) = (delivered, now);
         }
         Poll::Pending
+    }
+
+    fn poll_source(
+        &mut self,
+        now: Instant,
+        context: &Context<'_>,
+    ) -> Poll<Result<(), ForwardError>> {
+        if self.bytes - self.source_bytes >= self.options.source_bytes.max(1) {
+            (self.source_bytes, self.source_since) = (self.bytes, now);
+        }
+        let deadline = self.source_since + self.options.source_timeout;
+        if !ready_at(&self.timer, deadline, context) {
+            return Poll::Pending;
+        }
+        let error = io::ErrorKind::TimedOut.into();
+        Poll::Ready(Err(ForwardError::Source(error)))
     }
 }
 

@@ -4,7 +4,7 @@ use crate::harness::{
     Case, Pattern, complete, pair_with_std, receive_exactly, settle, within, yield_often,
 };
 use ringway_runtime::{
-    ForwardError, ForwardOptions, Forwarded, TcpStream, TransferMethod, forward, spawn,
+    ForwardError, ForwardOptions, Forwarded, TcpStream, TransferMethod, forward, sleep, spawn,
     spawn_blocking,
 };
 use std::io::{ErrorKind, Read, Write};
@@ -15,6 +15,8 @@ on_both_drivers! {
     what_stands_behind_them_is_given_back,
     an_early_end_is_the_source_s_fault,
     a_silent_source_is_given_up,
+    a_source_that_trickles_is_given_up,
+    what_the_destination_takes_its_time_for_is_not_the_source_s,
     a_destination_that_takes_nothing_is_given_up,
 }
 
@@ -24,6 +26,7 @@ fn with(method: TransferMethod) -> ForwardOptions {
     ForwardOptions {
         method,
         source_timeout: Duration::from_secs(50),
+        source_bytes: 1,
         destination_timeout: Duration::from_secs(50),
     }
 }
@@ -157,6 +160,79 @@ fn a_silent_source_is_given_up(case: &Case) {
                 "{error:?}"
             );
         }
+    });
+    settle(&mut runtime, 256);
+}
+
+/// Waits for that long, if the other side neither sends anything nor goes.
+fn is_silent_for(stream: &mut std::net::TcpStream, time: Duration) -> bool {
+    stream.set_read_timeout(Some(time)).unwrap();
+    let heard = stream.read(&mut [0]);
+    stream.set_read_timeout(None).unwrap();
+    heard.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+}
+
+/// Bytes come all the time, but too few of them.
+fn a_source_that_trickles_is_given_up(case: &Case) {
+    let mut runtime = case.runtime();
+    complete(&mut runtime, async {
+        for (source_bytes, is_enough) in [(1, true), (1000, false)] {
+            let (mut from, mut source) = pair_with_std().await;
+            let (mut to, _destination) = pair_with_std().await;
+            let options = ForwardOptions {
+                source_bytes,
+                source_timeout: Duration::from_millis(400),
+                ..with(TransferMethod::Splice)
+            };
+            let feeding = spawn(spawn_blocking(move || {
+                for _ in 0..100 {
+                    let is_sent = source.write_all(&[1]).is_ok();
+                    if !is_sent || !is_silent_for(&mut source, Duration::from_millis(6)) {
+                        break;
+                    }
+                }
+                source
+            }));
+            let ended = forward_from(&mut from, &mut to, 100, options).await;
+            match ended {
+                Ok(_) => assert!(is_enough, "too few bytes, and nobody minds"),
+                Err(ForwardError::Source(error)) => {
+                    assert!(!is_enough && error.kind() == ErrorKind::TimedOut, "{error}");
+                }
+                Err(error) => panic!("{error}"),
+            }
+            from.reset();
+            feeding.await.unwrap().unwrap();
+        }
+    });
+    settle(&mut runtime, 256);
+}
+
+fn what_the_destination_takes_its_time_for_is_not_the_source_s(case: &Case) {
+    const BYTES: usize = 30 << 20;
+    let mut runtime = case.runtime();
+    complete(&mut runtime, async {
+        let (mut from, mut source) = pair_with_std().await;
+        let (mut to, mut destination) = pair_with_std().await;
+        let options = ForwardOptions {
+            source_bytes: u64::MAX,
+            source_timeout: Duration::from_secs(3),
+            ..with(TransferMethod::Splice)
+        };
+        let feeding = spawn(spawn_blocking(move || {
+            source.write_all(&vec![1; BYTES]).unwrap();
+            source
+        }));
+        let reading = spawn(async move {
+            // Longer than the source has, and all of it is the destination's.
+            sleep(Duration::from_secs(4)).await;
+            spawn_blocking(move || destination.read_exact(&mut vec![0; BYTES]).unwrap()).await
+        });
+        forward_from(&mut from, &mut to, BYTES as u64, options)
+            .await
+            .unwrap();
+        feeding.await.unwrap().unwrap();
+        reading.await.unwrap().unwrap();
     });
     settle(&mut runtime, 256);
 }

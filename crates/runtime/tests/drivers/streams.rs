@@ -468,6 +468,7 @@ fn what_a_peer_said_before_it_was_gone_is_heard(case: &Case) {
                 let options = ForwardOptions {
                     method: TransferMethod::Splice,
                     source_timeout: Duration::from_secs(50),
+                    source_bytes: 1,
                     destination_timeout: Duration::from_secs(50),
                 };
                 forward(&mut reader, &mut writer, 100, options, |_| ())

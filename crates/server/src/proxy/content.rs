@@ -379,6 +379,7 @@ impl Content {
         let options = ForwardOptions {
             method: TransferMethod::Auto,
             source_timeout: source.timeout,
+            source_bytes: source.pace_bytes,
             destination_timeout: sink.timeout,
         };
         let passed = &mut self.passed_bytes;
