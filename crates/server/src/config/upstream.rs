@@ -271,11 +271,14 @@ settings! {
     pub struct PassiveHealth {
         /// Failures in a row (no connection, no answer, 502, 503, 504) after which a server isn't
         /// used for a while. 0 never does that.
+        ///
+        /// Each worker counts for itself, as in Envoy: so a server that is gone fails so many
+        /// requests of each worker. In how many it is left out, `/status` says.
         failures: u32 = Integer { min: 0, max: 1_000_000 }, Is("5"), None;
         /// For how long a server that has failed so often isn't used, the first time; the second
         /// time it is twice that, and so on up to ten times.
         ///
-        /// Nginx's 10 s. Each worker counts for itself.
+        /// Nginx's 10 s.
         ejection_time: Duration = Duration { min: SHORTEST, max: HOUR }, Is("10s"), None;
         /// How many of the servers may be left out for their failures at once, in percent. Unless
         /// it is 0, one may be in any case, if there is another.

@@ -3,6 +3,7 @@
 use ringway_http::StatusCode;
 use ringway_http::body::BodyError;
 use ringway_http::received::ReceivedError;
+use rustix::io::Errno;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -33,6 +34,8 @@ kinds! {
     QueueFull = "queue_full",
     /// No connection became free in time.
     QueueTimeout = "queue_timeout",
+    /// There was no socket for a connection here.
+    NoSocket = "no_socket",
     /// No connection could be made.
     Connect = "connect",
     /// No connection was made in time.
@@ -94,6 +97,8 @@ pub(crate) enum ServerFault {
     QueueFull,
     /// No connection became free in time.
     QueueTimeout,
+    /// There was no socket for a connection, or no local port: that is this machine's lack.
+    NoSocket(io::Error),
     /// No connection could be made.
     Connect(io::Error),
     /// No connection was made in time.
@@ -125,9 +130,10 @@ impl ServerFault {
     /// 502 for what one did wrong (RFC 9110 §15.6).
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            ServerFault::NoServer | ServerFault::QueueFull | ServerFault::QueueTimeout => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            ServerFault::NoServer
+            | ServerFault::QueueFull
+            | ServerFault::QueueTimeout
+            | ServerFault::NoSocket(_) => StatusCode::SERVICE_UNAVAILABLE,
             ServerFault::ConnectTimeout
             | ServerFault::FirstByteTimeout
             | ServerFault::Stalled
@@ -142,6 +148,7 @@ impl ServerFault {
             ServerFault::NoServer => FaultKind::NoServer,
             ServerFault::QueueFull => FaultKind::QueueFull,
             ServerFault::QueueTimeout => FaultKind::QueueTimeout,
+            ServerFault::NoSocket(_) => FaultKind::NoSocket,
             ServerFault::Connect(_) => FaultKind::Connect,
             ServerFault::ConnectTimeout => FaultKind::ConnectTimeout,
             ServerFault::Closed => FaultKind::Closed,
@@ -163,8 +170,19 @@ impl ServerFault {
             ServerFault::NoServer
                 | ServerFault::QueueFull
                 | ServerFault::QueueTimeout
+                | ServerFault::NoSocket(_)
                 | ServerFault::TotalTimeout
         )
+    }
+
+    /// What an error of connecting says: without a descriptor, memory or local port (`EADDRNOTAVAIL`
+    /// of connect(2)) no server was asked.
+    pub(crate) fn of_connecting(error: io::Error) -> ServerFault {
+        match Errno::from_io_error(&error) {
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+            | Some(Errno::ADDRNOTAVAIL) => ServerFault::NoSocket(error),
+            _ => ServerFault::Connect(error),
+        }
     }
 
     /// What an error of its connection says, before its answer or within it.
@@ -186,6 +204,9 @@ impl fmt::Display for ServerFault {
             }
             ServerFault::QueueTimeout => {
                 out.write_str("no connection became free in time (queue_timeout)")
+            }
+            ServerFault::NoSocket(error) => {
+                write!(out, "no socket for a connection here: {error}")
             }
             ServerFault::Connect(error) => write!(out, "no connection: {error}"),
             ServerFault::ConnectTimeout => out.write_str("no connection in time (connect_timeout)"),
@@ -222,6 +243,7 @@ mod tests {
             (ServerFault::NoServer, 503),
             (ServerFault::QueueFull, 503),
             (ServerFault::QueueTimeout, 503),
+            (ServerFault::NoSocket(error()), 503),
             (ServerFault::Connect(error()), 502),
             (ServerFault::ConnectTimeout, 504),
             (ServerFault::Closed, 502),
@@ -232,6 +254,25 @@ mod tests {
             (ServerFault::InterimFlood, 502),
             (ServerFault::UnexpectedUpgrade, 502),
         ] {
+            assert_eq!(fault.status().as_u16(), status, "{fault}");
+        }
+    }
+
+    #[test]
+    fn what_this_machine_lacks_isn_t_held_against_a_server() {
+        for (errno, is_own) in [
+            (Errno::MFILE, true),
+            (Errno::NFILE, true),
+            (Errno::NOBUFS, true),
+            (Errno::NOMEM, true),
+            (Errno::ADDRNOTAVAIL, true),
+            (Errno::CONNREFUSED, false),
+            (Errno::HOSTUNREACH, false),
+            (Errno::AGAIN, false),
+        ] {
+            let fault = ServerFault::of_connecting(errno.into());
+            assert_eq!(fault.is_failure_of_server(), !is_own, "{fault}");
+            let status = if is_own { 503 } else { 502 };
             assert_eq!(fault.status().as_u16(), status, "{fault}");
         }
     }

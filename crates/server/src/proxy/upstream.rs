@@ -167,6 +167,8 @@ pub(crate) struct Upstream {
     shared: Arc<SharedUpstream>,
     worker: usize,
     socket: SocketOptions,
+    /// Goes on when the servers change: what is retried is bounded whoever they are.
+    budget: Rc<RefCell<Budget>>,
     /// In the order of the shared ones.
     pools: Vec<Rc<Pool>>,
     state: RefCell<State>,
@@ -202,7 +204,6 @@ impl fmt::Debug for Upstream {
 struct State {
     balancer: Balancer,
     health: Health,
-    budget: Budget,
 }
 
 /// A server that was chosen for a request, which is under way there until this is dropped.
@@ -253,6 +254,17 @@ impl Upstream {
                 state.carry_on(server, &before.state.borrow(), from);
             }
         }
+        let budget = match before {
+            Some(before) => Rc::clone(&before.budget),
+            None => {
+                let percent = config.retries.retry_budget;
+                Rc::new(RefCell::new(Budget::new(
+                    percent,
+                    RETRIES_PER_SECOND,
+                    now(),
+                )))
+            }
+        };
         let pairs = std::iter::zip(&shared.servers, found);
         let pools = pairs.map(|(server, found)| match found {
             Some((before, from)) => Rc::clone(&before.pools[from]),
@@ -267,6 +279,7 @@ impl Upstream {
             socket: socket_options(&config.socket),
             shared: Arc::clone(shared),
             worker,
+            budget,
             state: RefCell::new(state),
             scratch: Scratch::default(),
             config,
@@ -280,7 +293,7 @@ impl Upstream {
         values: &Values<'_>,
         now: Instant,
     ) -> Wanted {
-        self.state.borrow_mut().budget.earn(now);
+        self.budget.borrow_mut().earn(now);
         let key = match &self.config.balance {
             Balance::Hash { by, .. } => key_of_request(by, head, values),
             _ => None,
@@ -339,7 +352,7 @@ impl Upstream {
             stale_before: u32::from(attempts.stale >= STALE_MAX),
         };
         let (retries, now) = (self.config.retries.retries, now());
-        let verdict = judge(&failed, retries, &mut self.state.borrow_mut().budget, now);
+        let verdict = judge(&failed, retries, &mut self.budget.borrow_mut(), now);
         if verdict == Verdict::Again {
             attempts.stale += 1;
             return verdict;
@@ -422,7 +435,7 @@ impl Upstream {
         let connecting = self.connect(&self.shared.servers[server].known.destinations);
         match timeout(self.config.timeouts.connect_timeout, connecting).await {
             Err(_) => Err(ServerFault::ConnectTimeout),
-            Ok(Err(error)) => Err(ServerFault::Connect(error)),
+            Ok(Err(error)) => Err(ServerFault::of_connecting(error)),
             Ok(Ok(stream)) => Ok(opening.opened(Link(stream), now())),
         }
     }
@@ -481,7 +494,6 @@ impl State {
         State {
             balancer: Balancer::new(method, &options, seed),
             health: Health::new(limits, &shared.board, worker, &backups),
-            budget: Budget::new(config.retries.retry_budget, RETRIES_PER_SECOND, now()),
         }
     }
 }
@@ -569,3 +581,6 @@ async fn keep(mut keeper: Keeper<Link>) {
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests;
