@@ -275,7 +275,7 @@ impl Connection {
         self.requests += 1;
         worker.stats.count(Counter::Requests);
         worker.inject_fault(head.target);
-        let begun = worker.begin_log();
+        let begun = worker.begin_log(moment.now);
         let is_over = self.requests == worker.limits.requests_per_connection;
         let keep_alive = head.keep_alive && !is_over && !worker.is_draining();
         let (mut message, flow) = match self.hit(head, keep_alive, moment) {

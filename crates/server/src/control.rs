@@ -167,7 +167,7 @@ pub(crate) fn prepare(
     config: &Arc<Config>,
     secret: [u8; 32],
 ) -> Result<(Vec<Arc<SharedUpstream>>, Option<Prepared>), ControlError> {
-    let mut names = Names::new(config, secret);
+    let mut names = Names::new(config, secret, Instant::now());
     if !has_something(config) {
         return Ok((names.upstreams(), None));
     }
@@ -187,6 +187,25 @@ pub(crate) fn prepare(
         names,
     };
     Ok((upstreams, Some(prepared)))
+}
+
+/// The upstreams of a configuration whose names nobody looks up again: for a worker without a control
+/// thread. It waits for the name servers.
+///
+/// # Errors
+/// An upstream has no server that is known, or there is no runtime to look it up with.
+pub(crate) fn look_up_once(
+    config: &Arc<Config>,
+    secret: [u8; 32],
+    now: Instant,
+) -> io::Result<Vec<Arc<SharedUpstream>>> {
+    let mut names = Names::new(config, secret, now);
+    if names.has_some() {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let looked_up = runtime.block_on(names.look_up_all());
+        looked_up.map_err(|(_, error)| error)?;
+    }
+    Ok(names.upstreams())
 }
 
 /// Whether there is something to control.

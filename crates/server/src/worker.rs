@@ -11,11 +11,12 @@ use crate::auth::{Gate, Passwords};
 use crate::clock::Clock;
 use crate::config::{self, Config, TransferOptions};
 use crate::connection::{Connection, End};
+use crate::control;
 use crate::extensions::{Extensions, Own};
 use crate::files::{self, CacheLimits, FileLimits, Moment, Root};
 use crate::limits::Limits;
 use crate::log::{Entry, WorkerLog};
-use crate::proxy::{KnownServer, ServerFault, SharedUpstream, Upstream};
+use crate::proxy::{ServerFault, SharedUpstream, Upstream};
 use crate::route::{Action, Table};
 use crate::stats::{Counter, WorkerStats};
 use ringway_http::body::BodyLimits;
@@ -304,8 +305,11 @@ pub struct Served {
 /// Serves a configuration's first listener on a runtime of the caller's: another program's worker,
 /// or a simulated one. The tasks end with the runtime.
 ///
+/// There is no control thread: names of servers are looked up once, before this returns, and nobody
+/// asks servers whether they are well.
+///
 /// # Errors
-/// When a root can't be opened, or the address can't be bound.
+/// When a root can't be opened, no server of an upstream is known, or the address can't be bound.
 pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<Served> {
     Extensions::new().serve_on(runtime, config)
 }
@@ -314,31 +318,25 @@ pub fn serve_on(runtime: &Runtime, config: Config) -> io::Result<Served> {
 /// share.
 pub(crate) fn serve_on_each<'r>(
     runtimes: impl ExactSizeIterator<Item = &'r Runtime>,
-    config: Config,
+    mut config: Config,
     extensions: &Extensions,
 ) -> io::Result<Vec<Served>> {
+    config.workers = runtimes.len();
+    let config = Arc::new(config);
     let open = |root| files::open(root, &config.limits);
     let connections = match config.limits.connections {
         0 => u32::MAX,
         limit => limit,
     };
-    let (workers, mut now) = (runtimes.len(), Instant::now());
     let mut runtimes = runtimes.peekable();
-    if let Some(first) = runtimes.peek() {
-        let _turn = first.enter();
-        now = ringway_runtime::now();
-    }
-    let share = |upstream| {
-        let servers = KnownServer::all_of_system(upstream)?;
-        let shared = SharedUpstream::new(upstream, servers, workers, &[0; 32], now, None);
-        Ok(Arc::new(shared))
+    let now = match runtimes.peek() {
+        Some(first) => {
+            let _turn = first.enter();
+            ringway_runtime::now()
+        }
+        None => Instant::now(),
     };
     let directories = config.roots.iter().map(open).collect::<io::Result<_>>()?;
-    let upstreams = config
-        .upstreams
-        .iter()
-        .map(share)
-        .collect::<io::Result<_>>()?;
     let mut spec = Spec {
         index: 0,
         cpu: None,
@@ -346,13 +344,13 @@ pub(crate) fn serve_on_each<'r>(
         directories,
         files: Arc::default(),
         passwords: open_passwords(&config)?,
-        upstreams,
+        upstreams: control::look_up_once(&config, [0; 32], now)?,
         listeners: Vec::new(),
         options: RuntimeOptions::default(),
         admission: Admission::new(connections, config.limits.connections_per_address),
         log: None,
         stats: Arc::default(),
-        config: Arc::new(config),
+        config,
     };
     let serve = |runtime: &Runtime| {
         let own = spec.another();
@@ -727,8 +725,8 @@ impl Worker {
     }
 
     /// When a request begins, if the access log is to say how long it took.
-    pub(crate) fn begin_log(&self) -> Option<Instant> {
-        self.log.borrow().as_ref()?.begin()
+    pub(crate) fn begin_log(&self, at: Instant) -> Option<Instant> {
+        self.log.borrow().as_ref()?.begin(at)
     }
 
     /// Writes a line of the access log, if there is one.

@@ -38,6 +38,8 @@ const TARGETS_MAX: usize = 64;
 pub(super) struct Names {
     config: Arc<Config>,
     secret: [u8; 32],
+    /// By the clock of those who serve.
+    now: Instant,
     upstreams: Vec<Arc<SharedUpstream>>,
     /// For each upstream, for each of its configured servers: what it is, or leads to.
     found: Vec<Vec<Vec<KnownServer>>>,
@@ -59,8 +61,8 @@ enum LookupError {
 }
 
 impl Names {
-    /// Nothing is looked up yet.
-    pub(super) fn new(config: &Arc<Config>, secret: [u8; 32]) -> Names {
+    /// Nothing is looked up yet. `now` is by the clock of those who serve, which may be a simulated one.
+    pub(super) fn new(config: &Arc<Config>, secret: [u8; 32], now: Instant) -> Names {
         let fixed = |upstream: &Upstream| {
             let servers = upstream.servers.iter().enumerate();
             let fixed = servers.map(|(index, server)| KnownServer::fixed(index, server));
@@ -79,6 +81,7 @@ impl Names {
         let mut names = Names {
             config: Arc::clone(config),
             secret,
+            now,
             upstreams: Vec::new(),
             due: due.collect(),
             found,
@@ -108,7 +111,7 @@ impl Names {
                 known,
                 workers,
                 &self.secret,
-                Instant::now(),
+                self.now,
                 None,
             ))
         };

@@ -235,9 +235,10 @@ impl WorkerLog {
     }
 
     /// When a request begins that will be taken down, for [`Entry::duration`]; `None` if no line
-    /// says it.
-    pub fn begin(&self) -> Option<Instant> {
-        self.wants_duration.then(Instant::now)
+    /// says it. `at` is the time of the turn that takes it up: of a later one, what is counted from
+    /// the turn's time could last longer than the whole.
+    pub fn begin(&self, at: Instant) -> Option<Instant> {
+        self.wants_duration.then_some(at)
     }
 
     /// Hands over what there is. To be called now and then, so that a quiet server's log is up to

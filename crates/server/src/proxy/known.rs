@@ -2,13 +2,11 @@
 //! of their names.
 //!
 //! A name may lead to several addresses, and a service (SRV) to several servers; each is a server of
-//! its own then: balanced, checked, counted and left out by itself. Nothing is looked up here but by
-//! [`KnownServer::all_of_system`], which waits.
+//! its own then: balanced, checked, counted and left out by itself. Nothing is looked up here.
 
-use crate::config::{Server, ServerAddress, Upstream};
+use crate::config::{Server, ServerAddress};
 use ringway_runtime::Destination;
-use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 
 /// Addresses of one name that are used; who has more has a mistake, or means harm.
 const ADDRESSES_MAX: usize = 256;
@@ -111,29 +109,6 @@ impl KnownServer {
             weight: server.weight,
             is_backup: server.backup,
         }
-    }
-
-    /// All servers of an upstream, by what the system knows of their names; it waits for that.
-    ///
-    /// # Errors
-    /// A name leads nowhere, or is one of a service, which takes a resolver.
-    pub(crate) fn all_of_system(upstream: &Upstream) -> io::Result<Vec<KnownServer>> {
-        let mut known = Vec::new();
-        for (index, server) in upstream.servers.iter().enumerate() {
-            match &server.address {
-                ServerAddress::Name(name, port) => {
-                    let found = (name.as_str(), *port).to_socket_addrs()?;
-                    let addresses: Vec<IpAddr> = found.map(|socket| socket.ip()).collect();
-                    known.extend(KnownServer::named(index, server, name, *port, &addresses));
-                }
-                ServerAddress::Service(name) => {
-                    let text = format!("srv:{name} can't be looked up here");
-                    return Err(io::Error::new(io::ErrorKind::Unsupported, text));
-                }
-                _ => known.extend(KnownServer::fixed(index, server)),
-            }
-        }
-        Ok(without_repeats(known))
     }
 }
 
