@@ -14,6 +14,7 @@ use ringway_http::target::{Target, TargetError};
 
 use crate::config::{Config, Upstream};
 use crate::files::headers::Headers;
+use crate::proxy::max_forwards;
 use crate::route::table::{Asked, HostBuffer, Mismatch, authority_of};
 use crate::route::{Action, HeaderEdit, Matcher, Rule, Table, Values, rewrite};
 
@@ -325,12 +326,27 @@ fn passed_on(
             reason: "CONNECT isn't passed on".to_owned(),
         };
     }
+    let max_forwards = match (max_forwards(request.head), request.head.method) {
+        (Some(0), Method::Options) => {
+            return Answered::Status {
+                status: 204,
+                body: None,
+            };
+        }
+        (Some(0), _) => {
+            return Answered::Refused {
+                status: 405,
+                reason: "Max-Forwards lets it go no further, and traces aren't shown".to_owned(),
+            };
+        }
+        (count, _) => count.map(|count| count - 1),
+    };
     Answered::Proxy {
         name: upstream.name.clone(),
         servers: upstream.servers.iter().map(ToString::to_string).collect(),
         balance: upstream.balance.word().word().to_owned(),
         hooks,
-        request: tell::request(upstream, rule, request.head, values),
+        request: tell::request(upstream, rule, request.head, values, max_forwards),
     }
 }
 

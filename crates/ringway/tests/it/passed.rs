@@ -5,10 +5,18 @@ use std::net::TcpListener;
 use serde_json::{Value, json};
 
 use crate::backend::{Backend, proxy, run};
+use crate::client::request;
 use crate::log_formats::{lines, objects};
 use crate::server::{Io, Server, on_both_drivers};
+use crate::upstream::Upstream;
 
-on_both_drivers!(json_lines, a_format_of_ones_own, failures, second_attempts);
+on_both_drivers!(
+    json_lines,
+    a_format_of_ones_own,
+    failures,
+    cuts,
+    second_attempts
+);
 
 /// A proxy with one worker and an upstream of these lines, which logs in this format.
 fn start(io: Io, upstream: &str, format: &str) -> Server {
@@ -81,6 +89,24 @@ fn failures(io: Io) {
     let passed = |name: &str| line[format!("upstream{name}")].clone();
     let shown = ["", "_status", "_first_byte_seconds", "_fault", "_attempts"].map(passed);
     assert_eq!(json!(shown), json!([address, null, null, "connect", 1]));
+}
+
+/// What the server said of an answer that it then breaks off is told all the same.
+fn cuts(io: Io) {
+    let upstream = Upstream::start(|mut peer| {
+        if peer.request().is_some() {
+            peer.send("HTTP/1.1 206 Partial Content\r\nContent-Length: 10\r\n\r\n0123");
+        }
+    });
+    let server = start(io, &format!("servers = \"{}\"", upstream.address()), "json");
+    let mut client = server.connect();
+    client.send(request("GET", "/", &[]));
+    assert_eq!(client.head().status, 206);
+    client.expect_cut();
+    let line = objects(server).swap_remove(0);
+    let passed = |name: &str| line[format!("upstream{name}")].clone();
+    let shown = ["_status", "_fault", "_attempts"].map(passed);
+    assert_eq!(json!(shown), json!([206, "closed_within", 1]));
 }
 
 fn second_attempts(io: Io) {

@@ -8,13 +8,13 @@ use crate::hooks::Outcome;
 use crate::input::Input;
 use crate::proxy::{
     Answered, Attempts, Chosen, Exchange, Failure, Lease, Opening, Outbound, Passage, ServerFault,
-    Trouble, Upstream, Verdict, Watch, asks_for_upgrade, is_idempotent, write,
+    Trouble, Upstream, Verdict, Watch, asks_for_upgrade, is_idempotent, max_forwards, write,
 };
 use crate::route::HeaderEdit;
 use crate::service::{Look, Request};
 use ringway_http::StatusCode;
 use ringway_http::body::BodyError;
-use ringway_http::head::{Framing, Method, RequestHead};
+use ringway_http::head::{Framing, Method};
 use ringway_http::hop::HopByHop;
 use ringway_http::target::origin_form;
 use ringway_runtime::{RelayOptions, TransferMethod, relay, sleep};
@@ -69,6 +69,7 @@ pub(crate) fn pass_on(
         hooks: None,
         set_cookie: None,
         is_answered: Cell::new(false),
+        status: Cell::new(0),
         connected_after: Cell::new(None),
         log: None,
     }))
@@ -391,15 +392,6 @@ fn end_hooks(outbound: &mut Outbound, status: Option<u16>, body_bytes: u64) {
             line.note = note;
         }
     }
-}
-
-/// How often a request may still be passed on (RFC 9110 §7.6.2: of TRACE and OPTIONS alone).
-fn max_forwards(head: &RequestHead<'_>) -> Option<u32> {
-    if !matches!(head.method, Method::Options | Method::Trace) {
-        return None;
-    }
-    let value = head.header("Max-Forwards").next()?;
-    str::from_utf8(value).ok()?.parse().ok()
 }
 
 #[cfg(test)]

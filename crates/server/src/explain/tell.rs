@@ -51,6 +51,7 @@ pub(super) fn request(
     rule: &Rule,
     head: &RequestHead<'_>,
     values: &Values<'_>,
+    max_forwards: Option<u32>,
 ) -> Vec<String> {
     let hop = HopByHop::of_request(head);
     let mut target = origin_form(head.method, head.target).into_owned();
@@ -64,7 +65,7 @@ pub(super) fn request(
         host: values.host,
         forward: &upstream.forward,
         is_upgrade: asks_for_upgrade(head, &hop),
-        max_forwards: None,
+        max_forwards,
         edits: &rule.request_headers,
         values,
     };

@@ -136,6 +136,28 @@ fn a_route_to_an_upstream() {
     );
 }
 
+/// RFC 9110 §7.6.2.
+#[test]
+fn how_often_a_request_may_go_on() {
+    let request = |method, count: &str| {
+        let field = format!("Max-Forwards: {count}");
+        ask(method, "http://h:9000/", &[&field]).unwrap()
+    };
+    for method in ["OPTIONS", "TRACE"] {
+        let shown = request(method, "3").to_string();
+        assert!(shown.contains("request   Max-Forwards: 2\n"), "{shown}");
+    }
+    assert!(matches!(
+        request("OPTIONS", "0").answer,
+        Answered::Status { status: 204, .. }
+    ));
+    assert!(matches!(
+        request("TRACE", "0").answer,
+        Answered::Refused { status: 405, .. }
+    ));
+    assert!(matches!(request("GET", "0").answer, Answered::Proxy { .. }));
+}
+
 #[test]
 fn what_is_passed_on_whole() {
     check(

@@ -62,6 +62,8 @@ pub(crate) struct Outbound {
     pub(crate) set_cookie: Option<Vec<u8>>,
     /// Whether the client got some of an answer, for whoever ends the exchange from outside.
     pub(crate) is_answered: Cell<bool>,
+    /// The status of that answer; 0 where there is none yet.
+    pub(crate) status: Cell<u16>,
     /// How long the last attempt waited for its connection; `None` where one was there.
     pub(crate) connected_after: Cell<Option<Duration>>,
     /// What the access log will want of it.
@@ -82,11 +84,13 @@ impl Outbound {
         }
     }
 
-    /// For the access log: this is why there is no answer.
+    /// For the access log: this is why there is no answer, or not all of it.
     pub(crate) fn note_fault(&mut self, fault: &ServerFault) {
         let connected_after = self.connected_after.get();
+        let status = self.status.get();
         if let Some(passing) = self.passing() {
             passing.connect = connected_after;
+            passing.status = (status != 0).then_some(status);
             passing.fault = Some(fault.kind());
         }
     }
@@ -553,6 +557,7 @@ impl Course<'_> {
             Received::Final(length, head) => {
                 server.input.consume(length);
                 self.outbound.is_answered.set(true);
+                self.outbound.status.set(head.status);
                 self.pass_at_hand(head, out, server, client)
             }
         }

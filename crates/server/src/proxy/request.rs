@@ -310,5 +310,14 @@ fn claimed(out: &mut Vec<u8>, head: &RequestHead<'_>, name: &str) {
     }
 }
 
+/// How often a request may still be passed on (RFC 9110 §7.6.2: of TRACE and OPTIONS alone).
+pub(crate) fn max_forwards(head: &RequestHead<'_>) -> Option<u32> {
+    if !matches!(head.method, Method::Options | Method::Trace) {
+        return None;
+    }
+    let value = head.header("Max-Forwards").next()?;
+    str::from_utf8(value).ok()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests;
