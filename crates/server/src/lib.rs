@@ -36,5 +36,7 @@ pub mod pool_cost {
 }
 
 pub use boot::{ServerError, run};
+#[doc(hidden)]
+pub use proxy::fuzzed;
 pub use ringway_runtime::describe_kernel;
 pub use worker::{Served, serve_on};

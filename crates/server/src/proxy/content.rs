@@ -351,7 +351,7 @@ impl Content {
     }
 
     /// The source has ended its connection.
-    fn source_ended(&mut self, out: &mut Vec<u8>) -> Result<(), ContentError> {
+    pub(super) fn source_ended(&mut self, out: &mut Vec<u8>) -> Result<(), ContentError> {
         if matches!(self.reading, Reading::Delimited(_)) {
             return Err(ContentError::Source(io::ErrorKind::UnexpectedEof.into()));
         }

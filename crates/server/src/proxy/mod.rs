@@ -10,6 +10,8 @@ pub(crate) mod balance;
 mod content;
 mod exchange;
 mod fault;
+#[doc(hidden)]
+pub mod fuzzed;
 pub(crate) mod health;
 mod known;
 mod link;
