@@ -19,12 +19,15 @@ const OPTIONAL: &[&str] = &[
     "busybox-static",
     "chromium",
     "faketime",
+    "haproxy",
+    "nftables",
     "nodejs",
     "python3",
     "qemu-system-x86",
     "slowhttptest",
     "strace",
     "valgrind",
+    "varnish",
     "wrk",
 ];
 

@@ -15,7 +15,17 @@ use crate::upstream;
 on_both_drivers!(nginx_files, smuggled_requests, node, python);
 
 /// A program that is killed with its test.
-struct Program(Child);
+pub(crate) struct Program(Child);
+
+impl Program {
+    pub(crate) fn start(command: &mut Command) -> Program {
+        Program(
+            command
+                .spawn()
+                .unwrap_or_else(|error| panic!("{command:?}: {error}")),
+        )
+    }
+}
 
 impl Drop for Program {
     fn drop(&mut self) {
@@ -24,8 +34,9 @@ impl Drop for Program {
     }
 }
 
-/// nginx on a socket in `folder`, with these directives for its server.
-fn nginx(folder: &Path, directives: &str) -> (Program, String) {
+/// nginx on a socket in `folder`, with these directives for its server and these parameters of the
+/// socket.
+pub(crate) fn nginx(folder: &Path, parameters: &str, directives: &str) -> (Program, String) {
     let socket = folder.join("nginx.socket");
     let (at, folder) = (socket.display(), folder.display());
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -35,14 +46,13 @@ fn nginx(folder: &Path, directives: &str) -> (Program, String) {
     let config = format!(
         "daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr; events {{ }}\n\
          http {{ access_log {folder}/access.log; {temporary}\n\
-         server {{ listen unix:{at}; {directives} }} }}\n"
+         server {{ listen unix:{at} {parameters}; {directives} }} }}\n"
     );
     let file = Path::new(&folder.to_string()).join("nginx.conf");
     std::fs::write(&file, config).unwrap();
     let mut command = Command::new(peers::find("nginx").unwrap());
     command.args(["-e", "stderr", "-c"]).arg(&file);
-    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let program = Program(child.unwrap());
+    let program = Program::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
     eventually("nginx listens", || UnixStream::connect(&socket).ok());
     (program, format!("unix:{at}"))
 }
@@ -57,7 +67,7 @@ fn nginx_files(io: Io) {
         tree.write(format!("{bytes}.bin"), content(7, bytes));
     }
     let root = format!("root {};", tree.root().display());
-    let (_nginx, address) = nginx(tree.outside(), &root);
+    let (_nginx, address) = nginx(tree.outside(), "", &root);
     let server = upstream::run(io, &upstream::config(&[address], ""));
     let mut client = server.connect();
     for bytes in sizes {
@@ -188,7 +198,11 @@ fn smuggled_requests(io: Io) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let (_nginx, address) = nginx(folder.path(), "location / { return 200 $request_method; }");
+    let (_nginx, address) = nginx(
+        folder.path(),
+        "",
+        "location / { return 200 $request_method; }",
+    );
     let server = upstream::run(io, &upstream::config(&[address], ""));
     for text in ambiguous() {
         let mut client = server.connect();
@@ -239,8 +253,7 @@ server.listen(0, '127.0.0.1', () => console.log(server.address().port));
 
 /// A program that prints its port, and the proxy before it.
 fn before(io: Io, mut command: Command, port: impl Fn(&str) -> Option<u16>) -> (Program, Server) {
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-    let mut program = Program(child.unwrap());
+    let mut program = Program::start(command.stdout(Stdio::piped()).stderr(Stdio::null()));
     let output = BufReader::new(program.0.stdout.take().unwrap());
     let port = output
         .lines()

@@ -148,6 +148,12 @@ impl Peer {
     #[track_caller]
     pub(crate) fn request(&mut self) -> Option<Request> {
         let head = self.head()?;
+        self.rest_of(head)
+    }
+
+    /// The body of the request with this head, which was the last that was read.
+    #[track_caller]
+    pub(crate) fn rest_of(&mut self, head: String) -> Option<Request> {
         let lower = head.to_ascii_lowercase();
         let field = |name: &str| {
             let mut lines = lower.split("\r\n").skip(1);
@@ -251,6 +257,11 @@ impl Peer {
     /// Waits for the end of the connection, whatever comes before.
     pub(crate) fn wait_for_end(&mut self) {
         while self.receive() {}
+    }
+
+    /// What has come and wasn't read yet.
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.input
     }
 
     /// Stays silent for this long, in which the proxy neither sends anything nor goes.
