@@ -42,6 +42,7 @@ mod paths;
 mod proxy;
 mod proxy_attacks;
 mod proxy_faults;
+mod proxy_memory;
 mod proxy_network;
 mod proxy_peers;
 mod ranges;

@@ -93,11 +93,11 @@ fn a_crowd_before_a_dead_server(io: Io) {
     ];
     let keys = "balance = \"round_robin\"\nretries = 2\nretry_budget = 20\nmax_connections = 64\n\
                 queue = 2000\nejection_time = \"60s\"\n[log]\naccess = \"-\"\n\
-                access_format = \"> $status $upstream_attempts\"";
+                access_format = '> $upstream_attempts \"$request\"'";
     let server = upstream::run(io, &upstream::config(&servers, keys));
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| server.connect()).collect();
     for client in &mut clients {
-        client.send(request("GET", "/", &[]));
+        client.send(request("GET", "/crowd", &[]));
     }
     open.send(()).unwrap();
     let mut failed = 0;
@@ -112,16 +112,17 @@ fn a_crowd_before_a_dead_server(io: Io) {
     assert_eq!(asked, CLIENTS - failed, "no request was answered twice");
     // From now on nobody is sent to the dead one.
     for client in clients.iter_mut().take(200) {
-        assert_eq!(client.get("/").status, 200);
+        assert_eq!(client.get("/later").status, 200);
     }
     drop(clients);
     let output = server.stop().stdout;
-    let attempts: Vec<usize> = output
-        .lines()
-        .filter_map(|line| line.strip_prefix("> "))
-        .map(|line| line.split(' ').nth(1).unwrap().parse().unwrap())
-        .collect();
-    let (crowd, later) = attempts.split_at(CLIENTS);
+    let attempts = |path: &str| -> Vec<usize> {
+        let lines = output.lines().filter(|line| line.contains(path));
+        let counts = lines.filter_map(|line| line.strip_prefix("> ")?.split(' ').next());
+        counts.map(|count| count.parse().unwrap()).collect()
+    };
+    let (crowd, later) = (attempts(" /crowd "), attempts(" /later "));
+    assert_eq!(crowd.len(), CLIENTS);
     let retries: usize = crowd.iter().map(|attempts| attempts - 1).sum();
     // A fifth of the requests, and three in each of ten seconds for each of two workers.
     let allowed = CLIENTS / 5 + 2 * 3 * 10;
