@@ -8,7 +8,14 @@ fn shared(config: &config::Upstream, before: Option<&SharedUpstream>) -> Arc<Sha
     let servers = config.servers.iter().enumerate();
     let known = servers.filter_map(|(index, server)| KnownServer::fixed(index, server));
     let known = known.collect();
-    Arc::new(SharedUpstream::new(config, known, 1, &[0; 32], before))
+    Arc::new(SharedUpstream::new(
+        config,
+        known,
+        1,
+        &[0; 32],
+        now(),
+        before,
+    ))
 }
 
 /// Otherwise a name that leads elsewhere again and again would allow as many retries as one likes.
