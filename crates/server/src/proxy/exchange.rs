@@ -318,16 +318,15 @@ impl Exchange<'_> {
         let mut upload = pin!(async {
             let head = outbound.written.bytes.clone();
             let sent = server_sink.send(head, now()).await;
-            sent.map_err(|error| Trouble::Server(ServerFault::of_connection(error)))?;
+            sent.map_err(server_trouble)?;
             course.is_sent.set(true);
             spent.set(true);
-            let passed = body
-                .pass(&mut source, &mut server_sink, Vec::new().into())
-                .await;
+            let nothing = Vec::new().into();
+            let passed = body.pass(&mut source, &mut server_sink, nothing).await;
             passed.map_err(upload_trouble)?;
             course.upload.set(Upload::Taken);
             let flushed = server_sink.flush(now()).await;
-            flushed.map_err(|error| Trouble::Server(ServerFault::of_connection(error)))
+            flushed.map_err(server_trouble)
         });
         let mut no_watch = None;
         let mut answer = pin!(course.answer(&mut server, &mut client, &mut no_watch));
@@ -377,6 +376,10 @@ async fn send_rest(
     );
     sink.send(rest, now()).await?;
     sink.flush(now()).await
+}
+
+fn server_trouble(error: io::Error) -> Trouble {
+    Trouble::Server(ServerFault::of_connection(error))
 }
 
 fn upload_trouble(error: ContentError) -> Trouble {
