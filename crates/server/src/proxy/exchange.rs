@@ -141,6 +141,12 @@ pub(crate) enum Trouble {
     Hooks(service::Failure),
 }
 
+impl From<BodyError> for Trouble {
+    fn from(error: BodyError) -> Trouble {
+        Trouble::Body(error)
+    }
+}
+
 /// An exchange that was cut short, and how far it had come.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -292,8 +298,7 @@ impl Exchange<'_> {
             body_bytes: limits.body_bytes,
             ..BodyLimits::default()
         };
-        let body = Content::of_request(outbound.framing, &body_limits, config.splice);
-        let mut body = body.map_err(Trouble::Body)?;
+        let mut body = Content::of_request(outbound.framing, &body_limits, config.splice)?;
         let (client_reader, client_writer) = self.client.split();
         let (server_reader, server_writer) = self.server.split();
         let mut client = Sink::new(client_writer, limits.write_stall_timeout);
