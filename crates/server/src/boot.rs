@@ -6,6 +6,7 @@ mod back_off;
 mod places;
 mod steer;
 mod supervise;
+mod untold;
 
 use crate::admission::{Admission, Bound};
 use crate::auth::{self, Passwords};
@@ -34,6 +35,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 use supervise::Event;
+use untold::Untold;
 
 /// Descriptors of the process whatever it does: standard ones, logs, and some that it inherits.
 const OWN_DESCRIPTORS: u64 = 12;
@@ -227,6 +229,7 @@ enum State {
 struct Running {
     since: Instant,
     orders: Sender<Order>,
+    untold: Untold,
     thread: JoinHandle<()>,
 }
 
@@ -364,6 +367,7 @@ impl Server {
         Ok(Running {
             since: Instant::now(),
             orders,
+            untold: Untold::default(),
             thread,
         })
     }

@@ -3,7 +3,7 @@
 //! One thread hears all of it as [`Event`]s, in one queue. It is never waited for: workers serve
 //! whatever happens here.
 
-use super::{Post, Running, Server, ServerError, State};
+use super::{Post, Running, Server, ServerError, State, untold};
 use crate::files;
 use crate::log::LogThread;
 use crate::proxy::SharedUpstream;
@@ -84,25 +84,37 @@ impl Server {
         let path = self.config.roots[root].root.display();
         tracing::info!(root = %path, "the path leads to another directory now");
         self.directories[root] = directory.clone();
-        for post in &self.workers {
-            if let State::Running(running) = &post.state
-                && running
-                    .orders
-                    .send(Order::Replace(root, directory.clone()))
-                    .is_err()
-            {
-                tracing::error!("a worker takes no orders: it keeps the old directory");
-            }
-        }
+        self.running()
+            .for_each(|running| running.untold.add_root(root));
+        self.tell_workers();
     }
 
     fn replace_servers(&mut self, upstream: usize, shared: &Arc<SharedUpstream>) {
         self.upstreams[upstream] = Arc::clone(shared);
-        for post in &self.workers {
-            if let State::Running(running) = &post.state
-                && !deliver(running, Order::Servers(upstream, Arc::clone(shared)))
+        let running = self.running();
+        running.for_each(|running| running.untold.add_upstream(upstream));
+        self.tell_workers();
+    }
+
+    fn running(&mut self) -> impl Iterator<Item = &mut Running> {
+        let workers = self.workers.iter_mut();
+        workers.filter_map(|post| match &mut post.state {
+            State::Running(running) => Some(running),
+            State::Resting(_) | State::Ended => None,
+        })
+    }
+
+    /// Offers the workers what they don't know yet.
+    fn tell_workers(&mut self) {
+        let now = Instant::now();
+        for (index, post) in self.workers.iter_mut().enumerate() {
+            if let State::Running(Running { orders, untold, .. }) = &mut post.state
+                && untold.post(orders, &self.directories, &self.upstreams, now)
             {
-                tracing::error!("a worker takes no orders: it keeps the old servers");
+                tracing::error!(
+                    worker = index,
+                    "a worker doesn't read its orders: it goes on with what it has until it does"
+                );
             }
         }
     }
@@ -113,7 +125,7 @@ impl Server {
     /// When no worker runs, and there is no hope for any.
     fn serve(&mut self) -> Result<(), ServerError> {
         loop {
-            match self.next_event(self.next_start()) {
+            match self.next_event(self.next_turn()) {
                 Some(Event::Signal(Signal::Terminate)) => return Ok(()),
                 Some(Event::Signal(Signal::Reopen)) => self.reopen_log(),
                 Some(Event::Ready(index, started)) => {
@@ -129,7 +141,10 @@ impl Server {
                 }
                 Some(Event::Replaced(root, directory)) => self.replace(root, &directory),
                 Some(Event::Servers(upstream, shared)) => self.replace_servers(upstream, &shared),
-                None => self.start_rested()?,
+                None => {
+                    self.tell_workers();
+                    self.start_rested()?;
+                }
             }
         }
     }
@@ -149,13 +164,16 @@ impl Server {
         }
     }
 
-    /// When a worker is to be started anew, if one is.
-    fn next_start(&self) -> Option<Instant> {
-        let rests = self.workers.iter().filter_map(|post| match post.state {
-            State::Resting(until) => Some(until),
+    /// When a worker is to be started anew or told something again, if one is.
+    fn next_turn(&self) -> Option<Instant> {
+        let turns = self.workers.iter().filter_map(|post| match &post.state {
+            State::Resting(until) => Some(*until),
+            State::Running(running) if !running.untold.is_empty() => {
+                Some(Instant::now() + untold::AGAIN)
+            }
             State::Running(_) | State::Ended => None,
         });
-        rests.min()
+        turns.min()
     }
 
     /// Takes a worker that has failed, or could not be started, out of service for a while.
