@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::files;
 use foldhash::fast::RandomState;
 use ringway_runtime::{Change, Directory, WatchId, Watcher};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 /// How often the roots themselves are looked at: twice in the second within which a deployment has
 /// to be seen.
 const ROOTS_INTERVAL: Duration = Duration::from_millis(500);
+const _: () = assert!(ROOTS_INTERVAL.as_millis() * 2 <= 1000);
 
 /// How long a directory that couldn't be watched isn't tried again.
 const RETRY: Duration = Duration::from_secs(30);
@@ -30,11 +31,17 @@ const RETRY: Duration = Duration::from_secs(30);
 /// The count of a directory whose watch has ended.
 const ENDED: u64 = u64::MAX;
 
+/// Beneath what a directory is: a root, by its index, as the directory that it was then (inode and
+/// device). A root that has been swapped has other places than before.
+type Site = (usize, (u64, u64));
+
+/// A site, and a path beneath it without slashes at its ends.
+type Place = (Site, Box<[u8]>);
+
 /// A watched directory: how often something in it has changed.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    /// Beneath which root, by index, and where: without slashes at its ends.
-    place: (usize, Box<[u8]>),
+    place: Place,
     id: WatchId,
     changes: AtomicU64,
 }
@@ -73,7 +80,12 @@ pub(crate) struct Watches {
 #[derive(Debug, Default)]
 struct Table {
     by_id: HashMap<WatchId, Arc<Watched>>,
-    by_place: HashMap<(usize, Box<[u8]>), Arc<Watched>>,
+    by_place: HashMap<Place, Arc<Watched>>,
+    /// What roots were until they were swapped last. Workers go on with it for a moment, and ask for
+    /// watches that nobody would need any more.
+    left: HashMap<usize, Site>,
+    /// Nobody reads the events any more.
+    is_deaf: bool,
 }
 
 impl Watches {
@@ -95,24 +107,31 @@ impl Watches {
     /// Watches the directory at `path` below a root, and all those on the way to it: what they are
     /// called can change as well. It may wait for a disk.
     fn add(&self, root: usize, directory: &Directory, path: &[u8]) -> io::Result<Arc<Watched>> {
+        let site = (root, directory.identity()?);
         let slashes = (0..path.len()).filter(|at| path[*at] == b'/');
         let mut way = Vec::new();
         for end in std::iter::once(0).chain(slashes) {
-            way.push(self.add_one(root, directory, &path[..end])?);
+            way.push(self.add_one(site, directory, &path[..end])?);
         }
-        let watched = self.add_one(root, directory, path)?;
+        let watched = self.add_one(site, directory, path)?;
         let mut table = self.lock();
         if way.iter().any(|above| above.changes.load(Relaxed) == ENDED) {
             // Moved meanwhile: the last one was found on another way, which nobody watches.
-            table.end_below(&self.watcher, root, path);
+            table.end_below(&self.watcher, site, path);
             return Err(io::ErrorKind::NotFound.into());
         }
         Ok(watched)
     }
 
-    fn add_one(&self, root: usize, directory: &Directory, path: &[u8]) -> io::Result<Arc<Watched>> {
-        let place = (root, Box::from(path));
+    fn add_one(&self, site: Site, directory: &Directory, path: &[u8]) -> io::Result<Arc<Watched>> {
+        let place = (site, Box::from(path));
         let mut table = self.lock();
+        if table.is_deaf {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if table.left.get(&site.0) == Some(&site) {
+            return Err(io::ErrorKind::StaleNetworkFileHandle.into());
+        }
         if let Some(watched) = table.by_place.get(&place) {
             return Ok(Arc::clone(watched));
         }
@@ -146,16 +165,16 @@ impl Watches {
                         return;
                     };
                     watched.tell();
-                    let (root, path) = watched.place.clone();
+                    let (site, path) = watched.place.clone();
                     // The directory itself, or one in it, isn't what its path names any more, or
                     // may not be.
                     match name {
-                        None => table.end_below(&self.watcher, root, &path),
+                        None => table.end_below(&self.watcher, site, &path),
                         Some(name) => {
                             let separator: &[u8] = if path.is_empty() { b"" } else { b"/" };
                             let inner = [&path, separator, name].concat();
-                            if table.by_place.contains_key(&(root, inner.clone().into())) {
-                                table.end_below(&self.watcher, root, &inner);
+                            if table.by_place.contains_key(&(site, inner.clone().into())) {
+                                table.end_below(&self.watcher, site, &inner);
                             }
                         }
                     }
@@ -164,9 +183,24 @@ impl Watches {
         })
     }
 
-    /// Ends every watch beneath a root.
-    fn forget(&self, root: usize) {
-        self.lock().end_below(&self.watcher, root, b"");
+    /// The same; whether it worked. If not, no watch is worth anything, and none is added any more.
+    fn listen(&self, time: Duration) -> bool {
+        let Err(error) = self.wait(time) else {
+            return true;
+        };
+        tracing::error!(%error, "inotify failed: files are looked at each interval");
+        let mut table = self.lock();
+        table.is_deaf = true;
+        table.end_all(&self.watcher, |_| true);
+        false
+    }
+
+    /// A root is another directory now: ends every watch beneath the old one, and adds no more.
+    fn leave(&self, root: usize, old: (u64, u64)) {
+        let mut table = self.lock();
+        let site = (root, old);
+        table.left.insert(root, site);
+        table.end_below(&self.watcher, site, b"");
     }
 }
 
@@ -178,18 +212,21 @@ impl Table {
         }
     }
 
-    fn end_below(&mut self, watcher: &Watcher, root: usize, path: &[u8]) {
-        let is_below = |place: &(usize, Box<[u8]>)| {
+    fn end_below(&mut self, watcher: &Watcher, site: Site, path: &[u8]) {
+        self.end_all(watcher, |place| {
             let rest = place.1.strip_prefix(path);
-            place.0 == root
+            place.0 == site
                 && rest.is_some_and(|rest| {
                     path.is_empty() || rest.is_empty() || rest.starts_with(b"/")
                 })
-        };
+        });
+    }
+
+    fn end_all(&mut self, watcher: &Watcher, is_over: impl Fn(&Place) -> bool) {
         let ids: Vec<WatchId> = self
             .by_id
             .values()
-            .filter(|watched| is_below(&watched.place))
+            .filter(|watched| is_over(&watched.place))
             .map(|watched| watched.id)
             .collect();
         for id in ids {
@@ -212,16 +249,10 @@ pub(crate) fn watch(
     let mut next_look = Instant::now() + ROOTS_INTERVAL;
     loop {
         let left = next_look.saturating_duration_since(Instant::now());
-        match watches.map(|watches| watches.wait(left)) {
+        match watches.map(|watches| watches.listen(left)) {
             None => std::thread::sleep(left),
-            Some(Ok(())) => {}
-            Some(Err(error)) => {
-                tracing::error!(%error, "inotify failed: files are looked at each interval");
-                for index in 0..config.roots.len() {
-                    watches.inspect(|watches| watches.forget(index));
-                }
-                watches = None;
-            }
+            Some(true) => {}
+            Some(false) => watches = None,
         }
         if Instant::now() < next_look {
             continue;
@@ -237,7 +268,7 @@ pub(crate) fn watch(
             };
             if new != old {
                 *current = directory.clone();
-                watches.inspect(|watches| watches.forget(*index));
+                watches.inspect(|watches| watches.leave(*index, old));
                 if !swapped(*index, directory) {
                     return;
                 }
@@ -251,6 +282,8 @@ pub(super) struct Outlook {
     watches: Arc<Watches>,
     root: usize,
     known: RefCell<HashMap<Box<[u8]>, Known, RandomState>>,
+    /// How often all of it was forgotten.
+    cleared: Cell<u64>,
 }
 
 enum Known {
@@ -267,6 +300,7 @@ impl Outlook {
             watches,
             root,
             known: RefCell::default(),
+            cleared: Cell::new(0),
         }
     }
 
@@ -300,13 +334,12 @@ impl Outlook {
             }
         }
         known.insert(path.into(), Known::Pending);
-        drop(ringway_runtime::spawn(
-            Rc::clone(self).ask(directory.clone(), path.into()),
-        ));
+        let asked = Rc::clone(self).ask(directory.clone(), path.into(), self.cleared.get());
+        drop(ringway_runtime::spawn(asked));
         None
     }
 
-    async fn ask(self: Rc<Outlook>, directory: Directory, path: Box<[u8]>) {
+    async fn ask(self: Rc<Outlook>, directory: Directory, path: Box<[u8]>, cleared: u64) {
         let (watches, root, asked) = (Arc::clone(&self.watches), self.root, path.clone());
         let added =
             ringway_runtime::spawn_blocking(move || watches.add(root, &directory, &asked)).await;
@@ -314,11 +347,18 @@ impl Outlook {
             Ok(Ok(watched)) => Known::Watched(watched),
             _ => Known::Refused(ringway_runtime::now() + RETRY),
         };
-        self.known.borrow_mut().insert(path, known);
+        // What was asked of another directory says nothing of this one.
+        if self.cleared.get() == cleared {
+            self.known.borrow_mut().insert(path, known);
+        }
     }
 
     /// Forgets everything: the root is another directory now.
     pub(super) fn clear(&self) {
         self.known.borrow_mut().clear();
+        self.cleared.set(self.cleared.get() + 1);
     }
 }
+
+#[cfg(test)]
+mod tests;
