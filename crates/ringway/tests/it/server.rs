@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, Response, request};
+use crate::tree::Tree;
 
 /// How long a test waits for what has to happen: far longer than it takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -111,6 +112,20 @@ pub(crate) fn command_on(io: Io, root: &Path, address: &str, flags: &[&str]) -> 
         command.args(["--workers", "2"]);
     }
     command.args(flags);
+    match io {
+        Io::Refused => run_by(crate::peers::refuse_io_uring(), &[], &command),
+        Io::Uring | Io::Epoll => command,
+    }
+}
+
+/// `ringway run` with a configuration, which is written beside the root of `tree`; paths in it are
+/// relative to that. Its first lines are `io` and two workers.
+pub(crate) fn configured(io: Io, tree: &Tree, tables: &str) -> Command {
+    let file = tree.outside().join("ringway.toml");
+    let text = format!("io = \"{}\"\nworkers = 2\n{tables}", io.word());
+    std::fs::write(&file, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    command.args(["run", "--config"]).arg(&file);
     match io {
         Io::Refused => run_by(crate::peers::refuse_io_uring(), &[], &command),
         Io::Uring | Io::Epoll => command,
@@ -314,17 +329,23 @@ impl Server {
         std::fs::read_dir(folder).unwrap().count()
     }
 
+    /// Open files of the process that have no name any more.
+    pub(crate) fn nameless_files(&self) -> usize {
+        self.count_open(|link| link.ends_with(" (deleted)"))
+    }
+
     /// Open sockets of the process.
     pub(crate) fn sockets(&self) -> usize {
+        self.count_open(|link| link.starts_with("socket:"))
+    }
+
+    fn count_open(&self, is_such: impl Fn(&str) -> bool) -> usize {
         let folder = format!("/proc/{}/fd", self.child.id());
-        let is_socket = |entry: std::io::Result<std::fs::DirEntry>| {
-            // It may have been closed meanwhile.
-            let link = std::fs::read_link(entry.ok()?.path()).ok()?;
-            link.to_str()?.starts_with("socket:").then_some(())
-        };
-        std::fs::read_dir(folder)
-            .unwrap()
-            .filter_map(is_socket)
+        let entries = std::fs::read_dir(folder).unwrap();
+        // It may have been closed meanwhile.
+        let links = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        links
+            .filter(|link| link.to_str().is_some_and(&is_such))
             .count()
     }
 
@@ -402,6 +423,31 @@ pub(crate) fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
         Some(answer) => answer,
         None => panic!("not within {PATIENCE:?}: {what}"),
     }
+}
+
+/// Within which a change of files has to be seen.
+pub(crate) const PROMISE: Duration = Duration::from_secs(1);
+
+/// Asks again and again until there is an answer, at most for a second: the first question that is
+/// asked after it has to be answered. Each question counts for as long as the fastest took, so a
+/// machine that is busy with other things, which makes the others slower, makes it a longer second.
+#[track_caller]
+pub(crate) fn promptly<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let (mut fastest, start) = (PROMISE, Instant::now());
+    for before in 0.. {
+        let begun = Instant::now();
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        std::thread::park_timeout(Duration::from_millis(3));
+        fastest = fastest.min(begun.elapsed());
+        assert!(
+            fastest * before <= PROMISE,
+            "not within a second, and not after {:?} and {before} questions: {what}",
+            start.elapsed()
+        );
+    }
+    unreachable!("it has failed before")
 }
 
 /// Asks again and again until there is an answer, or `time` has passed.
