@@ -94,16 +94,9 @@ impl Drop for Job<'_> {
     }
 }
 
-/// A body in a coding.
-pub(super) struct Compressed {
-    pub(super) body: Vec<u8>,
-    /// Of the body.
-    pub(super) hash: u64,
-}
-
 /// The body in a coding; `None` when it wouldn't save a twentieth. The same body always gives the
-/// same bytes, so that they can have a strong tag. It takes its time.
-pub(super) fn compress(coding: Coding, body: &[u8]) -> io::Result<Option<Compressed>> {
+/// same bytes, so that a client's copy stays good after a restart. It takes its time.
+pub(super) fn compress(coding: Coding, body: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let mut out = Vec::with_capacity(body.len() / 2);
     match coding {
         // The levels at which a little smaller begins to cost a lot.
@@ -129,15 +122,5 @@ pub(super) fn compress(coding: Coding, body: &[u8]) -> io::Result<Option<Compres
         }
     }
     let is_worth_it = out.len() < body.len() - body.len() / 20;
-    Ok(is_worth_it.then(|| Compressed {
-        hash: fnv(&out),
-        body: out,
-    }))
-}
-
-/// FNV-1a (Fowler, Noll, Vo): the same in every version, which a table's hash need not be.
-pub(super) fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    Ok(is_worth_it.then_some(out))
 }

@@ -227,9 +227,10 @@ pub(super) enum Source {
 }
 
 impl Variant {
-    /// One that is kept in memory, with its body.
+    /// One that is kept in memory, with its body, which its tag is made of.
     pub(super) fn in_memory(representation: Representation, body: &[u8], now: Instant) -> Variant {
         let clock = Clock::new();
+        let representation = representation.with_bytes(body);
         let (response, head_bytes, date_at) = representation.whole(body, &clock, now);
         Variant {
             representation,

@@ -369,13 +369,9 @@ impl Root {
         let Some(compressed) = compressed.map_err(|_| busy())?? else {
             return Ok(None);
         };
-        let representation = identity.representation.compressed(coding, &compressed);
+        let representation = identity.representation.coded(coding);
         let now = ringway_runtime::now();
-        Ok(Some(Variant::in_memory(
-            representation,
-            &compressed.body,
-            now,
-        )))
+        Ok(Some(Variant::in_memory(representation, &compressed, now)))
     }
 }
 

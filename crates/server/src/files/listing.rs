@@ -6,7 +6,6 @@
 
 mod page;
 
-use super::codings::fnv;
 use super::entry::{Entry, Variant};
 use super::find::status_of;
 use super::respond::Representation;
@@ -81,12 +80,10 @@ impl Root {
             let contents = listed.contents(&own_path[1..], symlinks, limit, |name| {
                 shows_dotted || !is_dotted(name)
             })?;
-            let body = render(&own_path, contents, form, order, limit);
-            let hash = fnv(&body);
-            std::io::Result::Ok((body, hash))
+            std::io::Result::Ok(render(&own_path, contents, form, order, limit))
         });
         let made = made.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-        let (body, hash) = made.map_err(|error| status_of(&error))?;
+        let body = made.map_err(|error| status_of(&error))?;
         let metadata = Metadata {
             kind: FileKind::Regular,
             bytes: body.len() as u64,
@@ -100,8 +97,7 @@ impl Root {
         let headers = self
             .headers
             .of_listing(form.policy(), !candidates.is_empty());
-        let made = (metadata.bytes, hash);
-        let representation = Representation::made(made, form.content_type(), headers);
+        let representation = Representation::made(form.content_type(), headers);
         let now = ringway_runtime::now();
         let identity = Variant::in_memory(representation, &body, now);
         let fresh_until = now + self.config.revalidate_interval;

@@ -20,6 +20,7 @@ mod media;
 pub(crate) mod pages;
 pub(crate) mod paths;
 mod respond;
+mod tags;
 mod watched;
 
 use crate::answer::{Answer, Frame};

@@ -1,9 +1,8 @@
 //! From a file and a request to the answer: conditions, ranges, the head.
 
-use super::codings::Compressed;
 use super::entry::{Source, Variant};
 use super::headers::FileHeaders;
-use super::{Hit, Moment};
+use super::{Hit, Moment, tags};
 use crate::answer::{Answer, FilePart, Frame, SERVER, Segment, begin, explain};
 use crate::clock::Clock;
 use ringway_http::StatusCode;
@@ -26,7 +25,7 @@ const HEAD_BYTES: usize = 512;
 pub(super) struct Representation {
     content_type: String,
     coding: Option<Coding>,
-    /// With its quotes. Strong: no other bytes of this path have it, in whatever coding.
+    /// With its quotes. Strong: no other bytes of this path have it, in whatever coding ([`tags`]).
     etag: String,
     last_modified: Option<u64>,
     bytes: u64,
@@ -36,7 +35,7 @@ pub(super) struct Representation {
 }
 
 impl Representation {
-    /// The file as it is.
+    /// The file as it is, before it is read.
     pub(super) fn new(
         metadata: &Metadata,
         content_type: String,
@@ -46,62 +45,59 @@ impl Representation {
         Representation {
             content_type,
             coding: None,
-            etag: tag_of(metadata),
-            // Before 1970 is as good as 1970: only equality matters.
-            last_modified: Some(metadata.modified_seconds.max(0).unsigned_abs()),
+            etag: tags::of_file(metadata, None),
+            last_modified: tags::last_modified(metadata),
             bytes: metadata.bytes,
             headers,
             ranges,
         }
     }
 
-    /// What the server has made itself, with a hash of it: no time would say when it changed.
-    pub(super) fn made(
-        (bytes, hash): (u64, u64),
-        content_type: &str,
-        headers: FileHeaders,
-    ) -> Representation {
+    /// What the server has made itself, and keeps in memory: no time would say when it changed.
+    pub(super) fn made(content_type: &str, headers: FileHeaders) -> Representation {
         Representation {
             content_type: content_type.to_owned(),
             coding: None,
-            etag: format!("\"{hash:x}-{bytes:x}\""),
+            etag: String::new(),
             last_modified: None,
             // A part of it is of no use to anybody.
             ranges: 0,
-            bytes,
+            bytes: 0,
             headers,
         }
     }
 
-    /// The same in a coding, from a file beside it. The time of modification stays the source's,
-    /// which is what a client that knows no codings would compare with.
+    /// The same in a coding, from a file beside it, before that is read. The time of modification
+    /// stays the source's, which is what a client that knows no codings would compare with.
     pub(super) fn precompressed(&self, coding: Coding, sibling: &Metadata) -> Representation {
-        let tag = tag_of(sibling);
+        Representation {
+            etag: tags::of_file(sibling, Some(coding)),
+            bytes: sibling.bytes,
+            ..self.coded(coding)
+        }
+    }
+
+    /// The same in a coding that is made of it, and kept in memory.
+    pub(super) fn coded(&self, coding: Coding) -> Representation {
         Representation {
             content_type: self.content_type.clone(),
             coding: Some(coding),
-            etag: format!("{}{}\"", tag.trim_end_matches('"'), coding.tag_suffix()),
+            etag: String::new(),
             last_modified: self.last_modified,
-            bytes: sibling.bytes,
+            bytes: 0,
             headers: self.headers.clone(),
             // Of several, clients would decode the multipart body itself.
             ranges: self.ranges.min(1),
         }
     }
 
-    /// The same in a coding that was made of it. What was made is part of the tag, because another
-    /// version of this program may make other bytes of the same file.
-    pub(super) fn compressed(&self, coding: Coding, made: &Compressed) -> Representation {
-        let tag = self.etag.trim_end_matches('"');
+    /// The same with these bytes, which decide its tag whatever the file's times say. What was made
+    /// has its tag of them alone: another version of this program may make others of the same file.
+    pub(super) fn with_bytes(self, bytes: &[u8]) -> Representation {
         Representation {
-            content_type: self.content_type.clone(),
-            coding: Some(coding),
-            etag: format!("{tag}-{:x}{}\"", made.hash, coding.tag_suffix()),
-            last_modified: self.last_modified,
-            bytes: made.body.len() as u64,
-            headers: self.headers.clone(),
-            // Of several, clients would decode the multipart body itself.
-            ranges: self.ranges.min(1),
+            etag: tags::of_bytes(bytes, self.coding),
+            bytes: bytes.len() as u64,
+            ..self
         }
     }
 
@@ -280,12 +276,6 @@ impl Parts<'_> {
 fn boundary() -> Boundary {
     let random = || u128::from(std::hash::RandomState::new().build_hasher().finish());
     Boundary::new(random() << 64 | random())
-}
-
-/// With its quotes: size and time of modification to the nanosecond.
-fn tag_of(metadata: &Metadata) -> String {
-    let (seconds, part) = (metadata.modified_seconds, metadata.modified_nanoseconds);
-    format!("\"{seconds:x}.{part:x}-{:x}\"", metadata.bytes)
 }
 
 /// The answer to a GET or HEAD, from a representation.
