@@ -192,6 +192,14 @@ impl File {
         )?))
     }
 
+    /// How many names it has (`fstat(2)`): none when it was deleted or renamed over.
+    ///
+    /// # Errors
+    /// As `fstat(2)`.
+    pub fn link_count(&self) -> io::Result<u64> {
+        Ok(rustix::fs::fstat(self.open.descriptor())?.st_nlink as u64)
+    }
+
     /// Reads into `bytes` from `offset`, and waits as long as that takes. How much was read; nothing
     /// at the end of the file.
     ///

@@ -204,6 +204,21 @@ impl File {
         self.inner.metadata()
     }
 
+    /// Lets go of it on a thread that may wait: who closes a deleted file last waits until its blocks
+    /// are free. Where there is no room for that it is done here.
+    pub async fn close(self) {
+        let inner = self.inner;
+        let _ = spawn_blocking(move || drop(inner)).await;
+    }
+
+    /// How many names it has, asked at once: none when it was deleted or renamed over.
+    ///
+    /// # Errors
+    /// As `fstat(2)`.
+    pub fn link_count(&self) -> io::Result<u64> {
+        self.inner.link_count()
+    }
+
     /// What the file is now, without a wait on this thread.
     ///
     /// # Errors

@@ -5,7 +5,9 @@ use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use crate::client::{Client, Response, request};
-use crate::server::{Io, Server, command, eventually, on_both_drivers, without};
+use crate::server::{
+    Io, Server, command, configured, eventually, on_both_drivers, promptly, without,
+};
 use crate::slowness::thin_client;
 use crate::tree::{HELLO, Tree, content};
 
@@ -20,13 +22,22 @@ on_both_drivers!(
     truncated,
     truncated_to_nothing,
     overwritten,
-    permission_lost
+    permission_lost,
+    deleted_and_asked_for_no_more,
+    deleted_and_asked_for,
+    replaced_by_one_of_the_same_time_and_size,
 );
 
 /// Far more than the sockets' buffers hold.
 const LENGTH: usize = 12 << 20;
 /// How much has been read when the file changes.
 const READ: usize = 256 << 10;
+
+/// Beyond a link nothing is watched: there a change shows within the interval, which is a second
+/// unless it is said, and a moment.
+const SITE: &str = "[listen.main]\naddress = \"127.0.0.1:0\"\nfiles = \"site\"\n\
+                    [files.site]\nroot = \"root\"\nrevalidate_interval = \"500ms\"\n\
+                    precompressed = [\"gzip\"]\ncompress = [\"gzip\"]\n";
 
 /// A download that has begun.
 struct Download {
@@ -38,7 +49,7 @@ struct Download {
 
 impl Download {
     fn begin(io: Io, tree: Tree, target: &str) -> Download {
-        let server = Server::serve(io, &tree.root(), &[]);
+        let server = Server::start(configured(io, &tree, SITE));
         let mut client = thin_client(&server);
         client.send(request("GET", target, &[]));
         let head = client.head();
@@ -104,7 +115,7 @@ fn permission_lost(io: Io) {
         std::fs::set_permissions(tree.path(name), none).unwrap();
     }
     for name in ["/file.bin", "/hello.txt"] {
-        eventually("what is kept of it is no longer answered", || {
+        promptly("what is kept of it is no longer answered", || {
             let response = server.get(name);
             (response.status == 403).then_some(())
         });
@@ -199,8 +210,7 @@ fn link_swapped(io: Io) {
     let download = Download::begin(io, tree, "/link");
     symlink("new.bin", download.tree.path("other")).unwrap();
     std::fs::rename(download.tree.path("other"), download.tree.path("link")).unwrap();
-    // A link's end isn't watched: it is looked at once a second.
-    eventually("the new file is served", || {
+    promptly("the new file is served", || {
         (download.server.get("/link").body == content(2, LENGTH)).then_some(())
     });
     download.expect_old();
@@ -216,7 +226,7 @@ fn folder_swapped(io: Io) {
     symlink("release-2", download.tree.path("next")).unwrap();
     std::fs::rename(download.tree.path("next"), download.tree.path("current")).unwrap();
     std::fs::remove_dir_all(download.tree.path("release-1")).unwrap();
-    eventually("the new folder is served", || {
+    promptly("the new folder is served", || {
         (download.server.get("/current/file.bin").body == content(2, LENGTH)).then_some(())
     });
     download.expect_old();
@@ -275,4 +285,119 @@ fn overwritten(io: Io) {
     }
     download.server.expect_alive("/hello.txt", HELLO);
     download.server.stop();
+}
+
+/// Files that are kept open: too large for memory, and one beside its source.
+fn open_files(io: Io) -> (Tree, Server, Vec<String>) {
+    let tree = Tree::new();
+    let mut names: Vec<String> = (0..20).map(|number| format!("{number}.bin")).collect();
+    for (seed, name) in names.iter().enumerate() {
+        tree.write(name, content(seed as u64, 300_000));
+    }
+    tree.write("page.html", "<!doctype html>");
+    tree.write("page.html.gz", content(30, 300_000));
+    names.push("page.html".to_owned());
+    let server = Server::start(configured(io, &tree, SITE));
+    let mut clients: Vec<Client> = (0..6).map(|_| server.connect()).collect();
+    // The second time they are watched, and kept.
+    for _ in 0..2 {
+        for client in &mut clients {
+            for name in &names {
+                let get = request("GET", &format!("/{name}"), &["Accept-Encoding: gzip"]);
+                assert_eq!(client.ask(&get).body.len(), 300_000, "{name}");
+            }
+        }
+    }
+    assert!(server.descriptors() > names.len());
+    assert_eq!(server.nameless_files(), 0);
+    for name in &names {
+        std::fs::remove_file(tree.path(name)).unwrap();
+    }
+    std::fs::remove_file(tree.path("page.html.gz")).unwrap();
+    assert!(server.nameless_files() > 0, "nothing was kept open");
+    (tree, server, names)
+}
+
+/// The disk space of deleted files was taken for as long as the server ran.
+fn deleted_and_asked_for_no_more(io: Io) {
+    let (_tree, server, _) = open_files(io);
+    eventually("deleted files are closed", || {
+        (server.nameless_files() == 0).then_some(())
+    });
+    server.stop();
+}
+
+fn deleted_and_asked_for(io: Io) {
+    let (_tree, server, names) = open_files(io);
+    eventually("deleted files are closed", || {
+        for name in &names {
+            server.get(&format!("/{name}"));
+        }
+        (server.nameless_files() == 0).then_some(())
+    });
+    for name in names {
+        assert_eq!(server.get(&format!("/{name}")).status, 404);
+    }
+    server.stop();
+}
+
+/// As builds have them that are to be reproducible: all times are the same. Clients that had the old
+/// file were told that they had the new one, or were given the rest of it.
+fn replaced_by_one_of_the_same_time_and_size(io: Io) {
+    let tree = Tree::new();
+    // In memory, open, compressed when it is asked for, and beside its source.
+    let names = ["small.bin", "large.bin", "made.txt", "there.txt"];
+    let body = |version: u64, name: &str| match name {
+        "small.bin" => content(version, 1000),
+        "large.bin" => content(version, 300_000),
+        name => format!("{name} of version {version}, again and again\n")
+            .repeat(100)
+            .into_bytes(),
+    };
+    let lay = |path: &std::path::Path, bytes: &[u8]| {
+        let new = tree.path("new");
+        std::fs::write(&new, bytes).unwrap();
+        let file = std::fs::File::options().write(true).open(&new).unwrap();
+        let time = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(315_532_800);
+        file.set_modified(time).unwrap();
+        std::fs::rename(new, path).unwrap();
+    };
+    let write = |version| {
+        for name in names {
+            lay(&tree.path(name), &body(version, name));
+        }
+        lay(&tree.path("there.txt.gz"), &content(version, 700));
+    };
+    write(1);
+    let server = Server::start(configured(io, &tree, SITE));
+    let mut client = server.connect();
+    let mut ask = |name: &str, fields: &[&str]| {
+        let coding = [["Accept-Encoding: gzip"].as_slice(), fields].concat();
+        client.ask(&request("GET", &format!("/{name}"), &coding))
+    };
+    let old: Vec<Response> = names.iter().map(|name| ask(name, &[])).collect();
+    write(2);
+    for (name, old) in std::iter::zip(names, &old) {
+        assert_eq!(old.status, 200, "{name}");
+        let tag = old.field("ETag").unwrap();
+        let is_old = format!("If-None-Match: {tag}");
+        let new = promptly("the new version has another tag", || {
+            Some(ask(name, &[&is_old])).filter(|answer| answer.status == 200)
+        });
+        assert!(
+            new.body != old.body && new.field("ETag") != Some(tag),
+            "{name}"
+        );
+        let part = ask(name, &["Range: bytes=5-9", &format!("If-Range: {tag}")]);
+        assert!(part.status == 200 && part.body == new.body, "{name}");
+        let tag = new.field("ETag").unwrap();
+        assert_eq!(
+            ask(name, &[&format!("If-None-Match: {tag}")]).status,
+            304,
+            "{name}"
+        );
+        let part = ask(name, &["Range: bytes=5-9", &format!("If-Range: {tag}")]);
+        assert!(part.status == 206 && part.body == new.body[5..=9], "{name}");
+    }
+    server.stop();
 }

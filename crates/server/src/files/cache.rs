@@ -15,6 +15,9 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+/// Files kept open that are looked at in one sweep: well below a millisecond's work.
+const SWEEP_COUNT: usize = 256;
+
 /// The bounds of a worker's cache of a root.
 #[derive(Clone, Copy)]
 pub(crate) struct CacheLimits {
@@ -76,20 +79,19 @@ impl Cache {
         place.is_target.then_some(&place.entry)
     }
 
-    pub(super) fn remove(&mut self, path: &[u8]) {
-        if let Some(index) = self.by_path.get(path) {
-            self.vacate(*index);
-        }
+    /// No longer keeps what is at `path`.
+    pub(super) fn take(&mut self, path: &[u8]) -> Option<Rc<Entry>> {
+        self.vacate(*self.by_path.get(path)?)
     }
 
     pub(super) fn clear(&mut self) {
-        (0..self.places.len()).for_each(|index| self.vacate(index));
+        (0..self.places.len()).for_each(|index| drop(self.vacate(index)));
     }
 
     /// Keeps an entry, and lets go of others until there is room; of this one too, when it is
     /// larger than the whole cache.
     pub(super) fn insert(&mut self, path: &[u8], entry: Rc<Entry>) {
-        self.remove(path);
+        self.take(path);
         let bytes = entry.bytes() + path.len() as u64;
         let descriptors = entry.descriptors();
         let limits = self.limits;
@@ -144,6 +146,26 @@ impl Cache {
         }
     }
 
+    pub(super) fn holds_descriptors(&self) -> bool {
+        !self.holders.is_empty()
+    }
+
+    /// Looks at the next few holders of descriptors, and no longer keeps those that hold them for
+    /// nothing.
+    pub(super) fn sweep(&mut self, now: Instant) -> Vec<Rc<Entry>> {
+        let mut over = Vec::new();
+        for _ in 0..self.holders.len().min(SWEEP_COUNT) {
+            let index = self.holders[0];
+            let place = self.places[index].as_ref();
+            if place.is_some_and(|place| place.entry.is_held_for_nothing(now)) {
+                over.extend(self.vacate(index));
+            } else {
+                self.holders.rotate_left(1);
+            }
+        }
+        over
+    }
+
     /// One step of the hand: a second chance for what was used, an end for what was not.
     fn advance_hand(&mut self) {
         let index = self.hand;
@@ -163,14 +185,12 @@ impl Cache {
         };
         match &self.places[index] {
             Some(place) if place.was_used.replace(false) => self.holders.rotate_left(1),
-            _ => self.vacate(index),
+            _ => drop(self.vacate(index)),
         }
     }
 
-    fn vacate(&mut self, index: usize) {
-        let Some(place) = self.places[index].take() else {
-            return;
-        };
+    fn vacate(&mut self, index: usize) -> Option<Rc<Entry>> {
+        let place = self.places[index].take()?;
         self.by_path.remove(&place.path);
         self.bytes -= place.bytes;
         self.free.push(index);
@@ -178,6 +198,7 @@ impl Cache {
             self.descriptors -= place.descriptors;
             self.holders.retain(|holder| *holder != index);
         }
+        Some(place.entry)
     }
 }
 
@@ -330,7 +351,7 @@ mod tests {
         let mut cache = Cache::new(LIMITS);
         cache.insert(b"/a", entry(1000));
         cache.insert(b"/a", entry(10));
-        cache.remove(b"/a");
+        drop(cache.take(b"/a"));
         assert_eq!((cache.bytes, cache.by_path.len()), (0, 0));
         cache.insert(b"/a", entry(10));
         cache.clear();

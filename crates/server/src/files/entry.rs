@@ -21,6 +21,10 @@ const OVERHEAD_BYTES: u64 = 512;
 /// stamp by the timer tick, some by the second or two.
 const SETTLED: Duration = Duration::from_secs(2);
 
+/// How long a file is kept open that isn't asked for, after it would have to be looked at anew. To
+/// open it again costs a few microseconds; to keep a deleted one costs the disk space it takes.
+const HELD_UNUSED: Duration = Duration::from_secs(60);
+
 /// A file of the site.
 pub(super) struct Entry {
     identity: Variant,
@@ -111,6 +115,21 @@ impl Entry {
     pub(super) fn is_fresh(&self, now: Instant) -> bool {
         // With an interval of zero, never.
         now < self.fresh_until.get() && self.sight.borrow().as_ref().is_none_or(Sight::is_clear)
+    }
+
+    /// Whether it holds a file open for nothing: one that has no name any more, or that nobody has
+    /// asked for in a while. Until it is looked at anew it is right, and stays.
+    pub(super) fn is_held_for_nothing(&self, now: Instant) -> bool {
+        !self.is_fresh(now)
+            && (now >= self.fresh_until.get() + HELD_UNUSED
+                || self.open_files().iter().any(is_nameless))
+    }
+
+    /// What it holds open.
+    pub(super) fn open_files(&self) -> Vec<File> {
+        let coded = self.candidates.iter().filter_map(Candidate::ready);
+        let open = coded.filter_map(|variant| variant.open_file());
+        self.identity.open_file().into_iter().chain(open).collect()
     }
 
     /// The file is to be looked at before it is answered with again.
@@ -214,6 +233,11 @@ impl Drop for Underway<'_> {
     }
 }
 
+/// Whether a file was deleted, or renamed over. One that would have to be waited for isn't asked.
+fn is_nameless(file: &File) -> bool {
+    !file.may_wait() && file.link_count().is_ok_and(|count| count == 0)
+}
+
 /// One representation of a file, and where its bytes are.
 pub(super) struct Variant {
     pub(super) representation: Representation,
@@ -250,6 +274,13 @@ impl Variant {
             Source::Memory(_) => true,
             Source::Open(file, _) if file.may_wait() => true,
             Source::Open(file, metadata) => file.metadata().is_ok_and(|now| now == *metadata),
+        }
+    }
+
+    fn open_file(&self) -> Option<File> {
+        match &self.source {
+            Source::Memory(_) => None,
+            Source::Open(file, _) => Some(file.clone()),
         }
     }
 

@@ -91,6 +91,7 @@ impl Root {
             && status_of(error) == StatusCode::NOT_FOUND
             && let Some(kept) = self.kept_since(&look)
         {
+            kept.let_go(key);
             let now = ringway_runtime::now();
             let until = now + self.config.revalidate_interval;
             kept.absent
@@ -134,7 +135,7 @@ impl Root {
     }
 
     /// The cache, for what was found by `look`.
-    fn kept_since(&self, look: &Look) -> Option<&Kept> {
+    fn kept_since(&self, look: &Look) -> Option<&Rc<Kept>> {
         let is_same = self.replaced.get() == look.replaced;
         self.kept.as_ref().filter(|_| is_same)
     }
@@ -169,13 +170,12 @@ impl Root {
         let siblings = self.siblings(look, name, &metadata).await?;
         let fresh_until = self.fresh_until(look);
         if let Some(kept) = self.kept_since(look) {
-            let mut files = kept.files.borrow_mut();
-            if let Some(entry) = files.get(key)
+            if let Some(entry) = kept.files.borrow().get(key)
                 && entry.revalidate(&metadata, &siblings, fresh_until, look.sight.clone())
             {
                 return Ok(Found::File(Rc::clone(entry)));
             }
-            files.remove(key);
+            kept.let_go(key);
         }
         let content_type = media::content_type(name, &self.config.charset);
         let candidates = self.candidates(siblings, &metadata, &content_type);
@@ -190,7 +190,7 @@ impl Root {
         let entry = Entry::new(identity, name, metadata, candidates, fresh_until, sight);
         let entry = Rc::new(entry);
         if let Some(kept) = self.kept_since(look).filter(|_| is_kept) {
-            kept.files.borrow_mut().insert(key, Rc::clone(&entry));
+            kept.keep(key, Rc::clone(&entry));
         }
         Ok(Found::File(entry))
     }
@@ -321,7 +321,7 @@ impl Root {
         let variant = brought?.map(Rc::new);
         underway.end(variant.clone());
         if let Some(kept) = &self.kept {
-            kept.files.borrow_mut().recount(path, entry);
+            kept.recount(path, entry);
         }
         Ok(variant)
     }

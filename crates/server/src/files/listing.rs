@@ -51,7 +51,7 @@ impl Root {
                 Ok(pilot) => {
                     let made = self.make_listing(path, form, order).await;
                     if let (Ok(entry), Some(kept)) = (&made, &self.kept) {
-                        kept.files.borrow_mut().insert(&key, Rc::clone(entry));
+                        kept.keep(&key, Rc::clone(entry));
                     }
                     pilot.land(made.clone());
                     return made.map(|entry| (entry, key));

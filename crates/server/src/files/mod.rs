@@ -15,6 +15,7 @@ mod find;
 mod flight;
 pub(crate) mod freshness;
 pub(crate) mod headers;
+mod kept;
 mod listing;
 mod media;
 pub(crate) mod pages;
@@ -28,12 +29,12 @@ use crate::clock::Clock;
 use crate::config;
 use crate::limits::Limits;
 pub(crate) use cache::CacheLimits;
-use cache::{Absent, Cache};
 use codings::{Choice, Jobs};
 use entry::{Entry, Readiness, Variant};
 use find::{Found, status_of, within};
 use flight::Flights;
 use headers::Headers;
+use kept::Kept;
 use pages::PageRule;
 use paths::{Outcome, Paths};
 use ringway_http::StatusCode;
@@ -56,7 +57,7 @@ pub(crate) struct Root {
     /// How often the directory was replaced.
     replaced: Cell<u64>,
     symlinks: Symlinks,
-    kept: Option<Kept>,
+    kept: Option<Rc<Kept>>,
     outlook: Option<Rc<Outlook>>,
     headers: Rc<Headers>,
     paths: Paths,
@@ -66,12 +67,6 @@ pub(crate) struct Root {
     listings: Flights<Result<Rc<Entry>, StatusCode>>,
     limits: FileLimits,
     shared: Arc<Shared>,
-}
-
-/// What a root remembers.
-struct Kept {
-    files: RefCell<Cache>,
-    absent: RefCell<Absent>,
 }
 
 /// The bounds that a root needs.
@@ -190,10 +185,7 @@ impl Root {
                 config::Symlinks::Beneath => Symlinks::Beneath,
                 config::Symlinks::Deny => Symlinks::Deny,
             },
-            kept: is_cached.then(|| Kept {
-                files: RefCell::new(Cache::new(limits.cache)),
-                absent: RefCell::new(Absent::new(limits.absent_entries)),
-            }),
+            kept: is_cached.then(|| Rc::new(Kept::new(limits))),
             outlook: watches.map(|watches| Rc::new(Outlook::new(Arc::clone(watches), index))),
             headers: Rc::new(Headers::new(&config)),
             paths: Paths::new(&config),
