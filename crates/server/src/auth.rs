@@ -2,7 +2,7 @@
 //!
 //! Checking a password takes tens of milliseconds and megabytes, by design, so it is never done on
 //! a worker: a small pool of its own does it (`Passwords`), and a flood of wrong passwords fills
-//! that pool's queue and nothing else. What was right is remembered by each worker for a while,
+//! that pool's queue and nothing else. What was right is remembered by every worker for a while,
 //! by a keyed hash of what the client sent (`Gate`), so that nearly every request is let in with
 //! one hash of some hundred bytes.
 //!
@@ -23,8 +23,8 @@ use blake2::Blake2sMac256;
 use blake2::digest::{FixedOutput as _, KeyInit as _, Update as _};
 use ringway_runtime::BlockingPool;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use users::Users;
 
@@ -42,6 +42,8 @@ pub(crate) struct Passwords {
     pool: BlockingPool,
     remembered_for: Duration,
     remembered_count: usize,
+    /// The workers' gates. Only threads of the pool take the lock, and whoever starts a worker.
+    gates: Mutex<Vec<Weak<gate::News>>>,
 }
 
 impl Passwords {
@@ -67,7 +69,25 @@ impl Passwords {
             pool: pool.clone(),
             remembered_for: root.password_cache,
             remembered_count,
+            gates: Mutex::default(),
         })))
+    }
+
+    /// Has a gate told whom others let in, as long as it is there.
+    fn listen(&self, news: &Arc<gate::News>) {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.retain(|gate| gate.strong_count() > 0);
+        gates.push(Arc::downgrade(news));
+    }
+
+    /// Tells all gates but the one that knows. To be called where a lock may be waited for.
+    fn tell(&self, knows: &Arc<gate::News>, let_in: &gate::LetIn) {
+        let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        for news in gates.iter().filter_map(Weak::upgrade) {
+            if !self.remembered_for.is_zero() && !Arc::ptr_eq(&news, knows) {
+                news.force_push(let_in.clone());
+            }
+        }
     }
 
     fn mac(&self, bytes: &[u8]) -> Mac {

@@ -1,6 +1,12 @@
 //! A worker's side of authentication: who was let in lately, and the wait for those who weren't.
+//!
+//! Whoever one worker has let in the others let in, too: the thread that has checked a password puts
+//! the news into a queue of each of them, which they read when they meet somebody whom they don't
+//! know. Else a user's second connection, at another worker, would have to queue with a flood of
+//! wrong passwords, and be turned away with it.
 
 use super::{Credentials, Mac, Passwords};
+use crossbeam_queue::ArrayQueue;
 use foldhash::fast::RandomState;
 use ringway_http::head::{Method, RequestHead};
 use ringway_runtime::{BlockingError, spawn_blocking_on};
@@ -44,8 +50,26 @@ pub(crate) enum Verdict {
 /// A root's gate, as one worker keeps it.
 pub(crate) struct Gate {
     passwords: Arc<Passwords>,
+    /// Whom other workers have let in, not read yet.
+    news: Arc<News>,
     remembered: RefCell<HashMap<Mac, Remembered, RandomState>>,
     underway: RefCell<HashMap<Mac, Rc<Underway>, RandomState>>,
+}
+
+/// Where other workers' threads tell a gate whom they have let in. What is too much for it drives
+/// out the oldest: those have to be checked here.
+pub(super) type News = ArrayQueue<LetIn>;
+
+/// How many may be told to a worker before it reads of them.
+const NEWS_COUNT: usize = 256;
+
+/// Credentials that were right, as they are told to other workers.
+#[derive(Clone, Debug)]
+pub(super) struct LetIn {
+    mac: Mac,
+    user: Box<str>,
+    until: Instant,
+    version: u64,
 }
 
 /// Credentials that were right.
@@ -65,8 +89,11 @@ struct Underway {
 
 impl Gate {
     pub(crate) fn new(passwords: Arc<Passwords>) -> Gate {
+        let news = Arc::new(News::new(passwords.remembered_count.min(NEWS_COUNT)));
+        passwords.listen(&news);
         Gate {
             passwords,
+            news,
             remembered: RefCell::default(),
             underway: RefCell::default(),
         }
@@ -94,6 +121,18 @@ impl Gate {
     }
 
     fn recall(&self, mac: &Mac, now: Instant) -> Option<Rc<str>> {
+        let found = self.find(mac, now);
+        if found.is_some() || self.news.is_empty() {
+            return found;
+        }
+        while let Some(told) = self.news.pop() {
+            let user = Rc::from(told.user);
+            self.remember(told.mac, &user, told.version, told.until);
+        }
+        self.find(mac, now)
+    }
+
+    fn find(&self, mac: &Mac, now: Instant) -> Option<Rc<str>> {
         let remembered = self.remembered.borrow();
         let found = remembered.get(mac)?;
         let is_valid = now < found.until && found.version == self.passwords.version.load(Relaxed);
@@ -116,11 +155,30 @@ impl Gate {
         }
         let turn = Turn::begin(self, check.mac);
         let (passwords, credentials) = (Arc::clone(&self.passwords), check.credentials.clone());
-        let work = move || passwords.check(&credentials);
+        let (mac, news) = (check.mac, Arc::clone(&self.news));
+        // From when the question came: nobody is let in for longer, however long it waits.
+        let until = ringway_runtime::now() + self.passwords.remembered_for;
+        let work = move || {
+            let (is_right, version) = passwords.check(&credentials);
+            if is_right {
+                let user = credentials.user;
+                passwords.tell(
+                    &news,
+                    &LetIn {
+                        mac,
+                        user,
+                        until,
+                        version,
+                    },
+                );
+            }
+            (is_right, version)
+        };
         let verdict = match spawn_blocking_on(&self.passwords.pool, work).await {
             Ok((true, version)) => {
                 let user: Rc<str> = Rc::from(&*check.credentials.user);
-                self.remember(check.mac, &user, version);
+                let until = ringway_runtime::now() + self.passwords.remembered_for;
+                self.remember(check.mac, &user, version, until);
                 Verdict::Admitted(Some(user))
             }
             Ok((false, _)) => Verdict::Refused,
@@ -131,15 +189,15 @@ impl Gate {
         verdict
     }
 
-    fn remember(&self, mac: Mac, user: &Rc<str>, version: u64) {
+    fn remember(&self, mac: Mac, user: &Rc<str>, version: u64, until: Instant) {
         let mut remembered = self.remembered.borrow_mut();
-        if remembered.len() >= self.passwords.remembered_count {
+        let has_room = remembered.len() < self.passwords.remembered_count;
+        if !has_room && !remembered.contains_key(&mac) {
             // As rare as a check, and cheap beside one.
             let oldest = remembered.iter().min_by_key(|(_, found)| found.until);
             let oldest = oldest.map(|(mac, _)| *mac);
             oldest.and_then(|mac| remembered.remove(&mac));
         }
-        let until = ringway_runtime::now() + self.passwords.remembered_for;
         let user = Rc::clone(user);
         remembered.insert(
             mac,

@@ -166,12 +166,9 @@ fn options_are_for_everybody_and_nothing_else_is() {
     }
 }
 
-/// While the pool's only thread is held, many ask with the same password and take one place of
-/// the queue; those with others fill it, and one more is refused.
-#[test]
-fn a_flood_has_a_bound_and_the_same_password_is_checked_once() {
-    let pool = BlockingPool::new(1, 3);
-    let (release, held) = mpsc::channel::<()>();
+/// Keeps the pool's only thread busy until it is sent something.
+fn hold(pool: &BlockingPool) -> mpsc::Sender<()> {
+    let (release, held) = mpsc::channel();
     let (begin, begun) = mpsc::channel();
     pool.submit(move || {
         begin.send(()).unwrap();
@@ -179,6 +176,15 @@ fn a_flood_has_a_bound_and_the_same_password_is_checked_once() {
     })
     .unwrap();
     begun.recv().unwrap();
+    release
+}
+
+/// While the pool's only thread is held, many ask with the same password and take one place of
+/// the queue; those with others fill it, and one more is refused.
+#[test]
+fn a_flood_has_a_bound_and_the_same_password_is_checked_once() {
+    let pool = BlockingPool::new(1, 3);
+    let release = hold(&pool);
     let gate = Rc::new(Gate::new(passwords("", &pool, 8)));
     run(async move {
         let ask = |credentials: &'static str| {
@@ -197,6 +203,45 @@ fn a_flood_has_a_bound_and_the_same_password_is_checked_once() {
             assert_eq!(task.await.unwrap(), Verdict::Refused);
         }
         assert_eq!(verify(&gate, "bob:secret").await, known("bob"));
+    });
+}
+
+/// A worker that has never seen the user has all it needs, while the pool and its queue are full.
+#[test]
+fn who_was_let_in_by_one_worker_is_known_to_the_others_in_a_flood() {
+    let pool = BlockingPool::new(1, 2);
+    let passwords = passwords("", &pool, 8);
+    let gates = [(); 3].map(|()| Gate::new(Arc::clone(&passwords)));
+    run(async move {
+        assert_eq!(verify(&gates[0], "alice:secret").await, known("alice"));
+        assert_eq!(verify(&gates[0], "x:1").await, Verdict::Refused);
+        let release = hold(&pool);
+        while pool.submit(|| {}).is_ok() {}
+        assert_eq!(verify(&gates[1], "bob:secret").await, Verdict::Busy);
+        for gate in &gates {
+            assert_eq!(verify(gate, "alice:secret").await, known("alice"));
+            let later = ringway_runtime::now() + Duration::from_secs(60);
+            assert!(!is_known(gate, "alice:secret", later), "no longer");
+        }
+        assert_eq!(verify(&gates[2], "alice:Secret").await, Verdict::Busy);
+        release.send(()).unwrap();
+    });
+}
+
+/// A worker that nobody asks keeps the news of those who came last.
+#[test]
+fn news_that_nobody_reads_has_a_bound() {
+    let pool = BlockingPool::new(1, 4);
+    let passwords = passwords("", &pool, 1);
+    let gates = [(); 2].map(|()| Gate::new(Arc::clone(&passwords)));
+    run(async move {
+        for user in ["alice", "bob"] {
+            let credentials = format!("{user}:secret");
+            assert_eq!(verify(&gates[0], &credentials).await, known(user));
+        }
+        let now = ringway_runtime::now();
+        assert!(!is_known(&gates[1], "alice:secret", now));
+        assert!(is_known(&gates[1], "bob:secret", now));
     });
 }
 
