@@ -43,7 +43,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
 
-    /// Clients
+    /// Clients, where bodies are small
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: u32,
 
@@ -79,6 +79,10 @@ const PARTS: [Part; 6] = [
     Part::Tunnels,
     Part::Latency,
 ];
+
+/// Clients where bodies are large: more would only make each of them slower, so that some get none in
+/// the time of a run.
+const BODY_CONNECTIONS: u32 = 8;
 
 /// Builds, enters the namespace and measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -153,7 +157,12 @@ impl Setting<'_> {
         }
         contestants.extend(self.proxies(&upstream, body.file)?);
         let title = format!("{} passed on", body.name);
-        self.rounds(Vec::new()).compare(&title, &contestants)?;
+        let connections = match body.bytes {
+            0..=1024 => self.options.connections,
+            _ => BODY_CONNECTIONS,
+        };
+        let rounds = self.rounds(connections, Vec::new());
+        rounds.compare(&title, &contestants)?;
         upstream.server.stop()
     }
 
@@ -170,12 +179,13 @@ impl Setting<'_> {
         let mut contestants = self.proxies(&upstream, "upload")?;
         // The first is what the others are compared with.
         contestants.sort_by_key(|one| one.name != "nginx-proxy");
-        let rounds = self.rounds(vec!["--script".into(), script.into()]);
+        let arguments = vec!["--script".into(), script.into()];
+        let rounds = self.rounds(BODY_CONNECTIONS, arguments);
         rounds.compare("a request of 1m passed on", &contestants)?;
         upstream.server.stop()
     }
 
-    fn rounds(&self, load_arguments: Vec<OsString>) -> Rounds {
+    fn rounds(&self, connections: u32, load_arguments: Vec<OsString>) -> Rounds {
         let (pairs, seconds) = match self.options.quick {
             true => (2, 1),
             false => (self.options.pairs, self.options.seconds),
@@ -183,7 +193,7 @@ impl Setting<'_> {
         Rounds {
             pairs,
             measured: Duration::from_secs(seconds.into()),
-            connections: self.options.connections,
+            connections,
             server_cpu: self.proxy_cpu,
             load_cpu: self.load_cpu,
             load_arguments,

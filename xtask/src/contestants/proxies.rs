@@ -86,6 +86,9 @@ pub(crate) fn nginx(scratch: &Path, course: Course<'_>) -> Result<Option<Contest
 }
 
 /// HAProxy with one thread, which splices what is large, if it is installed.
+///
+/// It is allowed far more clients than come: from a quarter of its descriptors on
+/// (`tune.pool-low-fd-ratio`) it keeps no idle connections, and connects for each request.
 pub(crate) fn haproxy(scratch: &Path, course: Course<'_>) -> Result<Option<Contestant>> {
     let Some(program) = find("haproxy") else {
         return Ok(None);
@@ -110,7 +113,7 @@ frontend clients
 backend servers
     server server 127.0.0.1:{upstream_port}
 ",
-        clients = course.connections + 128,
+        clients = 8 * course.connections + 1024,
         port = course.port,
         upstream_port = course.upstream_port,
     );
