@@ -14,13 +14,14 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
-/// The ends of the slope.
+/// The lower end of the slope.
 const FIRST_COUNT: usize = 1_000;
+/// The upper one, or as many as this process may have.
 const COUNT: usize = 10_000;
 /// Of the clients, from one address.
 const PER_ADDRESS: usize = 1_000;
-/// This program has both ends of what the proxy has both ends of, and some for itself.
-const DESCRIPTORS: u64 = 2 * COUNT as u64 + 1_000;
+/// This program has both ends of what the proxy has both ends of, and both have some for themselves.
+const SPARE_DESCRIPTORS: u64 = 1_000;
 /// For the proxy to put away what the last upgrades used.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -33,23 +34,24 @@ const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\
 
 /// Measures both drivers.
 pub(super) fn run(setting: &Setting<'_>) -> Result<()> {
-    let allowed = raise_descriptor_limit(DESCRIPTORS)?;
+    let allowed = raise_descriptor_limit(2 * COUNT as u64 + SPARE_DESCRIPTORS)?;
+    let count = (allowed.saturating_sub(SPARE_DESCRIPTORS) / 2) as usize;
     ensure!(
-        allowed >= DESCRIPTORS,
-        "a descriptor limit of {allowed} is too low for {COUNT} tunnels"
+        count > FIRST_COUNT,
+        "a descriptor limit of {allowed} is too low for this"
     );
-    println!("\nidle tunnels, from {FIRST_COUNT} to {COUNT}");
+    println!("\nidle tunnels, from {FIRST_COUNT} to {count}");
     println!(
         "{:20}{:>16}{:>16}",
         "bytes a tunnel", "anonymous", "MiB at the end"
     );
     for driver in ["uring", "epoll"] {
-        measure(setting, driver).with_context(|| driver.to_owned())?;
+        measure(setting, driver, count).with_context(|| driver.to_owned())?;
     }
     Ok(())
 }
 
-fn measure(setting: &Setting<'_>, driver: &str) -> Result<()> {
+fn measure(setting: &Setting<'_>, driver: &str, count: usize) -> Result<()> {
     let upstream = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen")?;
     let upstream_address = upstream.local_addr()?;
     let agreeing = thread::spawn(move || agree_to_all(&upstream));
@@ -57,28 +59,28 @@ fn measure(setting: &Setting<'_>, driver: &str) -> Result<()> {
         port: free_port()?,
         upstream_port: upstream_address.port(),
         path: "chat",
-        connections: COUNT,
+        connections: count,
     };
     let proxy = proxies::ringway(&setting.programs, driver, course)
         .context("no program")?
         .argument("--connections")
-        .argument((COUNT + 256).to_string());
+        .argument((count + 256).to_string());
     let log = setting.scratch.join("proxy.log");
     let server = Server::start(&proxy.command, proxy.port, setting.proxy_cpu, &log)?;
-    let mut tunnels = Vec::with_capacity(COUNT);
-    let mut open_until = |count: usize| -> Result<u64> {
-        while tunnels.len() < count {
+    let mut tunnels = Vec::with_capacity(count);
+    let mut open_until = |wanted: usize| -> Result<u64> {
+        while tunnels.len() < wanted {
             let tunnel = upgrade(source(tunnels.len(), PER_ADDRESS), proxy.port);
             tunnels.push(tunnel.with_context(|| format!("tunnel {}", tunnels.len() + 1))?);
         }
         sleep(SETTLE);
         server.anonymous_bytes()
     };
-    let (first, last) = (open_until(FIRST_COUNT)?, open_until(COUNT)?);
+    let (first, last) = (open_until(FIRST_COUNT)?, open_until(count)?);
     println!(
         "{:20}{:>16.0}{:>16.1}",
         proxy.name,
-        (last as f64 - first as f64) / (COUNT - FIRST_COUNT) as f64,
+        (last as f64 - first as f64) / (count - FIRST_COUNT) as f64,
         last as f64 / f64::from(1 << 20),
     );
     // Those that had been closed would make it look better than it is.
@@ -106,7 +108,7 @@ fn upgrade(source: Ipv4Addr, port: u16) -> Result<TcpStream> {
 
 /// Agrees to one upgrade after the other, and gives all connections back when one ends at once.
 fn agree_to_all(listener: &TcpListener) -> Result<Vec<TcpStream>> {
-    let mut agreed = Vec::with_capacity(COUNT);
+    let mut agreed = Vec::new();
     loop {
         let (mut connection, _) = listener.accept().context("cannot accept")?;
         if read_head(&mut connection)?.is_none() {
