@@ -45,7 +45,8 @@ Examples:
   ringway serve --idle-timeout 20s --connections-per-address 100
       With tighter limits than the defaults.
 
-Stop it with Ctrl-C: requests under way may finish. A second Ctrl-C stops it at once.";
+Stop it with Ctrl-C: requests under way may finish. A second Ctrl-C stops it at once,
+with exit code 1 if that cut connections.";
 
 const PROXY_EXAMPLES: &str = "\
 Examples:

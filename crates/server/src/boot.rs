@@ -100,6 +100,11 @@ pub enum ServerError {
     },
     /// The process's signals or limits can't be set up.
     Process(io::Error),
+    /// A second signal ended it before what was under way had finished.
+    Cut {
+        /// Connections that were open still.
+        connections: u64,
+    },
 }
 
 impl fmt::Display for ServerError {
@@ -149,6 +154,10 @@ impl fmt::Display for ServerError {
                  (ulimit -Hn, LimitNOFILE=), or take fewer workers"
             ),
             ServerError::Process(error) => write!(out, "can't start: {error}"),
+            ServerError::Cut { connections } => write!(
+                out,
+                "ended at once by a second signal: connections cut: {connections}"
+            ),
         }
     }
 }
@@ -182,8 +191,8 @@ fn advice(address: SocketAddr, error: &io::Error) -> String {
 /// signals.
 ///
 /// # Errors
-/// When it can't start, with everything undone; or when no worker can be kept running, which is so
-/// when none is and each has failed eight times in a row.
+/// When it can't start, with everything undone; when no worker can be kept running, which is so
+/// when none is and each has failed eight times in a row; or when a second signal cut connections.
 pub fn run(config: Config) -> Result<(), ServerError> {
     Extensions::new().run(config)
 }

@@ -36,18 +36,14 @@ pub(super) enum Event {
 impl Server {
     /// Serves until it is told to end, or can't go on; then ends in good order.
     pub(super) fn supervise(mut self) -> Result<(), ServerError> {
-        let served = self.serve();
-        let drained = served.is_ok().then(|| self.drain()).flatten();
+        let served = self.serve().and_then(|()| self.drain());
         if let Some(control) = self.control.take() {
             control.finish();
         }
         if let Some(log) = self.log.take() {
             log.finish(LOG_PATIENCE);
         }
-        if let Some(drained) = drained {
-            tell(drained);
-        }
-        served
+        served.map(tell)
     }
 
     /// Listens to changes of files, and of what the roots' paths lead to. Roots whose file system may
@@ -237,9 +233,11 @@ impl Server {
         }
     }
 
-    /// Ends the workers: what is under way is finished, as far as patience allows. `None` when a
-    /// signal cut that short.
-    fn drain(&mut self) -> Option<Drained> {
+    /// Ends the workers: what is under way is finished, as far as patience allows.
+    ///
+    /// # Errors
+    /// When a second signal cut that short. That patience ran out is none: it was configured.
+    fn drain(&mut self) -> Result<Drained, ServerError> {
         self.facts.drain();
         let patience = self.config.shutdown_timeout;
         tracing::info!(
@@ -259,13 +257,11 @@ impl Server {
         let mut drained = Drained::default();
         while self.is_any_running() {
             match self.next_event(Some(until)) {
-                Some(Event::Signal(Signal::Terminate)) => {
-                    tracing::warn!(
-                        connections = self.open_count(),
-                        "ended at once by a second signal"
-                    );
-                    return None;
-                }
+                Some(Event::Signal(Signal::Terminate)) => match self.open_count() {
+                    // Nothing was cut: only the workers hadn't said so yet.
+                    0 => break,
+                    connections => return Err(ServerError::Cut { connections }),
+                },
                 Some(Event::Signal(Signal::Reopen)) => self.reopen_log(),
                 Some(Event::Ready(..) | Event::Replaced(..) | Event::Servers(..)) => {}
                 Some(Event::Ended(index, ending)) => {
@@ -284,7 +280,7 @@ impl Server {
                 }
             }
         }
-        Some(drained)
+        Ok(drained)
     }
 
     fn is_any_running(&self) -> bool {
