@@ -54,6 +54,7 @@ fn names(server: &Server, target: &str) -> Vec<String> {
 /// Where the links of a page lead, as they are written.
 fn links(page: &Response) -> Vec<String> {
     let text = String::from_utf8(page.body.clone()).expect("a page is UTF-8");
+    let text = text.replace("<a rel=nofollow ", "<a ");
     let links = text.split("<a href=\"").skip(1);
     links
         .map(|rest| rest.split('"').next().unwrap().replace("&amp;", "&"))

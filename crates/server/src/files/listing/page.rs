@@ -157,7 +157,8 @@ impl Page {
                 true => " aria-sort=descending",
             });
         }
-        self.text("><a href=\"./");
+        // Whoever follows all links has seen the same names already, and is told so.
+        self.text("><a rel=nofollow href=\"./");
         self.text(Order { by, is_descending }.query());
         self.text("\">");
         self.text(title);

@@ -261,9 +261,11 @@ fn the_order_goes_along() {
     }
     assert!(page.contains("href=\"./file\""));
     // The current column the other way round; largest first.
-    assert!(page.contains("aria-sort=descending><a href=\"./?sort=time&amp;order=asc\""));
-    assert!(page.contains("<th scope=col><a href=\"./?sort=size&amp;order=desc\""));
-    assert!(page.contains("<th scope=col><a href=\"./\">Name"));
+    assert!(
+        page.contains("aria-sort=descending><a rel=nofollow href=\"./?sort=time&amp;order=asc\"")
+    );
+    assert!(page.contains("<th scope=col><a rel=nofollow href=\"./?sort=size&amp;order=desc\""));
+    assert!(page.contains("<th scope=col><a rel=nofollow href=\"./\">Name"));
 }
 
 #[test]
