@@ -334,8 +334,13 @@ settings! {
         /// page that sorts by name, size or time, or JSON to who asks for that (`Accept:
         /// application/json`).
         ///
-        /// What wouldn't be served isn't listed: names with a dot, links that lead out of the
-        /// root, devices. Off by default, because it shows files that nobody linked to.
+        /// What can't be asked for isn't listed: names with a dot in front (unless `show_dotfiles`
+        /// shows them), links that lead nowhere or out of the root, or all where `symlinks` denies
+        /// them, devices, sockets and pipes. A file that the server may not read is listed all the
+        /// same, and answered with 403.
+        ///
+        /// Off by default, because it shows files that nobody linked to. The headings that sort are
+        /// links marked `nofollow`; wget follows even those, unless told `--reject-regex '[?]sort='`.
         browse: bool = Switch, Is("false"), Shown("browse");
         /// Pages for errors, as `"STATUS PATH"`: `"404 /404.html"`, `"5xx /error.html"`. The first
         /// for a status counts, and what isn't there is left out. They are sent with the status
