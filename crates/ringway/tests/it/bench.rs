@@ -77,10 +77,9 @@ fn a_report_has_a_verdict_for_each_claim() {
     assert_eq!(outcome(&report, "queues")["verdict"], "not_measurable");
     let workers = outcome(&report, "workers");
     let verdict = workers["verdict"].as_str().unwrap();
-    assert!(
-        ["confirmed", "refuted", "no_difference"].contains(&verdict),
-        "{verdict}"
-    );
+    // Where the load has to share a CPU with the servers, what is measured decides nothing.
+    let verdicts = ["confirmed", "refuted", "no_difference", "not_measurable"];
+    assert!(verdicts.contains(&verdict), "{verdict}");
     let rows = &workers["comparisons"][0]["rows"];
     assert_eq!(
         (&rows[0]["name"], &rows[1]["name"]),
