@@ -28,8 +28,9 @@ pub(super) fn of_bytes(bytes: &[u8], coding: Option<Coding>) -> String {
 pub(super) fn of_file(file: &Metadata, coding: Option<Coding>) -> String {
     let (seconds, part) = (file.modified_seconds, file.modified_nanoseconds);
     let (changed, changed_part) = file.changed;
+    // As long for each version of a file, so that an answer is.
     format!(
-        "\"{seconds:x}.{part:x}-{:x}-{:x}-{changed:x}.{changed_part:x}{}\"",
+        "\"{seconds:x}.{part:08x}-{:x}-{:08x}-{changed:x}.{changed_part:08x}{}\"",
         file.bytes,
         file.inode,
         suffix(coding)
