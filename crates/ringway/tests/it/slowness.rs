@@ -170,7 +170,13 @@ fn readers_that_stop(io: Io) {
     let tree = Tree::new();
     tree.write("large.bin", content(1, 32 << 20));
     tree.write("kept.bin", content(2, 200 << 10));
-    let server = Server::serve(io, &tree.root(), &["--write-stall-timeout", "700ms"]);
+    let flags = [
+        "--write-stall-timeout",
+        "700ms",
+        "--cache-file-bytes",
+        "256KiB",
+    ];
+    let server = Server::serve(io, &tree.root(), &flags);
     assert_eq!(server.get("/hello.txt").body, HELLO);
     assert_eq!(server.get("/kept.bin").body.len(), 200 << 10);
     let (descriptors, memory) = (server.descriptors(), server.resident_kib());
