@@ -30,6 +30,39 @@ pub(crate) fn requirements(programs: &[&str]) -> Result<PathBuf> {
     kernel()
 }
 
+/// As [`requirements`], for a machine with a network device, whose other end is a tap device in a
+/// network namespace of its own.
+///
+/// # Errors
+/// What is missing.
+pub(crate) fn network_requirements(programs: &[&str]) -> Result<PathBuf> {
+    if !Path::new("/dev/net/tun").exists() {
+        bail!("no /dev/net/tun for the network device's other end");
+    }
+    let may = Command::new("unshare").args(["--net", "true"]).output();
+    if !may.is_ok_and(|output| output.status.success()) {
+        bail!("no right to make a network namespace");
+    }
+    requirements(&[programs, &["strip", "unshare", "xz"]].concat())
+}
+
+/// The driver of that device, in the order of loading.
+pub(crate) const NETWORK_MODULES: [&str; 3] = ["failover", "net_failover", "virtio_net"];
+
+/// A program without what only debuggers read, in `folder`: it goes through the emulator's memory.
+///
+/// # Errors
+/// When `strip` fails.
+pub(crate) fn stripped(program: &Path, folder: &Path) -> Result<PathBuf> {
+    let stripped = folder.join("ringway");
+    let mut strip = Command::new("strip");
+    strip.arg("-o").arg(&stripped).arg(program);
+    if !strip.status().context("cannot run strip")?.success() {
+        bail!("cannot strip {}", program.display());
+    }
+    Ok(stripped)
+}
+
 /// A kernel image from Debian's packages, kept among the build products.
 fn kernel() -> Result<PathBuf> {
     let cache = metadata()?.target_directory.join("icount-cache");

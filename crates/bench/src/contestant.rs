@@ -130,12 +130,3 @@ pub fn serve(
         .with(["--io", driver, "--workers"])
         .with([workers.to_string()])
 }
-
-/// `ringway proxy` in front of a server on the port `upstream`, with one worker.
-pub fn proxy(program: &Path, driver: &str, upstream: u16, port: u16, path: &str) -> Contestant {
-    Contestant::new(&format!("ringway, {driver}"), program, port, path)
-        .with(["proxy".to_owned(), "--to".to_owned()])
-        .with([format!("127.0.0.1:{upstream}")])
-        .with(["--listen".to_owned(), format!("127.0.0.1:{port}")])
-        .with(["--io", driver, "--workers", "1"])
-}

@@ -45,6 +45,14 @@ pub struct Gain {
     pub measured: Option<Spread>,
 }
 
+impl Gain {
+    /// What was measured, in words.
+    pub fn measured_words(&self) -> String {
+        self.measured
+            .map_or("–".to_owned(), |gain| times(gain.median))
+    }
+}
+
 /// What a scenario found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Findings {

@@ -8,7 +8,7 @@ mod markdown;
 
 pub use changes::{Change, changes};
 
-use crate::outcome::Outcome;
+use crate::outcome::{Gain, Outcome};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs;
@@ -115,6 +115,12 @@ impl Report {
             fs::rename(&new, &path)?;
         }
         Ok(())
+    }
+
+    /// The outcomes for which a gain is claimed as a number.
+    fn gains(&self) -> Vec<(&Outcome, Gain)> {
+        let gains = self.outcomes.iter();
+        gains.filter_map(|one| Some((one, one.gain?))).collect()
     }
 
     /// Runs that were thrown away because the hypervisor or other programs took the CPU.

@@ -13,6 +13,7 @@ mod suite;
 mod transfer;
 mod workers;
 
+pub(crate) use proxy::proxies_to;
 pub(crate) use suite::{Body, LARGE, MIDDLE, SMALL, ringway};
 
 use crate::outcome::{Findings, Outcome, Verdict};

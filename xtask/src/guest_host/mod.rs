@@ -11,7 +11,6 @@ mod checks;
 
 use crate::build::{cargo, metadata};
 use crate::guest::{self, Archive};
-use crate::process::find;
 use crate::skip::skip;
 use anyhow::{Context, Result, bail, ensure};
 use checks::Seen;
@@ -45,10 +44,6 @@ pub(crate) struct Options {
 const OUR_ADDRESS: &str = "10.77.0.1/24";
 const GUEST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2)), 8080);
 const TAP: &str = "ringway0";
-/// What it takes besides the machine.
-const PROGRAMS: [&str; 4] = ["ip", "strip", "unshare", "xz"];
-/// In the order in which they need each other.
-const MODULES: [&str; 3] = ["failover", "net_failover", "virtio_net"];
 /// Two nodes with two CPUs each, and a device with four queues: two interrupts for each, and two.
 const MACHINE: [&str; 18] = [
     "-accel",
@@ -112,16 +107,7 @@ fn requirements() -> Result<PathBuf> {
         rustix::process::geteuid().is_root(),
         "a tap device takes root"
     );
-    ensure!(
-        Path::new("/dev/net/tun").exists(),
-        "there is no /dev/net/tun"
-    );
-    let tried = Command::new("unshare").args(["--net", "true"]).status();
-    ensure!(
-        tried.is_ok_and(|status| status.success()),
-        "no network namespace can be made here"
-    );
-    guest::requirements(&PROGRAMS)
+    guest::network_requirements(&["ip"])
 }
 
 fn run_inside(options: &Options) -> Result<()> {
@@ -175,19 +161,10 @@ fn run_inside(options: &Options) -> Result<()> {
 fn archive(kernel: &Path, connections: u32) -> Result<Archive> {
     let mut archive = Archive::with_init(include_bytes!("init.sh"))?;
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let program = scratch.path().join("ringway");
     let built = metadata()?.target_directory.join("debug/ringway");
-    let strip = find("strip").context("strip is not installed")?;
-    let status = Command::new(strip)
-        .arg("-o")
-        .args([&program, &built])
-        .status();
-    ensure!(
-        status.context("cannot run strip")?.success(),
-        "strip failed"
-    );
+    let program = guest::stripped(&built, scratch.path())?;
     archive.copy(&program)?;
-    for (name, module) in guest::modules(kernel, &MODULES)? {
+    for (name, module) in guest::modules(kernel, &guest::NETWORK_MODULES)? {
         archive.file(&Path::new("/modules").join(name), &module);
     }
     let parameters = format!(

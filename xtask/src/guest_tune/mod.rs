@@ -10,7 +10,6 @@ use crate::guest::{self, Archive};
 use crate::skip::skip;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 /// Do, verify and undo a tuning in an emulated machine with two nodes and four queues
@@ -32,8 +31,6 @@ pub(crate) struct Options {
 }
 
 const PROGRAM: &str = "/bin/ringway";
-/// The driver of the network device, in the order of loading.
-const MODULES: [&str; 3] = ["failover", "net_failover", "virtio_net"];
 
 /// What both starts begin with, and what each does.
 const COMMON: &str = include_str!("common.sh");
@@ -41,7 +38,7 @@ const STARTS: [&str; 2] = [include_str!("first.sh"), include_str!("second.sh")];
 
 /// Runs both starts, prints each assertion, and fails when one failed.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let kernel = match requirements() {
+    let kernel = match guest::network_requirements(&[]) {
         Ok(kernel) => kernel,
         Err(reason) => {
             skip("guest-tune", &format!("{reason:#}"));
@@ -50,7 +47,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     };
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let program = stripped(options, scratch.path())?;
+    let program = guest::stripped(&program(options)?, scratch.path())?;
     let deadline = Duration::from_secs(options.timeout);
     let mut kept: Vec<(String, String)> = Vec::new();
     let (mut passed, mut failed) = (0, 0);
@@ -87,38 +84,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn requirements() -> Result<PathBuf> {
-    let kernel = guest::requirements(&["unshare", "xz", "strip"])?;
-    let may = Command::new("unshare").args(["--net", "true"]).output();
-    if !may.is_ok_and(|output| output.status.success()) {
-        bail!("no right to make a network namespace");
+/// The program that is tried: the one that is named, or one that is built.
+fn program(options: &Options) -> Result<PathBuf> {
+    if let Some(program) = &options.program {
+        return Ok(program.clone());
     }
-    if !Path::new("/dev/net/tun").exists() {
-        bail!("no /dev/net/tun for the network device's other end");
+    let build = cargo().args(["build", "--package", "ringway"]).status();
+    if !build.context("cannot run cargo")?.success() {
+        bail!("the program doesn't build");
     }
-    Ok(kernel)
-}
-
-/// The program without what only debuggers read: it goes through the emulator's memory.
-fn stripped(options: &Options, scratch: &Path) -> Result<PathBuf> {
-    let built = match &options.program {
-        Some(program) => program.clone(),
-        None => {
-            let build = cargo().args(["build", "--package", "ringway"]).status();
-            if !build.context("cannot run cargo")?.success() {
-                bail!("the program doesn't build");
-            }
-            metadata()?.target_directory.join("debug/ringway")
-        }
-    };
-    let program = scratch.join("ringway");
-    let mut strip = Command::new("strip");
-    strip.arg("-o").arg(&program).arg(&built);
-    let stripped = strip.status().context("cannot run strip")?;
-    if !stripped.success() {
-        bail!("cannot strip {}", built.display());
-    }
-    Ok(program)
+    Ok(metadata()?.target_directory.join("debug/ringway"))
 }
 
 fn archive(
@@ -130,7 +105,7 @@ fn archive(
     let script = format!("{COMMON}\n{start}\necho @end\npoweroff -f\n");
     let mut archive = Archive::with_init(script.as_bytes())?;
     archive.copy_as(program, Path::new(PROGRAM))?;
-    for (name, module) in guest::modules(kernel, &MODULES)? {
+    for (name, module) in guest::modules(kernel, &guest::NETWORK_MODULES)? {
         archive.file(&Path::new("/modules").join(name), &module);
     }
     // Folders that a machine with systemd has.

@@ -2,11 +2,11 @@
 
 use super::{Front, PEERS, Version};
 use crate::comparison::{Comparison, Shape, compare};
-use crate::contestant::{Contestant, DRIVERS, proxy};
+use crate::contestant::{Contestant, DRIVERS};
 use crate::load::Pace;
 use crate::outcome::{Findings, Verdict};
 use crate::scenarios::Scenario;
-use crate::scenarios::{Body, LARGE, MIDDLE, SMALL, ringway};
+use crate::scenarios::{Body, LARGE, MIDDLE, SMALL, proxies_to, ringway};
 use crate::server::Server;
 use crate::setting::{Setting, Trouble};
 use crate::statistics::{Difference, difference};
@@ -73,17 +73,7 @@ fn proxies(setting: &mut Setting) -> Result<Findings, Trouble> {
     let behind = ringway(setting, DRIVERS[0].1, SMALL, CONNECTIONS)?;
     let log = setting.scratch("upstream.log");
     let server = Server::start(&behind, &setting.load_cpus, &setting.load_cpus, &log)?;
-    let mut contestants = Vec::new();
-    for (_, driver) in DRIVERS {
-        let port = setting.free_port()?;
-        contestants.push(proxy(
-            setting.program(),
-            driver,
-            behind.port,
-            port,
-            &behind.path,
-        ));
-    }
+    let mut contestants = proxies_to(setting, &behind)?;
     let front = Front::Proxy {
         upstream: behind.port,
     };

@@ -78,11 +78,7 @@ fn badge(verdict: Verdict) -> String {
 }
 
 fn write_gains(out: &mut String, report: &Report) -> std::fmt::Result {
-    let gains = report
-        .outcomes
-        .iter()
-        .filter_map(|one| Some((one, one.gain?)));
-    let gains: Vec<_> = gains.collect();
+    let gains = report.gains();
     if gains.is_empty() {
         return Ok(());
     }
@@ -95,9 +91,7 @@ fn write_gains(out: &mut String, report: &Report) -> std::fmt::Result {
         "<thead><tr><th></th><th>claimed</th><th>here</th></tr></thead><tbody>"
     )?;
     for (outcome, gain) in gains {
-        let measured = gain
-            .measured
-            .map_or("–".to_owned(), |gain| times(gain.median));
+        let measured = gain.measured_words();
         writeln!(
             out,
             "<tr><th>{} {}</th><td>{}</td><td>{measured}</td></tr>",

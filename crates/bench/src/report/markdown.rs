@@ -55,22 +55,20 @@ pub(super) fn preamble(report: &Report) -> String {
 }
 
 pub(super) fn discarded(report: &Report) -> String {
-    match report.discarded() {
-        0 => "no run was thrown away for time that the hypervisor or others took".to_owned(),
-        1 => "1 run was thrown away and done again: the hypervisor took more than 5 % of the CPU, or other programs more than 10 %"
-            .to_owned(),
-        count => format!(
-            "{count} runs were thrown away and done again: the hypervisor took more than 5 % of the CPU, or other programs more than 10 %"
-        ),
-    }
+    let count = match report.discarded() {
+        0 => {
+            return "no run was thrown away for time that the hypervisor or others took".to_owned();
+        }
+        1 => "1 run was".to_owned(),
+        count => format!("{count} runs were"),
+    };
+    format!(
+        "{count} thrown away and done again: the hypervisor took more than 5 % of the CPU, or other programs more than 10 %"
+    )
 }
 
 fn write_gains(out: &mut String, report: &Report) -> std::fmt::Result {
-    let gains = report
-        .outcomes
-        .iter()
-        .filter_map(|one| Some((one, one.gain?)));
-    let gains: Vec<_> = gains.collect();
+    let gains = report.gains();
     if gains.is_empty() {
         return Ok(());
     }
@@ -80,9 +78,7 @@ fn write_gains(out: &mut String, report: &Report) -> std::fmt::Result {
     )?;
     for (outcome, gain) in gains {
         let (title, verdict) = (escape(&outcome.title), outcome.verdict.words());
-        let measured = gain
-            .measured
-            .map_or("–".to_owned(), |gain| times(gain.median));
+        let measured = gain.measured_words();
         writeln!(
             out,
             "| {title} | {} | {measured} | {verdict} |",

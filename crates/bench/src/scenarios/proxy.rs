@@ -2,7 +2,7 @@
 
 use super::suite::{Body, LARGE, MIDDLE, SMALL, yardstick};
 use crate::comparison::{Comparison, Shape, compare};
-use crate::contestant::{Contestant, DRIVERS, Yardstick, proxy};
+use crate::contestant::{Contestant, DRIVERS, Yardstick};
 use crate::outcome::{Findings, Gain, Verdict, judge_gain, times};
 use crate::peers::{self, Front};
 use crate::server::Server;
@@ -59,6 +59,25 @@ fn upstream(setting: &Setting, body: Body) -> Result<(Server, Contestant), Troub
     Ok((server, one))
 }
 
+/// `ringway proxy` in front of a server, with one worker, on each driver.
+pub(crate) fn proxies_to(
+    setting: &Setting,
+    behind: &Contestant,
+) -> Result<Vec<Contestant>, Trouble> {
+    let one = |driver| {
+        let port = setting.free_port()?;
+        let name = format!("ringway, {driver}");
+        let upstream = format!("127.0.0.1:{}", behind.port);
+        let address = format!("127.0.0.1:{port}");
+        Ok(
+            Contestant::new(&name, setting.program(), port, &behind.path)
+                .with(["proxy", "--to", &upstream, "--listen", &address])
+                .with(["--io", driver, "--workers", "1"]),
+        )
+    };
+    DRIVERS.iter().map(|(_, driver)| one(*driver)).collect()
+}
+
 fn passed_on(setting: &Setting, body: Body) -> Result<Comparison, Trouble> {
     let (server, behind) = upstream(setting, body)?;
     let way = if body.bytes == LARGE.bytes {
@@ -69,16 +88,7 @@ fn passed_on(setting: &Setting, body: Body) -> Result<Comparison, Trouble> {
     let relay = Yardstick::Relay(way, behind.port);
     let mut contestants =
         vec![relay.contestant(setting.program(), setting.free_port()?, &behind.path)];
-    for (_, driver) in DRIVERS {
-        let port = setting.free_port()?;
-        contestants.push(proxy(
-            setting.program(),
-            driver,
-            behind.port,
-            port,
-            &behind.path,
-        ));
-    }
+    contestants.extend(proxies_to(setting, &behind)?);
     if let Some(peer) = peers::PEERS.iter().find(|peer| peer.name == NGINX) {
         let front = Front::Proxy {
             upstream: behind.port,
