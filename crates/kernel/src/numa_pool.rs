@@ -3,13 +3,23 @@
 //! Whoever asks gets a buffer of the node it runs on; when there is none left, one of the nearest
 //! node that has some. A buffer goes back to where it came from, whichever thread drops it, so that
 //! the nodes stay as they were filled. Taking and giving back are a few atomic operations on the
-//! node's own queue: no lock, no system call beyond `getcpu` (which is none, on x86-64).
+//! node's own list: no lock, no system call beyond `getcpu` (which is none, on x86-64). What was
+//! given back last is taken first, because it may still be in a cache.
 //!
 //! The workers of the runtime don't use it: each has memory of its own.
 
+mod free_list;
+#[cfg(test)]
+mod interleavings;
+
+/// What the list is made of: its own module, so that the tests can give it loom's atomics.
+mod parts {
+    pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+}
+
 use crate::arena::Arena;
 use crate::numa::{self, MemoryOptions, MemoryReport, Pages};
-use crossbeam_queue::ArrayQueue;
+use free_list::FreeList;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -76,7 +86,7 @@ struct Shared {
 struct Home {
     node: u32,
     arena: Arena,
-    free: ArrayQueue<u32>,
+    free: FreeList,
 }
 
 impl NumaPool {
@@ -116,11 +126,7 @@ impl NumaPool {
             if options.is_populated {
                 arena.populate();
             }
-            let free = ArrayQueue::new(count as usize);
-            for index in 0..count {
-                free.push(index)
-                    .expect("the queue has room for every index");
-            }
+            let free = FreeList::full(count);
             Ok(Home { node, arena, free })
         };
         let homes: Vec<Home> = nodes.iter().map(home).collect::<io::Result<_>>()?;
@@ -145,7 +151,7 @@ impl NumaPool {
     pub fn lease_near(&self, node: u32) -> Option<NumaBuffer> {
         let shared = &self.shared;
         let lease = |home: usize| {
-            let index = shared.homes[home].free.pop()?;
+            let index = shared.homes[home].free.take()?;
             Some(NumaBuffer {
                 shared: Arc::clone(shared),
                 home,
@@ -229,7 +235,7 @@ impl Deref for NumaBuffer {
     fn deref(&self) -> &[u8] {
         // SAFETY: the buffer is `buffer_bytes` long, inside the arena, which lives as long as the
         // pool; initialised (zeroes, or what was last written); and of this handle alone, because
-        // its index is out of the queue until it is dropped.
+        // its index is out of the list until it is dropped.
         unsafe { std::slice::from_raw_parts(self.address(), self.shared.buffer_bytes) }
     }
 }
@@ -243,9 +249,7 @@ impl DerefMut for NumaBuffer {
 
 impl Drop for NumaBuffer {
     fn drop(&mut self) {
-        // There is room for every index that ever was in the queue.
-        let returned = self.shared.homes[self.home].free.push(self.index);
-        debug_assert!(returned.is_ok());
+        self.shared.homes[self.home].free.give_back(self.index);
     }
 }
 

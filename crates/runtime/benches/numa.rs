@@ -3,9 +3,9 @@
 //!
 //! Two ways. All buffers are held at once and then given back: the allocator asks the kernel for the
 //! memory, which is faulted in and zeroed page by page, each time; a pool's pages are there. One after
-//! the other: the allocator gives the same memory again, which is still in the cache, while the pool
-//! takes its buffers in turn; there it loses. That is what this shows on any machine; what nearness is
-//! worth shows only where there are several nodes.
+//! the other: both give the same memory again, which is still in the cache, and the allocator zeroes it
+//! each time. That is what this shows on any machine; what nearness is worth shows only where there
+//! are several nodes.
 
 use ringway_runtime::{NumaPool, NumaPoolOptions, Policy, cpu, numa};
 use std::hint::black_box;
