@@ -8,7 +8,7 @@ mod parts {
     pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 }
 #[expect(clippy::duplicate_mod, reason = "the same code on other atomics")]
-#[path = "free_list.rs"]
+#[path = "../free_list.rs"]
 mod free_list;
 
 use free_list::FreeList;
