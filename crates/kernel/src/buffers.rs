@@ -139,6 +139,24 @@ impl BufferPool {
 ///
 /// It stays on its worker's thread. Bounded supply: while one is kept, another connection of the
 /// worker may have to wait for it, so copy out what has to be kept for long.
+///
+/// Its pool is its worker's alone, so the compiler keeps it off other threads:
+///
+/// ```compile_fail,E0277
+/// fn send<T: Send>(_: T) {}
+/// fn elsewhere(buffer: ringway_kernel::Buffer) {
+///     send(buffer)
+/// }
+/// ```
+///
+/// What goes there is a copy:
+///
+/// ```
+/// fn send<T: Send>(_: T) {}
+/// fn elsewhere(buffer: ringway_kernel::Buffer) {
+///     send(buffer.to_vec())
+/// }
+/// ```
 pub struct Buffer {
     home: Home,
     start: u32,
