@@ -20,7 +20,9 @@
 mod alarm;
 mod descriptor;
 pub(crate) mod epoll;
+mod ladder;
 pub(crate) mod probe;
+mod self_test;
 pub(crate) mod sim;
 mod transfer;
 pub(crate) mod uring;

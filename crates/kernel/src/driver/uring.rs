@@ -11,6 +11,7 @@
 //! CONTRIBUTING.md says how to read it.
 
 use super::alarm::Alarm;
+use super::ladder::{self, Rung, limit_threads};
 use super::{
     Completion, Descriptor, Driver, DriverKind, Interest, Overflows, SendParts, Token,
     TransferCalls, ZeroCopyPart,
@@ -49,6 +50,7 @@ pub(crate) struct Uring {
     /// Before `ring`, so that it ends while the descriptor it names is still open.
     registered: RegisteredRing,
     ring: IoUring,
+    rung: Rung,
     queued: Vec<squeue::Entry>,
     buffers: Rc<BufferPool>,
     buffer_ring: Option<BufferRing>,
@@ -62,11 +64,17 @@ pub(crate) struct Uring {
 
 impl Uring {
     /// Sets a ring up on the calling thread, which has to be the one that uses it.
-    ///
-    /// The ladder: everything a modern kernel has (6.1 and later), then `COOP_TASKRUN` (5.19),
-    /// then a plain ring. Older kernels lack multishot receive, which the self-test finds out.
     pub(crate) fn new(options: &ReactorOptions) -> io::Result<Uring> {
-        let ring = set_up(options.ring_entries, options.completion_entries)?;
+        Uring::built_by(options, |_, builder| builder.build(options.ring_entries))
+    }
+
+    /// The same with rings of `build`: what [`Uring::new`] does of each rung, or refuses in a test.
+    pub(super) fn built_by(
+        options: &ReactorOptions,
+        build: impl FnMut(Rung, &io_uring::Builder) -> io::Result<IoUring>,
+    ) -> io::Result<Uring> {
+        let completions = options.completion_entries.max(options.ring_entries);
+        let (ring, rung) = ladder::set_up(completions, build)?;
         limit_threads(&ring, options.ring_threads, &options.ring_thread_cpus);
         let registered = RegisteredRing::register(ring.as_raw_fd());
         let buffers = BufferPool::new_on(
@@ -77,6 +85,7 @@ impl Uring {
         let buffer_ring = BufferRing::register(&ring, &buffers, &options.memory)?;
         Ok(Uring {
             ring,
+            rung,
             registered,
             queued: Vec::with_capacity(options.ring_entries as usize),
             buffers,
@@ -88,6 +97,18 @@ impl Uring {
             now: Instant::now(),
             overflowed_turns: 0,
         })
+    }
+
+    /// With which of the ladder's flags the ring was made.
+    pub(super) fn rung(&self) -> Rung {
+        self.rung
+    }
+
+    /// Whether the kernel has all of these operations (`IORING_REGISTER_PROBE`, Linux 5.6).
+    pub(super) fn has_operations(&self, codes: &[u8]) -> io::Result<bool> {
+        let mut probe = io_uring::Probe::new();
+        self.ring.submitter().register_probe(&mut probe)?;
+        Ok(codes.iter().all(|code| probe.is_supported(*code)))
     }
 
     fn queue(&mut self, token: Token, entry: squeue::Entry) {
@@ -277,59 +298,6 @@ impl Drop for RegisteredRing {
                 1,
             )
         };
-    }
-}
-
-fn set_up(entries: u32, completions: u32) -> io::Result<IoUring> {
-    let common = |builder: &mut io_uring::Builder| {
-        builder.setup_clamp().setup_cqsize(completions.max(entries));
-    };
-    let mut modern = IoUring::builder();
-    common(&mut modern);
-    modern
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_taskrun_flag()
-        .setup_submit_all();
-    let mut newest = modern.clone();
-    newest.setup_no_sqarray();
-    let mut cooperative = IoUring::builder();
-    common(&mut cooperative);
-    cooperative
-        .setup_coop_taskrun()
-        .setup_taskrun_flag()
-        .setup_submit_all();
-    let mut plain = IoUring::builder();
-    common(&mut plain);
-    let mut last = None;
-    for builder in [newest, modern, cooperative, plain] {
-        match builder.build(entries) {
-            Ok(ring) => return Ok(ring),
-            // Flags that this kernel doesn't know; anything else won't get better further down.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => last = Some(error),
-            Err(error) => return Err(error),
-        }
-    }
-    Err(last.expect("the ladder has rungs"))
-}
-
-/// Bounds the threads that the kernel runs for what it can't do at once, and keeps them near the
-/// worker (Linux 5.15 and 5.14). A kernel that doesn't know this, or a CPU set that doesn't allow it,
-/// leaves them as they are: they are a bound, and should hardly ever run.
-fn limit_threads(ring: &IoUring, count: u32, cpus: &[usize]) {
-    let submitter = ring.submitter();
-    if count > 0 {
-        let _ = submitter.register_iowq_max_workers(&mut [count, count]);
-    }
-    // SAFETY: a set of CPUs is bits, all of which may be zero.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    let bits = 8 * size_of::<libc::cpu_set_t>();
-    for &cpu in cpus.iter().filter(|&&cpu| cpu < bits) {
-        // SAFETY: `cpu` is below the number of bits in the set.
-        unsafe { libc::CPU_SET(cpu, &mut set) };
-    }
-    if !cpus.is_empty() {
-        let _ = submitter.register_iowq_aff(&set);
     }
 }
 
