@@ -606,17 +606,50 @@ mod tests {
             ..SocketOptions::default()
         };
         let options = ListenOptions {
-            defer_accept: Some(Duration::from_secs(1)),
-            socket,
+            // What the kernel makes of other numbers are times at which it would repeat its answer.
+            defer_accept: Some(Duration::from_secs(3)),
+            fast_open: Some(17),
+            socket: socket.clone(),
             ..ListenOptions::default()
         };
         let group = ListenSocket::bind_group(ANY_PORT.parse().unwrap(), 1, &options).unwrap();
         let fd = &group[0].descriptor;
+        assert_eq!(tcp_option(fd, libc::TCP_DEFER_ACCEPT), 3);
+        assert_eq!(tcp_option(fd, libc::TCP_FASTOPEN), 17);
+        assert_eq!(tcp_option(fd, libc::TCP_NOTSENT_LOWAT), 16384);
+        let address = group[0].local_address().unwrap();
+        let connecting = connecting_socket(&address.into(), &socket).unwrap();
+        assert_eq!(tcp_option(&connecting, libc::TCP_NOTSENT_LOWAT), 16384);
         use rustix::net::sockopt;
         assert!(sockopt::tcp_nodelay(fd).unwrap());
         assert_eq!(sockopt::tcp_keepidle(fd).unwrap(), Duration::from_secs(30));
         assert_eq!(sockopt::tcp_keepcnt(fd).unwrap(), 4);
         assert_eq!(sockopt::tcp_user_timeout(fd).unwrap(), 20_000);
+    }
+
+    /// Neither std nor rustix asks for these.
+    fn tcp_option(socket: &OwnedFd, name: i32) -> i32 {
+        let mut value = 0_i32;
+        let mut length = size_of::<i32>() as libc::socklen_t;
+        let (place, size) = ((&raw mut value).cast(), &raw mut length);
+        // SAFETY: the kernel writes at most `length` bytes to `value`, which is that long.
+        let result =
+            unsafe { libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, name, place, size) };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+        value
+    }
+
+    /// Those of the direction to the peer, which the kernel copies from the listener.
+    #[test]
+    fn an_accepted_socket_has_its_listener_s_limit_of_unsent_bytes() {
+        let mut options = ListenOptions::default();
+        options.socket.notsent_lowat = Some(12_345);
+        let group = ListenSocket::bind_group(ANY_PORT.parse().unwrap(), 1, &options).unwrap();
+        let listener = &group[0].descriptor;
+        rustix::io::ioctl_fionbio(listener, false).unwrap();
+        let _client = std::net::TcpStream::connect(group[0].local_address().unwrap()).unwrap();
+        let accepted = rustix::net::accept(listener).unwrap();
+        assert_eq!(tcp_option(&accepted, libc::TCP_NOTSENT_LOWAT), 12_345);
     }
 
     #[test]

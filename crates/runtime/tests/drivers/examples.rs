@@ -1,4 +1,4 @@
-//! The example that is a small product: the file service.
+//! The examples: the file service as a part of this program, the others as programs of their own.
 
 #[path = "../../examples/send_file.rs"]
 #[allow(dead_code, reason = "the program's own main")]
@@ -6,10 +6,14 @@ mod send_file;
 
 use crate::harness::{Case, Pattern, complete, listen, settle, std_connect};
 use ringway_runtime::{Directory, TransferMethod, spawn, spawn_blocking};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 on_both_drivers! {
+    echo_sends_back_what_it_gets,
+    hello_http_answers_every_request,
     the_file_service_sends_a_length_and_the_file,
     the_file_service_serves_nothing_else,
 }
@@ -86,4 +90,111 @@ fn the_file_service_serves_nothing_else(case: &Case) {
         service.cancel();
     });
     settle(&mut runtime, 256);
+}
+
+/// A running example. Dropping it kills it.
+struct Program {
+    child: Child,
+    said: Lines<BufReader<ChildStdout>>,
+}
+
+impl Program {
+    /// Starts one, which is to say at first that it runs on the driver of `case`.
+    fn start(case: &Case, name: &str, arguments: &[&str]) -> Program {
+        let mut child = Command::new(example(name))
+            .args(arguments)
+            .arg(case.kind().name())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let driver = said.next().unwrap().unwrap();
+        let expected = format!("{}: asked for", case.kind().name());
+        assert!(driver.starts_with(&expected), "{driver}");
+        Program { child, said }
+    }
+
+    /// The address that the next line ends with, between `before` and `after`.
+    fn address(&mut self, before: &str, after: &str) -> SocketAddr {
+        let line = self.said.next().unwrap().unwrap();
+        let address = line
+            .strip_prefix(before)
+            .and_then(|it| it.strip_suffix(after));
+        address.expect(&line).parse().unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// An example's program, which cargo puts beside the tests; it builds none for a single test.
+fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let program = test.ancestors().nth(2).unwrap().join("examples").join(name);
+    if !program.exists() {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args([
+            "build",
+            "--quiet",
+            "--package",
+            "ringway-runtime",
+            "--example",
+            name,
+        ]);
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().unwrap().success());
+    }
+    program
+}
+
+fn echo_sends_back_what_it_gets(case: &Case) {
+    let mut program = Program::start(case, "echo", &["127.0.0.1:0"]);
+    let address = program.address("echoing on ", "");
+    let bytes = Pattern::new(3).chunk(0, 300_000);
+    for _ in 0..2 {
+        let mut peer = std_connect(address);
+        let mut writer = peer.try_clone().unwrap();
+        let sent = bytes.clone();
+        let writing = std::thread::spawn(move || {
+            writer.write_all(&sent).unwrap();
+            writer.shutdown(Shutdown::Write).unwrap();
+        });
+        let mut received = Vec::new();
+        peer.read_to_end(&mut received).unwrap();
+        writing.join().unwrap();
+        assert!(received == bytes);
+    }
+}
+
+fn hello_http_answers_every_request(case: &Case) {
+    let arguments = ["--listen", "127.0.0.1:0", "--io"];
+    let mut program = Program::start(case, "hello_http", &arguments);
+    let address = program.address("http://", "/");
+    let mut peer = std_connect(address);
+    let request = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+    // Two that come together, and one that comes in two parts.
+    peer.write_all(&request.repeat(2)).unwrap();
+    expect_hello(&mut peer);
+    expect_hello(&mut peer);
+    peer.write_all(&request[..20]).unwrap();
+    peer.write_all(&request[20..]).unwrap();
+    expect_hello(&mut peer);
+    peer.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(peer.read_to_end(&mut Vec::new()).unwrap(), 0);
+}
+
+fn expect_hello(peer: &mut std::net::TcpStream) {
+    let head = "HTTP/1.1 200 OK\r\nServer: hello\r\nContent-Type: text/plain\r\n\
+                Content-Length: 1024\r\n\r\n";
+    let mut answer = vec![0; head.len() + 1024];
+    peer.read_exact(&mut answer).unwrap();
+    let (said, body) = answer.split_at(head.len());
+    assert_eq!(said, head.as_bytes());
+    assert_eq!(body, [b'x'; 1024]);
 }
