@@ -1,5 +1,6 @@
 //! Workers that fail and are started anew, what they share, and how they end.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ on_both_drivers!(
     hangup_opens_the_log_anew,
     hangup_without_a_log,
     the_cache_is_shared_fairly,
+    each_worker_has_a_cpu_and_the_descriptors_of_all,
 );
 
 /// A server whose workers fail on request; `None` where the build has no such thing.
@@ -302,6 +304,53 @@ fn the_cache_is_shared_fairly(io: Io) {
             "{most} bytes are kept for one root of one worker, of {share}"
         );
         write(&[b'1'; BYTES]);
+    }
+    server.stop();
+}
+
+/// What the kernel says of each worker's thread: the CPUs that it may use, and its descriptors.
+fn worker_threads(server: &Server) -> Vec<(String, BTreeSet<String>)> {
+    let tasks = format!("/proc/{}/task", server.pid().as_raw_nonzero());
+    let mut threads = Vec::new();
+    for task in std::fs::read_dir(tasks).unwrap() {
+        let task = task.unwrap().path();
+        let status = std::fs::read_to_string(task.join("status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap().trim().to_owned()
+        };
+        let name = field("Name:");
+        let number = name.strip_prefix("ringway-").map(str::parse::<usize>);
+        if !matches!(number, Some(Ok(_))) {
+            continue;
+        }
+        let descriptors = std::fs::read_dir(task.join("fd")).unwrap();
+        let names = descriptors.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        threads.push((field("Cpus_allowed_list:"), names.collect()));
+    }
+    threads
+}
+
+/// Rule 8 of the runtime: connections move between workers, so they have one table of descriptors.
+fn each_worker_has_a_cpu_and_the_descriptors_of_all(io: Io) {
+    let allowed = std::thread::available_parallelism().unwrap().get();
+    let tree = Tree::new();
+    let server = Server::serve(io, &tree.root(), &["--workers", &allowed.to_string()]);
+    // So many that each worker has some, and what a request opens is open.
+    let mut clients: Vec<Client> = (0..40).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/hello.txt").body, HELLO);
+    }
+    let threads = worker_threads(&server);
+    let cpus: BTreeSet<&String> = threads.iter().map(|(cpus, _)| cpus).collect();
+    assert_eq!((threads.len(), cpus.len()), (allowed, allowed), "{cpus:?}");
+    assert!(
+        cpus.iter().all(|cpu| cpu.parse::<usize>().is_ok()),
+        "{cpus:?}"
+    );
+    for (_, descriptors) in &threads {
+        assert!(descriptors.len() > clients.len(), "{descriptors:?}");
+        assert_eq!(*descriptors, threads[0].1);
     }
     server.stop();
 }

@@ -170,6 +170,7 @@ impl Throttled {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read as _, Seek as _};
 
     /// What is still to be told of each.
     fn untold(throttled: &Throttled) -> Vec<(&str, &str, &str)> {
@@ -199,5 +200,42 @@ mod tests {
         assert_eq!(throttled.unanswered.len(), 3);
         throttled.tell(start + THROTTLE_INTERVAL);
         assert_eq!(untold(&throttled), told);
+    }
+
+    /// What `tell` writes to the event log.
+    fn told(throttled: &mut Throttled, now: Instant) -> String {
+        let file = tempfile::tempfile().unwrap();
+        let writer = file.try_clone().unwrap();
+        let events = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.try_clone().unwrap())
+            .finish();
+        tracing::subscriber::with_default(events, || throttled.tell(now));
+        let mut text = String::new();
+        let mut file = file;
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// The kernel loses none while it has memory, so no test of the whole server can see this.
+    #[test]
+    fn lost_completions_are_told_as_an_error() {
+        let start = Instant::now();
+        let mut throttled = Throttled::default();
+        assert_eq!(told(&mut throttled, start), "");
+        throttled.completions_lost.add(2);
+        throttled.completion_overflows.add(3);
+        let text = told(&mut throttled, start + THROTTLE_INTERVAL);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].contains("WARN"), "{text}");
+        assert!(lines[0].contains("completion queue overflowed") && lines[0].contains("count=3"));
+        assert!(lines[1].contains("ERROR"), "{text}");
+        assert!(
+            lines[1].contains("completions lost for want of memory")
+                && lines[1].contains("count=2")
+        );
+        assert_eq!(lines.len(), 2, "{text}");
+        assert_eq!(told(&mut throttled, start + 2 * THROTTLE_INTERVAL), "");
     }
 }
