@@ -174,7 +174,7 @@ fn shutting_the_read_side_completes_a_receive_in_flight() {
     let (client, accepted) = bench.pair();
     bench.driver.receive(token(RECEIVE, 1), &accepted);
     bench.settle();
-    assert_eq!(bench.results(token(RECEIVE, 1)), []);
+    assert_eq!(bench.results(token(RECEIVE, 1)), [0_i32; 0]);
     bench.driver.shutdown(&accepted, Shutdown::Both).unwrap();
     bench.settle();
     assert_eq!(bench.results(token(RECEIVE, 1)), [0]);
@@ -349,7 +349,7 @@ fn a_send_waits_for_room_and_is_ready_when_there_is() {
     let ready = token(Lane::Ready, 0);
     bench.driver.ready(ready, &client, Interest::Writable);
     bench.settle();
-    assert_eq!(bench.results(ready), []);
+    assert_eq!(bench.results(ready), [0_i32; 0]);
     bench.driver.receive(token(RECEIVE, 1), &accepted);
     bench.settle();
     assert_eq!(bench.take_bytes(token(RECEIVE, 1)).len(), 128);
@@ -377,7 +377,7 @@ fn nobody_listening_refuses_and_a_full_backlog_delays() {
         .advance(bench.world.now() + Duration::from_millis(900));
     bench.driver.turn(None, &mut bench.heard).unwrap();
     assert_eq!(bench.results(token(Lane::Connect, 1)), [0]);
-    assert_eq!(bench.results(token(Lane::Connect, 2)), []);
+    assert_eq!(bench.results(token(Lane::Connect, 2)), [0_i32; 0]);
     bench.driver.accept(token(Lane::Accept, 0), &listener);
     bench.settle();
     assert_eq!(bench.results(token(Lane::Connect, 2)), [0]);
