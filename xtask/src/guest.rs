@@ -1,6 +1,7 @@
 //! The emulated machine: its kernel, its memory disk, and one run of it.
 
 mod initramfs;
+pub(crate) mod two_nodes;
 
 use crate::build::metadata;
 use crate::process::find;
@@ -29,25 +30,6 @@ pub(crate) fn requirements(programs: &[&str]) -> Result<PathBuf> {
     }
     kernel()
 }
-
-/// As [`requirements`], for a machine with a network device, whose other end is a tap device in a
-/// network namespace of its own.
-///
-/// # Errors
-/// What is missing.
-pub(crate) fn network_requirements(programs: &[&str]) -> Result<PathBuf> {
-    if !Path::new("/dev/net/tun").exists() {
-        bail!("no /dev/net/tun for the network device's other end");
-    }
-    let may = Command::new("unshare").args(["--net", "true"]).output();
-    if !may.is_ok_and(|output| output.status.success()) {
-        bail!("no right to make a network namespace");
-    }
-    requirements(&[programs, &["strip", "unshare", "xz"]].concat())
-}
-
-/// The driver of that device, in the order of loading.
-pub(crate) const NETWORK_MODULES: [&str; 3] = ["failover", "net_failover", "virtio_net"];
 
 /// A program without what only debuggers read, in `folder`: it goes through the emulator's memory.
 ///
@@ -186,55 +168,6 @@ pub(crate) fn boot(
         ])
         .args(["-cpu", "max", "-smp", "1", "-m", &memory_mib.to_string()])
         .args(["-nic", "none"]);
-    run(guest, kernel, archive, deadline, each)
-}
-
-/// Boots the archive on four CPUs in two NUMA nodes, with a network device of four queues on the
-/// second one, in a network namespace of its own; otherwise as [`boot`]. Counts nothing.
-pub(crate) fn boot_two_nodes(
-    kernel: &Path,
-    archive: &Archive,
-    deadline: Duration,
-    each: impl FnMut(&str),
-) -> Result<()> {
-    let mut guest = Command::new("unshare");
-    // Without `--fork` it becomes the emulator: there is one process to end.
-    guest.args(["--net", "qemu-system-x86_64", "-machine", "q35"]);
-    guest.args(["-accel", "tcg,thread=multi", "-cpu", "max"]);
-    guest.args(["-smp", "4", "-m", "1024"]);
-    for node in 0..2 {
-        let memory = format!("memory-backend-ram,id=memory{node},size=512M");
-        let cpus = format!("{}-{}", 2 * node, 2 * node + 1);
-        let node = format!("node,nodeid={node},cpus={cpus},memdev=memory{node}");
-        guest.args(["-object", &memory, "-numa", &node]);
-    }
-    guest.args(["-numa", "dist,src=0,dst=1,val=21"]);
-    guest.args([
-        "-netdev",
-        "tap,id=link,ifname=ringway0,script=no,downscript=no,queues=4",
-    ]);
-    // A host bridge on the second node, which is what gives a device below it that node.
-    guest.args([
-        "-device",
-        "pxb-pcie,id=far,bus_nr=128,numa_node=1,bus=pcie.0",
-    ]);
-    guest.args(["-device", "pcie-root-port,id=far-port,bus=far,chassis=1"]);
-    let nic = "virtio-net-pci,bus=far-port,netdev=link,mq=on,rss=on,vectors=10";
-    guest.args(["-device", nic]);
-    run(guest, kernel, archive, deadline, each)
-}
-
-/// Boots the archive on a machine that these arguments of QEMU describe, in this process's network;
-/// otherwise as [`boot`]. Counts nothing.
-pub(crate) fn boot_as(
-    kernel: &Path,
-    archive: &Archive,
-    arguments: &[&str],
-    deadline: Duration,
-    each: impl FnMut(&str),
-) -> Result<()> {
-    let mut guest = Command::new("qemu-system-x86_64");
-    guest.args(arguments);
     run(guest, kernel, archive, deadline, each)
 }
 

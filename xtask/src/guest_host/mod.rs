@@ -1,8 +1,7 @@
 //! `cargo xtask guest-host`: what only a machine with two NUMA nodes and a network device of several
 //! queues shows, in an emulated one.
 //!
-//! The server runs in there; this program connects to it through a tap device, in a network namespace
-//! of its own. What is checked: each worker's memory is on its node by the kernel's own account,
+//! The server runs in there, and this program connects to it from outside. What is checked: each worker's memory is on its node by the kernel's own account,
 //! connections are accepted on the CPU that received them (and aren't without steering), `tune` puts
 //! interrupts where the workers are and back, and a CPU that goes gets no worker. No speed is
 //! measured: distances in there are labels.
@@ -10,14 +9,16 @@
 mod checks;
 
 use crate::build::{cargo, metadata};
-use crate::guest::{self, Archive};
+use crate::guest::{
+    self, Archive,
+    two_nodes::{self, Card},
+};
 use crate::skip::skip;
 use anyhow::{Context, Result, bail, ensure};
 use checks::Seen;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Check placement, memory, steering and tune in an emulated machine with two NUMA nodes
@@ -34,37 +35,10 @@ pub(crate) struct Options {
     /// Print what the guest says
     #[arg(long)]
     verbose: bool,
-
-    /// This is the process in the network namespace
-    #[arg(long, hide = true)]
-    in_namespace: bool,
 }
 
-/// This side's address, and the guest's.
-const OUR_ADDRESS: &str = "10.77.0.1/24";
+/// The server in the guest.
 const GUEST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2)), 8080);
-const TAP: &str = "ringway0";
-/// Two nodes with two CPUs each, and a device with four queues: two interrupts for each, and two.
-const MACHINE: [&str; 18] = [
-    "-accel",
-    "tcg,thread=multi",
-    "-cpu",
-    "max",
-    "-m",
-    "1024",
-    "-smp",
-    "4",
-    "-object",
-    "memory-backend-ram,id=m0,size=512M",
-    "-object",
-    "memory-backend-ram,id=m1,size=512M",
-    "-numa",
-    "node,nodeid=0,cpus=0-1,memdev=m0",
-    "-numa",
-    "node,nodeid=1,cpus=2-3,memdev=m1",
-    "-numa",
-    "dist,src=0,dst=1,val=21",
-];
 /// An answer takes a while in a machine that is emulated.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long the guest's first packet may take.
@@ -72,66 +46,23 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Boots the machine and checks what is seen in it; skips where that can't be done.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if options.in_namespace {
-        return run_inside(options);
-    }
-    if let Err(reason) = requirements() {
-        skip("guest-host", &format!("{reason:#}"));
-        println!("1 skipped");
-        return Ok(());
-    }
+    let kernel = match two_nodes::available() {
+        Ok(kernel) => kernel,
+        Err(reason) => {
+            skip("guest-host", &format!("{reason:#}"));
+            println!("1 skipped");
+            return Ok(());
+        }
+    };
     let mut build = cargo();
     let status = build.args(["build", "--package", "ringway"]).status();
-    ensure!(
-        status.context("cannot run cargo")?.success(),
-        "cargo build failed"
-    );
-    // Its own network: no address and no device of this machine is touched.
-    let this = std::env::current_exe().context("cannot find this program")?;
-    let mut inside = Command::new("unshare");
-    inside.arg("--net").arg("--").arg(this);
-    inside.args(["guest-host", "--in-namespace"]);
-    inside.args(["--connections", &options.connections.to_string()]);
-    inside.args(["--timeout", &options.timeout.to_string()]);
-    if options.verbose {
-        inside.arg("--verbose");
-    }
-    let status = inside.status().context("cannot run unshare")?;
-    ensure!(status.success(), "the guest was not as it should be");
-    Ok(())
-}
-
-/// The guest's kernel, if all that it takes is here.
-fn requirements() -> Result<PathBuf> {
-    ensure!(
-        rustix::process::geteuid().is_root(),
-        "a tap device takes root"
-    );
-    guest::network_requirements(&["ip"])
-}
-
-fn run_inside(options: &Options) -> Result<()> {
-    let kernel = requirements()?;
-    for command in [
-        "link set lo up".to_owned(),
-        format!("tuntap add dev {TAP} mode tap multi_queue"),
-        format!("addr add {OUR_ADDRESS} dev {TAP}"),
-        format!("link set {TAP} up"),
-    ] {
-        let status = Command::new("ip").args(command.split(' ')).status();
-        ensure!(
-            status.context("cannot run ip")?.success(),
-            "ip {command} failed"
-        );
-    }
+    let status = status.context("cannot run cargo")?;
+    ensure!(status.success(), "cargo build failed");
     let archive = archive(&kernel, options.connections)?;
-    let netdev = format!("tap,id=n0,ifname={TAP},script=no,downscript=no,queues=4");
-    let device = "virtio-net-pci,netdev=n0,mq=on,vectors=10";
-    let arguments = [&MACHINE[..], &["-netdev", &netdev, "-device", device]].concat();
     let mut seen = Seen::default();
     let mut clients = Vec::new();
     let deadline = Duration::from_secs(options.timeout);
-    guest::boot_as(&kernel, &archive, &arguments, deadline, |line| {
+    two_nodes::boot(&kernel, &archive, Card::OnNoNode, deadline, |line| {
         if options.verbose {
             eprintln!("{line}");
         }
@@ -164,7 +95,7 @@ fn archive(kernel: &Path, connections: u32) -> Result<Archive> {
     let built = metadata()?.target_directory.join("debug/ringway");
     let program = guest::stripped(&built, scratch.path())?;
     archive.copy(&program)?;
-    for (name, module) in guest::modules(kernel, &guest::NETWORK_MODULES)? {
+    for (name, module) in guest::modules(kernel, &two_nodes::MODULES)? {
         archive.file(&Path::new("/modules").join(name), &module);
     }
     let parameters = format!(
@@ -238,5 +169,15 @@ mod tests {
         assert_eq!(Said::of("firmware@serve x"), Some(Said::Serve));
         assert_eq!(Said::of("@served x"), Some(Said::Served));
         assert_eq!(Said::of("@end"), Some(Said::End));
+    }
+    /// The whole of it, where that can run.
+    #[test]
+    fn a_machine_with_two_nodes_is_served_from_both() {
+        let options = super::Options {
+            connections: 400,
+            timeout: 600,
+            verbose: false,
+        };
+        super::run(&options).expect("every check holds");
     }
 }

@@ -6,7 +6,10 @@
 //! what is written and put back, and nothing about speed.
 
 use crate::build::{cargo, metadata};
-use crate::guest::{self, Archive};
+use crate::guest::{
+    self, Archive,
+    two_nodes::{self, Card},
+};
 use crate::skip::skip;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -38,7 +41,7 @@ const STARTS: [&str; 2] = [include_str!("first.sh"), include_str!("second.sh")];
 
 /// Runs both starts, prints each assertion, and fails when one failed.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let kernel = match guest::network_requirements(&[]) {
+    let kernel = match two_nodes::available() {
         Ok(kernel) => kernel,
         Err(reason) => {
             skip("guest-tune", &format!("{reason:#}"));
@@ -55,20 +58,26 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let archive = archive(&kernel, &program, start, &kept)?;
         let mut has_ended = false;
         let mut lines = Vec::new();
-        guest::boot_two_nodes(&kernel, &archive, deadline, |line| match Said::of(line) {
-            Some(Said::Passed(what)) => {
-                passed += 1;
-                println!("ok {what}");
-            }
-            Some(Said::Failed(what)) => {
-                failed += 1;
-                println!("FAILED {what}");
-            }
-            Some(Said::Shown(line)) if options.show => println!("    {line}"),
-            Some(Said::Shown(_)) | None => {}
-            Some(Said::Kept(path, line)) => lines.push((path.to_owned(), line.to_owned())),
-            Some(Said::End) => has_ended = true,
-        })?;
+        two_nodes::boot(
+            &kernel,
+            &archive,
+            Card::OnSecondNode,
+            deadline,
+            |line| match Said::of(line) {
+                Some(Said::Passed(what)) => {
+                    passed += 1;
+                    println!("ok {what}");
+                }
+                Some(Said::Failed(what)) => {
+                    failed += 1;
+                    println!("FAILED {what}");
+                }
+                Some(Said::Shown(line)) if options.show => println!("    {line}"),
+                Some(Said::Shown(_)) | None => {}
+                Some(Said::Kept(path, line)) => lines.push((path.to_owned(), line.to_owned())),
+                Some(Said::End) => has_ended = true,
+            },
+        )?;
         if !has_ended {
             bail!(
                 "start {} of the machine ended before its script",
@@ -105,7 +114,7 @@ fn archive(
     let script = format!("{COMMON}\n{start}\necho @end\npoweroff -f\n");
     let mut archive = Archive::with_init(script.as_bytes())?;
     archive.copy_as(program, Path::new(PROGRAM))?;
-    for (name, module) in guest::modules(kernel, &guest::NETWORK_MODULES)? {
+    for (name, module) in guest::modules(kernel, &two_nodes::MODULES)? {
         archive.file(&Path::new("/modules").join(name), &module);
     }
     // Folders that a machine with systemd has.

@@ -34,7 +34,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "ringway-bench",
         ],
     ),
-    ("xtask", &[]),
+    ("xtask", &["ringway-kernel"]),
 ];
 
 /// The one crate that may contain unsafe code.
