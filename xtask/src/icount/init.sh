@@ -34,6 +34,15 @@ load() {
     wrk -t 1 -c "$connections" -d "${seconds}s" "http://127.0.0.1:$1/$2" > /tmp/load 2>&1
 }
 
+# The first requests fill caches and make the server grow to what the load needs: some thousands of them.
+warm_up() {
+    wrk -t 1 -c "$connections" -d 1s "http://127.0.0.1:$1/$2" > /dev/null 2>&1 &
+    warming=$!
+    sleep 0.2
+    kill $warming
+    wait $warming 2>/dev/null
+}
+
 # The server that proxies ask, which nobody counts.
 upstream() {
     "$@" > /tmp/upstream 2>&1 &
@@ -46,7 +55,7 @@ contestant() {
     "$@" > /tmp/output 2>&1 &
     server=$!
     sleep 1
-    load "$port" "$path" # the first requests fill caches and open connections
+    warm_up "$port" "$path"
     for turn in $(seq "$repeats"); do
         before=$(run_time $server)
         load "$port" "$path"

@@ -6,6 +6,7 @@
 //! those.
 
 mod choice;
+pub(crate) mod guard;
 
 use crate::build::Programs;
 use crate::contestants::{BODIES, Contestant, Driver};
@@ -29,6 +30,14 @@ pub(crate) struct Options {
         value_parser = ["yardstick", "hello", "ringway", "nginx", "haproxy"])]
     contestants: Vec<String>,
 
+    /// Compare the hot paths with the table in xtask/icount-ratios.txt, and fail where one costs more
+    #[arg(long, exclusive = true)]
+    check: bool,
+
+    /// Write that table anew
+    #[arg(long, exclusive = true)]
+    update: bool,
+
     /// Instead of serving: pass requests on to the serving yardstick, on port 9000
     #[arg(long)]
     proxy: bool,
@@ -46,19 +55,19 @@ pub(crate) struct Options {
     include: Vec<PathBuf>,
 
     /// Connections that wrk keeps open
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = CONNECTIONS)]
     connections: u32,
 
     /// Seconds of the guest's time for each run; one takes about ten
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = SECONDS)]
     seconds: u32,
 
     /// Runs of each contestant
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = REPEATS)]
     repeats: u32,
 
     /// Memory of the guest in MiB
-    #[arg(long, default_value_t = 2048)]
+    #[arg(long, default_value_t = MEMORY_MIB)]
     memory: u32,
 
     /// Give up after this many seconds; unless given, enough for what is asked on a busy machine
@@ -69,11 +78,38 @@ pub(crate) struct Options {
 /// Where the site is in the guest.
 const SITE: &str = "/srv/site";
 const FIRST_PORT: u16 = 8001;
+const CONNECTIONS: u32 = 32;
+const SECONDS: u32 = 1;
+const REPEATS: u32 = 1;
+const MEMORY_MIB: u32 = 2048;
 /// Where the server is that proxies ask.
 const UPSTREAM_PORT: u16 = 9000;
 
+impl Options {
+    /// What runs where nothing but the contestants is said.
+    fn of(contestants: &[&str], proxy: bool) -> Options {
+        Options {
+            contestants: contestants.iter().map(|&name| name.to_owned()).collect(),
+            check: false,
+            update: false,
+            proxy,
+            driver: Driver::Both,
+            measure: Vec::new(),
+            include: Vec::new(),
+            connections: CONNECTIONS,
+            seconds: SECONDS,
+            repeats: REPEATS,
+            memory: MEMORY_MIB,
+            timeout: None,
+        }
+    }
+}
+
 /// Measures, prints the table, and fails when a contestant answered nothing.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.check || options.update {
+        return guard::run(options.update);
+    }
     let kernel = match guest::requirements(&["wrk"]) {
         Ok(kernel) => kernel,
         Err(reason) => {
@@ -82,37 +118,58 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             return Ok(());
         }
     };
-    let programs = Programs::build()?;
+    let measured = measure(options, &Programs::build()?, &kernel)?;
+    measured.results.print(&measured.names);
+    if measured.skipped > 0 {
+        println!("{} skipped", measured.skipped);
+    }
+    measured.require_all()
+}
+
+/// What came of a guest.
+struct Measured {
+    /// Of the contestants, in the order in which they ran.
+    names: Vec<String>,
+    results: Results,
+    /// How many that were asked for could not be found.
+    skipped: usize,
+}
+
+/// Runs the contestants that the options name in a guest of their own.
+fn measure(options: &Options, programs: &Programs, kernel: &Path) -> Result<Measured> {
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let choice = Choice::of(options, &programs, scratch.path())?;
+    let choice = Choice::of(options, programs, scratch.path())?;
     let (contestants, skipped) = (choice.contestants, choice.skipped);
-    let archive = archive(options, &programs, &contestants, scratch.path())?;
+    let archive = archive(options, programs, &contestants, scratch.path())?;
     let runs = contestants.len() as u64 * u64::from(options.repeats + 1);
     let enough = 120 + runs * 60 * u64::from(options.seconds);
     let deadline = Duration::from_secs(options.timeout.unwrap_or(enough));
 
     let mut results = Results::default();
-    guest::boot(&kernel, &archive, options.memory, deadline, |line| {
+    guest::boot(kernel, &archive, options.memory, deadline, |line| {
         results.add(line)
     })?;
-    results.print(&contestants);
-    if skipped > 0 {
-        println!("{skipped} skipped");
+    Ok(Measured {
+        names: contestants.into_iter().map(|one| one.name).collect(),
+        results,
+        skipped,
+    })
+}
+
+impl Measured {
+    /// Fails when a contestant answered nothing, or never had its turn.
+    fn require_all(&self) -> Result<()> {
+        if !self.results.ended {
+            bail!("the guest did not get through its contestants");
+        }
+        let is_silent = |name: &&String| self.results.count(name).is_none();
+        let silent = self.names.iter().filter(is_silent).count();
+        if silent > 0 {
+            let all = self.names.len();
+            bail!("{silent} of {all} contestants answered no request");
+        }
+        Ok(())
     }
-    if !results.ended {
-        bail!("the guest did not get through its contestants");
-    }
-    let silent = contestants
-        .iter()
-        .filter(|one| results.count(&one.name).is_none())
-        .count();
-    if silent > 0 {
-        bail!(
-            "{silent} of {} contestants answered no request",
-            contestants.len()
-        );
-    }
-    Ok(())
 }
 
 /// Everything that the guest needs, with the script that runs it.
@@ -213,23 +270,23 @@ impl Results {
             .collect()
     }
 
-    fn print(&self, contestants: &[Contestant]) {
-        let yardstick = contestants.first().and_then(|one| self.count(&one.name));
+    fn print(&self, names: &[String]) {
+        let yardstick = names.first().and_then(|name| self.count(name));
         println!(
             "{:24}{:>14}{:>9}{:>9}",
             "", "instructions", "ratio", "spread"
         );
-        for one in contestants {
-            let Some(count) = self.count(&one.name) else {
-                println!("{:24}{:>14}", one.name, "-");
+        for name in names {
+            let Some(count) = self.count(name) else {
+                println!("{name:24}{:>14}", "-");
                 continue;
             };
-            let runs = self.of(&one.name);
+            let runs = self.of(name);
             let least = runs.iter().copied().fold(f64::INFINITY, f64::min);
             let most = runs.iter().copied().fold(0.0, f64::max);
             let ratio = yardstick.map_or_else(|| "-".to_owned(), |of| format!("{:.3}", count / of));
             let spread = (most - least) / count;
-            println!("{:24}{count:>14.0}{ratio:>9}{spread:>9.4}", one.name);
+            println!("{name:24}{count:>14.0}{ratio:>9}{spread:>9.4}");
         }
     }
 }

@@ -7,6 +7,7 @@
 mod peers;
 
 use crate::build::cargo;
+use crate::icount::guard::{self, Verdict};
 use crate::skip::LOG_VARIABLE;
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{BufRead, BufReader, Write};
@@ -20,7 +21,8 @@ pub(crate) struct Options {
     install: bool,
 }
 
-/// Installs when asked, documents, runs `cargo test --workspace`, and adds up.
+/// Installs when asked, documents, runs `cargo test --workspace` and the guard of the hot paths, and adds
+/// up.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.install {
         peers::install()?;
@@ -48,10 +50,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         totals.failed = totals.failed.max(1); // it did not build, or a test ended the process
     }
     let skips = std::fs::read_to_string(log.path()).context("cannot read the list of skips")?;
-    let skips: Vec<&str> = skips
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
+    let is_told = |line: &&str| !line.trim().is_empty();
+    let mut skips: Vec<String> = skips.lines().filter(is_told).map(str::to_owned).collect();
+    println!("\ncounting the instructions of the hot paths");
+    totals.add_guard(guard::check(), &mut skips);
     totals.report(&skips);
     ensure!(totals.passed > 0, "no test ran");
     if totals.failed > 0 {
@@ -101,7 +103,26 @@ impl Totals {
         }
     }
 
-    fn report(&self, skips: &[&str]) {
+    /// The hot paths' instructions are one test more.
+    fn add_guard(&mut self, verdict: Result<Verdict>, skips: &mut Vec<String>) {
+        let told = match verdict {
+            Ok(Verdict::Held) => {
+                self.passed += 1;
+                return;
+            }
+            Ok(Verdict::Skipped(reason)) => {
+                // A skipped test is one of those that passed, see `report`.
+                self.passed += 1;
+                return skips.push(format!("SKIP icount --check: {reason}"));
+            }
+            Ok(Verdict::Broken(lines)) => lines,
+            Err(problem) => vec![format!("icount --check: {problem:#}")],
+        };
+        self.failed += 1;
+        told.iter().for_each(|line| println!("FAILED {line}"));
+    }
+
+    fn report(&self, skips: &[String]) {
         println!();
         for skip in skips {
             println!("{skip}");
@@ -121,7 +142,7 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
-    use super::Totals;
+    use super::{Totals, Verdict};
 
     fn check(lines: &[&str], expect: [usize; 3]) {
         let mut totals = Totals::default();
@@ -146,6 +167,26 @@ mod tests {
                 "test result: FAILED. 2 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out",
             ],
             [14, 4, 1],
+        );
+    }
+
+    #[test]
+    fn the_guard_counts_as_one_test() {
+        let count = |verdict| {
+            let (mut totals, mut skips) = (Totals::default(), Vec::new());
+            totals.add_guard(verdict, &mut skips);
+            (totals.passed, totals.failed, skips)
+        };
+        assert_eq!(count(Ok(Verdict::Held)), (1, 0, vec![]));
+        assert_eq!(
+            count(Ok(Verdict::Broken(vec!["x".to_owned()]))),
+            (0, 1, vec![])
+        );
+        assert_eq!(count(Err(anyhow::anyhow!("no build"))), (0, 1, vec![]));
+        let skipped = count(Ok(Verdict::Skipped("no qemu".to_owned())));
+        assert_eq!(
+            skipped,
+            (1, 0, vec!["SKIP icount --check: no qemu".to_owned()])
         );
     }
 
