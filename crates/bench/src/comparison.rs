@@ -9,7 +9,7 @@
 //! as often its own limit as the server's, and then the run is marked so.
 
 use crate::contestant::Contestant;
-use crate::load::{self, Pace, Plan, Progress, Request, Target};
+use crate::load::{self, Pace, Plan, Progress, Request, Talk, Target};
 use crate::server::{Server, own_run_time};
 use crate::setting::{Setting, Step, Trouble};
 use crate::statistics::{Spread, noise, ratios};
@@ -355,6 +355,7 @@ impl Bench<'_> {
             .map_err(|error| failed(error.to_string()))?;
         let lengths = self.setting.lengths();
         Ok(Plan {
+            talk: Talk::Http,
             requests: vec![request],
             target,
             connections: self.shape.connections,

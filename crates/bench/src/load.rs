@@ -1,14 +1,15 @@
 //! The load generator: connections that ask, and a tally of the answers.
 //!
 //! In reading order: [`plan`] says what to do, [`run`] starts a thread for each share of the
-//! connections, `connection` asks and reads the answers, `tally` counts, [`report`] tells.
+//! connections, `connection` asks and reads the answers (or, of plain TCP, sends in bulk), `tally` counts,
+//! [`report`] tells.
 
 mod connection;
 pub mod plan;
 pub mod report;
 mod tally;
 
-pub use plan::{Pace, Plan, Request, Target};
+pub use plan::{Pace, Plan, Request, Talk, Target};
 pub use report::Report;
 
 use connection::Shared;

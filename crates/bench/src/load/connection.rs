@@ -1,7 +1,9 @@
 //! One connection of the load generator: asks, reads the answers, tells the tally.
 
+mod bulk;
+
 use super::Progress;
-use super::plan::{Pace, Plan, Request};
+use super::plan::{Pace, Plan, Request, Talk};
 use super::tally::{Failure, Tally};
 use ringway_http::body::{BodyDecoder, BodyLimits, Step};
 use ringway_http::head::{Framing, HeadScan, Method};
@@ -93,7 +95,7 @@ impl Shared {
         tally
     }
 
-    fn answer(&self, status: u16, bytes: u64, from: Instant, now: Instant) {
+    fn answer(&self, status: Option<u16>, bytes: u64, from: Instant, now: Instant) {
         self.progress.answers.fetch_add(1, Ordering::Relaxed);
         if now >= self.measured_from {
             let latency = now.saturating_duration_since(from);
@@ -103,7 +105,9 @@ impl Shared {
 
     fn failure(&self, failure: Failure) {
         self.progress.failures.fetch_add(1, Ordering::Relaxed);
-        if Instant::now() >= self.measured_from {
+        // With nobody there, the warm-up is all there is.
+        let is_alone = self.progress.connects.load(Ordering::Relaxed) == 0;
+        if is_alone || Instant::now() >= self.measured_from {
             self.tally.borrow_mut().failure(failure);
         }
     }
@@ -148,9 +152,10 @@ pub(super) async fn run(number: usize, shared: Rc<Shared>) {
         open: None,
         shared: Rc::clone(&shared),
     };
-    match shared.plan.pace {
-        Pace::Closed => connection.ask_when_answered().await,
-        Pace::Open(per_second) => connection.ask_by_the_clock(per_second).await,
+    match (shared.plan.talk, shared.plan.pace) {
+        (Talk::Bulk(_), _) => connection.pour().await,
+        (_, Pace::Closed) => connection.ask_when_answered().await,
+        (_, Pace::Open(per_second)) => connection.ask_by_the_clock(per_second).await,
     }
     shared.active.set(shared.active.get() - 1);
 }
@@ -175,7 +180,8 @@ struct Open {
 
 /// What an answer was.
 struct Answer {
-    status: u16,
+    /// Nothing where HTTP isn't spoken.
+    status: Option<u16>,
     bytes: u64,
     keep_alive: bool,
 }
@@ -241,19 +247,10 @@ impl Connection {
     async fn exchange(&mut self, batch: &Batch, from: Instant) -> Result<(), Failure> {
         let shared = Rc::clone(&self.shared);
         let plan = &shared.plan;
-        let open = match &mut self.open {
-            Some(open) => open,
-            None => {
-                let address = plan.target.addresses[self.number % plan.target.addresses.len()];
-                let options = SocketOptions::default();
-                let connecting = timeout(plan.timeout, TcpStream::connect(address, &options));
-                let connected = connecting.await.map_err(|_| Failure::Timeout)?;
-                let stream = connected.map_err(|error| failure_of(&error, true))?;
-                shared.tally.borrow_mut().connects += 1;
-                shared.progress.connects.fetch_add(1, Ordering::Relaxed);
-                self.open.insert(Open::new(stream, &shared.progress))
-            }
-        };
+        if self.open.is_none() {
+            self.open = Some(Open::new(self.connect().await?, &shared.progress));
+        }
+        let open = self.open.as_mut().expect("it was opened just now");
         open.stream
             .set_deadline(Some(ringway_runtime::now() + plan.timeout));
         let bytes = Chunk::shared(&batch.bytes);
@@ -261,7 +258,10 @@ impl Connection {
         sent.map_err(|error| failure_of(&error, false))?;
         let mut keep_alive = plan.keep_alive;
         for method in &batch.methods {
-            let answer = open.read_answer(*method).await?;
+            let answer = match plan.talk {
+                Talk::Http => open.read_answer(*method).await?,
+                Talk::PingPong(_) | Talk::Bulk(_) => open.read_echo(&batch.bytes).await?,
+            };
             shared.answer(answer.status, answer.bytes, from, Instant::now());
             keep_alive &= answer.keep_alive;
         }
@@ -269,6 +269,19 @@ impl Connection {
             self.open = None;
         }
         Ok(())
+    }
+
+    async fn connect(&self) -> Result<TcpStream, Failure> {
+        let shared = &self.shared;
+        let plan = &shared.plan;
+        let address = plan.target.addresses[self.number % plan.target.addresses.len()];
+        let options = SocketOptions::default();
+        let connecting = timeout(plan.timeout, TcpStream::connect(address, &options));
+        let connected = connecting.await.map_err(|_| Failure::Timeout)?;
+        let stream = connected.map_err(|error| failure_of(&error, true))?;
+        shared.tally.borrow_mut().connects += 1;
+        shared.progress.connects.fetch_add(1, Ordering::Relaxed);
+        Ok(stream)
     }
 }
 
@@ -293,11 +306,25 @@ impl Open {
             }
             bytes += self.skip_body(framing).await?;
             return Ok(Answer {
-                status,
+                status: Some(status),
                 bytes,
                 keep_alive,
             });
         }
+    }
+
+    /// Reads the bytes that were sent, and nothing else.
+    async fn read_echo(&mut self, sent: &[u8]) -> Result<Answer, Failure> {
+        let mut left = sent;
+        while !left.is_empty() {
+            let buffer = self.bytes().await?;
+            left = left.strip_prefix(&*buffer).ok_or(Failure::Different)?;
+        }
+        Ok(Answer {
+            status: None,
+            bytes: sent.len() as u64,
+            keep_alive: true,
+        })
     }
 
     async fn read_head(

@@ -11,7 +11,10 @@ use std::time::Duration;
 pub struct Plan {
     /// Who is asked.
     pub target: Target,
+    /// What is said on the connections.
+    pub talk: Talk,
     /// What is asked, one after the other on each connection, beginning anew at the end. Not empty.
+    /// Without HTTP, [`Talk::requests`].
     pub requests: Vec<Request>,
     /// Connections held open, over all threads; at least one.
     pub connections: usize,
@@ -37,6 +40,40 @@ pub struct Plan {
     pub io: Io,
 }
 
+/// What is said on the connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Talk {
+    /// HTTP/1.1: each request has an answer, which is read to its end.
+    Http,
+    /// So many bytes to a peer that sends them back; the next when the last have come, and are those
+    /// that were sent.
+    PingPong(usize),
+    /// Bytes without end to a peer that takes them, so many with each send. What it sends meanwhile is
+    /// read and counted too.
+    Bulk(usize),
+}
+
+impl Talk {
+    /// As many bytes as can be sent at once.
+    pub const BYTES_MAX: usize = 16 << 20;
+
+    /// What is sent over TCP without HTTP. Neighbours in it differ, and each differs from the next: so
+    /// bytes that come back in another order, or twice, are noticed.
+    pub fn requests(self) -> Vec<Request> {
+        let request = |first: usize, count: usize| Request {
+            bytes: (first..first + count)
+                .map(|place| (place % 251) as u8)
+                .collect(),
+            is_head: false,
+        };
+        match self {
+            Talk::Http => Vec::new(),
+            Talk::PingPong(count) => vec![request(0, count), request(128, count)],
+            Talk::Bulk(count) => vec![request(0, count)],
+        }
+    }
+}
+
 /// When requests are sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pace {
@@ -50,6 +87,8 @@ pub enum Pace {
 /// Who is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
+    /// Whether its URL is one of plain TCP: `tcp://HOST:PORT`.
+    pub is_tcp: bool,
     /// What `Host` says.
     pub authority: String,
     /// Connections are spread over all of them.
@@ -65,6 +104,8 @@ pub enum TargetError {
     Scheme(String),
     /// No host, or characters that no URL has.
     Malformed,
+    /// `tcp://` without a port, or with a path.
+    NotAPort,
     /// The name has no address.
     Unresolved(String),
 }
@@ -73,11 +114,15 @@ impl fmt::Display for TargetError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TargetError::Scheme(scheme) => {
-                write!(out, "{scheme}:// isn't spoken here yet, only http://")
+                write!(
+                    out,
+                    "{scheme}:// isn't spoken here yet, only http:// and tcp://"
+                )
             }
             TargetError::Malformed => {
                 write!(out, "not a URL such as http://127.0.0.1:8080/index.html")
             }
+            TargetError::NotAPort => write!(out, "not a port such as tcp://127.0.0.1:7000"),
             TargetError::Unresolved(what) => write!(out, "{what}"),
         }
     }
@@ -91,10 +136,11 @@ impl Target {
     /// # Errors
     /// See [`TargetError`].
     pub fn parse(url: &str) -> Result<Target, TargetError> {
-        let rest = match url.split_once("://") {
-            Some(("http", rest)) => rest,
+        let (is_tcp, rest) = match url.split_once("://") {
+            Some(("http", rest)) => (false, rest),
+            Some(("tcp", rest)) => (true, rest),
             Some((scheme, _)) => return Err(TargetError::Scheme(scheme.to_owned())),
-            None => url,
+            None => (false, url),
         };
         let rest = rest.split('#').next().unwrap_or_default();
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -106,6 +152,9 @@ impl Target {
         let has_port = authority
             .rsplit_once(':')
             .is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+        if is_tcp && !(has_port && path.is_empty()) {
+            return Err(TargetError::NotAPort);
+        }
         let with_port = if has_port {
             authority.to_owned()
         } else {
@@ -118,6 +167,7 @@ impl Target {
         // A name for both families is one server: the first address, like everybody's.
         let addresses = addresses.into_iter().take(1).collect();
         Ok(Target {
+            is_tcp,
             authority: authority.to_owned(),
             addresses,
             path: match path.as_bytes().first() {

@@ -1,6 +1,6 @@
 //! What became of a run: for people, and as JSON.
 
-use super::plan::{Pace, Plan};
+use super::plan::{Pace, Plan, Talk};
 use super::tally::{Failure, Tally};
 use serde::Serialize;
 use std::fmt;
@@ -15,6 +15,10 @@ pub struct Report {
     pub version: u32,
     /// The driver that the load generator ran on.
     pub driver: &'static str,
+    /// What was said: `http`, `ping_pong` or `bulk`.
+    pub talk: &'static str,
+    /// Bytes that were sent at once, of `ping_pong` and `bulk`.
+    pub talk_bytes: Option<usize>,
     /// Connections held open.
     pub connections: usize,
     /// Threads of the load generator.
@@ -31,8 +35,10 @@ pub struct Report {
     pub answers: u64,
     /// Answers a second.
     pub answers_per_second: f64,
-    /// Bytes of heads and bodies received a second.
+    /// Bytes received a second: of heads and bodies, or whatever came.
     pub bytes_per_second: f64,
+    /// Bytes that this side's kernel took a second, of `bulk`.
+    pub sent_bytes_per_second: Option<f64>,
     /// Connections opened, those of the warm-up included.
     pub connects: u64,
     /// Answers by class: 1xx, 2xx, 3xx, 4xx, 5xx.
@@ -73,9 +79,17 @@ impl Report {
         };
         let latency = &tally.latency;
         let failures = Failure::ALL.into_iter();
+        let (talk, talk_bytes) = match plan.talk {
+            Talk::Http => ("http", None),
+            Talk::PingPong(bytes) => ("ping_pong", Some(bytes)),
+            Talk::Bulk(bytes) => ("bulk", Some(bytes)),
+        };
+        let is_bulk = matches!(plan.talk, Talk::Bulk(_));
         Report {
             version: 1,
             driver,
+            talk,
+            talk_bytes,
             connections: plan.connections,
             threads: plan.threads,
             pipeline: plan.pipeline,
@@ -88,6 +102,7 @@ impl Report {
             answers: tally.answers(),
             answers_per_second: per_second(tally.answers()),
             bytes_per_second: per_second(tally.bytes),
+            sent_bytes_per_second: is_bulk.then(|| per_second(tally.sent_bytes)),
             connects: tally.connects,
             statuses: tally.statuses,
             failures: failures
@@ -108,6 +123,11 @@ impl Report {
         }
     }
 
+    /// Whether anything was answered or, in bulk, taken.
+    pub fn has_anything(&self) -> bool {
+        self.answers > 0 || self.sent_bytes_per_second.is_some_and(|sent| sent > 0.0)
+    }
+
     /// Failures of all kinds.
     pub fn failure_count(&self) -> u64 {
         self.failures.iter().map(|(_, count)| count).sum()
@@ -116,22 +136,33 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let loop_kind = match self.rate {
-            None => "closed loop".to_owned(),
-            Some(rate) => format!("open loop, {rate} requests/s asked for"),
+        let loop_kind = match (self.sent_bytes_per_second, self.rate) {
+            (Some(_), _) => "bulk".to_owned(),
+            (None, None) => "closed loop".to_owned(),
+            (None, Some(rate)) => format!("open loop, {rate} requests/s asked for"),
+        };
+        let bytes = match self.talk_bytes {
+            None => String::new(),
+            Some(bytes) => format!(", {bytes} bytes at a time"),
         };
         writeln!(
             out,
-            "{} connections on {} threads ({}), {:.1} s, {loop_kind}",
+            "{} connections on {} threads ({}), {:.1} s, {loop_kind}{bytes}",
             self.connections, self.threads, self.driver, self.seconds
         )?;
-        writeln!(
-            out,
-            "answers   {:>12}  {:.0}/s, {}/s",
-            self.answers,
-            self.answers_per_second,
-            size(self.bytes_per_second)
-        )?;
+        match self.sent_bytes_per_second {
+            Some(sent) => {
+                writeln!(out, "sent      {:>12}/s", size(sent))?;
+                writeln!(out, "received  {:>12}/s", size(self.bytes_per_second))?;
+            }
+            None => writeln!(
+                out,
+                "answers   {:>12}  {:.0}/s, {}/s",
+                self.answers,
+                self.answers_per_second,
+                size(self.bytes_per_second)
+            )?,
+        }
         let classes = (1..).zip(self.statuses).filter(|(_, count)| *count > 0);
         for (class, count) in classes.filter(|(class, _)| *class != 2) {
             writeln!(out, "  {class}xx     {count:>12}")?;

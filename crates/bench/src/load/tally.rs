@@ -24,18 +24,21 @@ pub(super) enum Failure {
     Timeout,
     /// The answer isn't HTTP.
     Malformed,
+    /// Other bytes than those that were sent, from a peer that should send them back.
+    Different,
     /// No descriptors or ports left on this side.
     Exhausted,
 }
 
 impl Failure {
-    pub(super) const ALL: [(Failure, &'static str); 7] = [
+    pub(super) const ALL: [(Failure, &'static str); 8] = [
         (Failure::Refused, "connection refused"),
         (Failure::Connect, "could not connect"),
         (Failure::Reset, "reset by the server"),
         (Failure::Closed, "closed before the answer was whole"),
         (Failure::Timeout, "not answered in time"),
         (Failure::Malformed, "malformed answer"),
+        (Failure::Different, "other bytes came back than were sent"),
         (Failure::Exhausted, "out of descriptors or ports here"),
     ];
 }
@@ -46,8 +49,12 @@ pub(super) struct Tally {
     /// By class: 1xx to 5xx.
     pub(super) statuses: [u64; 5],
     pub(super) failures: [u64; Failure::ALL.len()],
-    /// Bytes of heads and bodies received.
+    /// Answers that have no status: the same bytes that were sent.
+    pub(super) echoes: u64,
+    /// Bytes received: heads and bodies, or whatever came.
     pub(super) bytes: u64,
+    /// Bytes sent that this side's kernel has taken, of [`Talk::Bulk`](super::Talk::Bulk) alone.
+    pub(super) sent_bytes: u64,
     pub(super) connects: u64,
     /// In microseconds.
     pub(super) latency: Histogram<u64>,
@@ -63,7 +70,9 @@ impl Tally {
         Tally {
             statuses: [0; 5],
             failures: [0; Failure::ALL.len()],
+            echoes: 0,
             bytes: 0,
+            sent_bytes: 0,
             connects: 0,
             latency: latency.expect("the bounds are constants that are right"),
             late: 0,
@@ -71,8 +80,12 @@ impl Tally {
         }
     }
 
-    pub(super) fn answer(&mut self, status: u16, bytes: u64, latency: Duration) {
-        self.statuses[usize::from(status / 100).clamp(1, 5) - 1] += 1;
+    /// `status` is that of HTTP, where it is spoken.
+    pub(super) fn answer(&mut self, status: Option<u16>, bytes: u64, latency: Duration) {
+        match status {
+            Some(status) => self.statuses[usize::from(status / 100).clamp(1, 5) - 1] += 1,
+            None => self.echoes += 1,
+        }
         self.bytes += bytes;
         self.latency.saturating_record(latency.as_micros() as u64);
     }
@@ -82,7 +95,7 @@ impl Tally {
     }
 
     pub(super) fn answers(&self) -> u64 {
-        self.statuses.iter().sum()
+        self.statuses.iter().sum::<u64>() + self.echoes
     }
 
     pub(super) fn add(&mut self, other: &Tally) {
@@ -92,7 +105,9 @@ impl Tally {
         for (sum, count) in self.failures.iter_mut().zip(other.failures) {
             *sum += count;
         }
+        self.echoes += other.echoes;
         self.bytes += other.bytes;
+        self.sent_bytes += other.sent_bytes;
         self.connects += other.connects;
         self.late += other.late;
         self.latency

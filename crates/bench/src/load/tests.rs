@@ -1,5 +1,7 @@
 //! The load generator against servers whose behaviour is known.
 
+mod tcp;
+
 use super::*;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -46,6 +48,7 @@ fn answers(answer: &'static str) -> SocketAddr {
 fn plan(address: SocketAddr) -> Plan {
     let target = Target::parse(&format!("http://{address}/")).unwrap();
     Plan {
+        talk: Talk::Http,
         requests: vec![Request::new("GET", &target, "/", &[], b"", true).unwrap()],
         target,
         connections: 4,

@@ -4,9 +4,9 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use ringway_bench::load::plan::parse_mix;
-use ringway_bench::load::{self, Pace, Plan, Progress, Report, Request, Target};
+use ringway_bench::load::{self, Pace, Plan, Progress, Report, Request, Talk, Target};
 use ringway_runtime::{Io, process};
-use ringway_server::config::duration;
+use ringway_server::config::{duration, size};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,9 +23,19 @@ Examples:
       A connection for each request.
   ringway bench load http://127.0.0.1:8080/ --mix requests.txt --json
       What requests.txt lists (`3x GET /popular`, `HEAD /other`), and the result as JSON.
+  ringway bench load tcp://127.0.0.1:7000 --ping-pong 64 -c 1
+      64 bytes to a server that sends them back, again and again: the latency of a relay or a TCP proxy.
+  ringway bench load tcp://127.0.0.1:7000 --bulk 64KiB
+      As many bytes as a server takes, 64 KiB with each send; what it sends back is read over.
 
 A closed loop (without --rate) asks a slow server less, so its percentiles say little: they are the
 length of the queue that 64 connections make. For latency, give a rate below the server's peak.";
+
+/// What only HTTP has.
+const OF_HTTP: [&str; 6] = ["pipeline", "method", "headers", "body", "body_file", "mix"];
+
+/// Descriptors for everything but the connections: drivers, files, standard streams.
+const SPARE_DESCRIPTORS: u64 = 32;
 
 /// How often the progress is drawn.
 const DRAW_INTERVAL: Duration = Duration::from_millis(100);
@@ -33,8 +43,15 @@ const DRAW_INTERVAL: Duration = Duration::from_millis(100);
 /// Flags of `bench load`.
 #[derive(Debug, Args)]
 pub(crate) struct Load {
-    /// Whom to ask, such as http://127.0.0.1:8080/index.html
+    /// Whom to ask, such as http://127.0.0.1:8080/index.html or tcp://127.0.0.1:7000
     url: String,
+    /// Without HTTP: send so many bytes, and again when they have come back
+    #[arg(long, value_name = "SIZE", value_parser = talk_bytes, conflicts_with_all = OF_HTTP)]
+    ping_pong: Option<usize>,
+    /// Without HTTP: send without end, so many bytes at a time
+    #[arg(long, value_name = "SIZE", value_parser = talk_bytes, conflicts_with_all = OF_HTTP,
+        conflicts_with_all = ["ping_pong", "rate", "no_keep_alive"])]
+    bulk: Option<usize>,
     /// Connections held open
     #[arg(short, long, default_value_t = 64, value_name = "COUNT")]
     connections: usize,
@@ -105,8 +122,14 @@ pub(super) fn run(flags: &Load) -> Result<()> {
             progress.stop.store(true, Ordering::Relaxed);
         });
     }
-    // The load needs a descriptor for each connection.
-    let _ = process::raise_descriptor_limit();
+    let limit = process::raise_descriptor_limit_to(plan.connections as u64 + SPARE_DESCRIPTORS)?;
+    if plan.connections as u64 + SPARE_DESCRIPTORS > limit {
+        bail!(
+            "{} connections need as many descriptors, and this process may have {limit}: `ulimit -n` or systemd's \
+             LimitNOFILE",
+            plan.connections
+        );
+    }
     let runner = {
         let (plan, progress) = (Arc::clone(&plan), Arc::clone(&progress));
         std::thread::spawn(move || load::run(&plan, &progress))
@@ -116,11 +139,16 @@ pub(super) fn run(flags: &Load) -> Result<()> {
         Ok(report) => report.context("the load generator could not start")?,
         Err(_) => bail!("the load generator panicked"),
     };
-    print(&report, flags.json)?;
-    if report.answers == 0 {
-        bail!("no request was answered: {}", worst(&report));
+    let is_reached = progress.connects.load(Ordering::Relaxed) > 0;
+    if is_reached || flags.json {
+        print(&report, flags.json)?;
     }
-    Ok(())
+    match (report.has_anything(), is_reached) {
+        (true, _) => Ok(()),
+        (false, false) => bail!("{}: {}", plan.target.authority, worst(&report)),
+        (false, true) if flags.bulk.is_some() => bail!("nothing was taken: {}", worst(&report)),
+        (false, true) => bail!("no request was answered: {}", worst(&report)),
+    }
 }
 
 fn worst(report: &Report) -> &'static str {
@@ -139,7 +167,7 @@ fn print(report: &Report, json: bool) -> Result<()> {
     Ok(writeln!(out)?)
 }
 
-/// Draws how far a run is until it is over.
+/// Draws how far a run is until it is over, and ends one that never reached anybody.
 fn draw(plan: &Plan, progress: &Progress, is_over: impl Fn() -> bool) {
     let total = plan.warm_up + plan.duration;
     let bar = if std::io::stderr().is_terminal() {
@@ -160,6 +188,9 @@ fn draw(plan: &Plan, progress: &Progress, is_over: impl Fn() -> bool) {
         bar.set_message(format!(
             "{answers} answers, {rate:.0}/s, {failures} failures"
         ));
+        if failures > 0 && progress.connects.load(Ordering::Relaxed) == 0 {
+            progress.stop.store(true, Ordering::Relaxed);
+        }
     }
     bar.finish_and_clear();
 }
@@ -179,15 +210,17 @@ fn plan(flags: &Load) -> Result<Plan> {
         (None, Some(file)) => std::fs::read(file).with_context(|| file.display().to_string())?,
         (None, None) => Vec::new(),
     };
+    let talk = talk(flags, &target)?;
     let keep_alive = !flags.no_keep_alive;
-    let requests = match &flags.mix {
-        Some(file) => {
+    let requests = match (talk, &flags.mix) {
+        (Talk::PingPong(_) | Talk::Bulk(_), _) => talk.requests(),
+        (Talk::Http, Some(file)) => {
             let text = std::fs::read_to_string(file);
             let text = text.with_context(|| file.display().to_string())?;
             parse_mix(&text, &target, &flags.headers, &body, keep_alive)
                 .with_context(|| file.display().to_string())?
         }
-        None => vec![Request::new(
+        (Talk::Http, None) => vec![Request::new(
             &flags.method,
             &target,
             &target.path,
@@ -197,6 +230,7 @@ fn plan(flags: &Load) -> Result<Plan> {
         )?],
     };
     Ok(Plan {
+        talk,
         requests,
         target,
         connections: flags.connections,
@@ -214,4 +248,29 @@ fn plan(flags: &Load) -> Result<Plan> {
             Driver::Epoll => Io::Epoll,
         },
     })
+}
+
+/// What the flags say on connections of the target's kind.
+fn talk(flags: &Load, target: &Target) -> Result<Talk> {
+    match (target.is_tcp, flags.ping_pong, flags.bulk) {
+        (false, None, None) => Ok(Talk::Http),
+        (true, Some(bytes), None) => Ok(Talk::PingPong(bytes)),
+        (true, None, Some(bytes)) => Ok(Talk::Bulk(bytes)),
+        (true, ..) => bail!(
+            "{}: what is to be said there? --ping-pong SIZE or --bulk SIZE",
+            flags.url
+        ),
+        (false, ..) => bail!(
+            "{}: --ping-pong and --bulk are for tcp://{}",
+            flags.url,
+            target.authority
+        ),
+    }
+}
+
+fn talk_bytes(text: &str) -> Result<usize, String> {
+    let bytes = size(text)?;
+    let is_right = (1..=Talk::BYTES_MAX as u64).contains(&bytes);
+    let out_of_range = || format!("{text:?} is out of range: from 1B to 16MiB");
+    is_right.then_some(bytes as usize).ok_or_else(out_of_range)
 }

@@ -33,6 +33,7 @@ mod host;
 mod interrupted;
 mod lifecycle;
 mod listing;
+mod load;
 mod log_formats;
 mod malformed;
 mod memory;

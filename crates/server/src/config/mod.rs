@@ -50,7 +50,7 @@ pub use upstream::{
     ActiveHealth, Balance, BalanceWord, Forward, Forwarded, PassiveHealth, PoolOptions, Retries,
     Timeouts, Upstream,
 };
-pub use value::{Address, duration};
+pub use value::{Address, duration, size};
 
 use crate::limits::Limits;
 use crate::route::Action;

@@ -322,10 +322,22 @@ const TIME_UNITS: &[(&str, u64)] = &[
 /// # Errors
 /// What is wrong with it, and an example of a right one.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text).map_err(|refusal| match refusal {
+    parse_duration(text).map_err(|refusal| in_words(refusal, "not a duration"))
+}
+
+/// A number of bytes as the configuration writes it: `"512"`, `"16KiB"`.
+///
+/// # Errors
+/// What is wrong with it, and an example of a right one.
+pub fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).map_err(|refusal| in_words(refusal, "not a size"))
+}
+
+fn in_words(refusal: Refusal, otherwise: &str) -> String {
+    match refusal {
         Refusal::Text(message, hint) => format!("{message}: {hint}"),
-        Refusal::Type => "not a duration".to_owned(),
-    })
+        Refusal::Type => otherwise.to_owned(),
+    }
 }
 
 fn parse_duration(text: &str) -> Result<Duration, Refusal> {

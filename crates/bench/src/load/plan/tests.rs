@@ -34,6 +34,33 @@ fn urls_are_understood() {
 }
 
 #[test]
+fn a_port_without_http_is_understood() {
+    let target = Target::parse("tcp://127.0.0.1:7000").unwrap();
+    assert!(target.is_tcp);
+    assert_eq!(target.addresses, ["127.0.0.1:7000".parse().unwrap()]);
+    assert!(!Target::parse("http://127.0.0.1:7000").unwrap().is_tcp);
+    for url in [
+        "tcp://127.0.0.1",
+        "tcp://[::1]",
+        "tcp://127.0.0.1:7000/",
+        "tcp://127.0.0.1:7?x",
+    ] {
+        assert_eq!(Target::parse(url), Err(TargetError::NotAPort), "{url}");
+    }
+    assert_eq!(Target::parse("tcp://"), Err(TargetError::Malformed));
+}
+
+#[test]
+fn bytes_that_come_back_are_known_apart() {
+    let requests = Talk::PingPong(1000).requests();
+    assert_eq!(requests.len(), 2);
+    assert!(requests.iter().all(|request| request.bytes.len() == 1000));
+    let pairs = requests[0].bytes.iter().zip(&requests[1].bytes);
+    assert!(pairs.clone().all(|(first, second)| first != second));
+    assert!(Talk::Http.requests().is_empty());
+}
+
+#[test]
 fn what_is_no_url_is_refused() {
     let https = TargetError::Scheme("https".to_owned());
     assert_eq!(Target::parse("https://127.0.0.1/"), Err(https));
