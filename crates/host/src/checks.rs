@@ -6,6 +6,7 @@
 
 mod device;
 mod host;
+mod server;
 mod transport;
 
 use crate::facts::{Fact, Facts, Nic};
@@ -157,7 +158,8 @@ impl Finding {
 /// All checks, in the order of the report.
 pub fn table() -> impl Iterator<Item = &'static Check> {
     let host = host::TABLE.iter();
-    host.chain(device::TABLE).chain(transport::TABLE)
+    let others = device::TABLE.iter().chain(transport::TABLE);
+    host.chain(others).chain(server::TABLE)
 }
 
 /// Evaluates every check.

@@ -8,12 +8,14 @@ mod counters;
 mod devices;
 mod interrupts;
 mod processors;
+mod server;
 mod system;
 
 pub use counters::{Counters, Softnet};
 pub use devices::{DeviceKind, Nic, RxQueue, TxQueue};
 pub use interrupts::{Direction, Irq};
 pub use processors::{HugePages, Node, Processor, Processors};
+pub use server::{Server, ServerMemory, ServerPlacement, ServerSteering, ServerWorker};
 pub(crate) use system::sysctl_path;
 pub use system::{Environment, Limit, Limits, SYSCTLS, System};
 
@@ -127,10 +129,13 @@ pub struct Facts {
     pub counters: Counters,
     /// This process's limits.
     pub limits: Limits,
+    /// The server that was asked: [`Server::ask`]. Absent when none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Fact<Server>>,
 }
 
 impl Facts {
-    /// Reads everything. Nothing that is missing fails it.
+    /// Reads everything but a server. Nothing that is missing fails it.
     pub fn gather(machine: &dyn Machine) -> Facts {
         let names = devices::names(machine);
         let probes = machine.probes(names.as_deref().unwrap_or(&[]));
@@ -155,6 +160,7 @@ impl Facts {
             sysctls: system::sysctls(machine),
             counters: counters::read(machine),
             limits: system::limits(machine),
+            server: None,
         }
     }
 

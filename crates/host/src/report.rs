@@ -248,7 +248,10 @@ impl Report {
     }
 
     fn tiers(&self, page: &mut Page) {
-        page.heading("Tiers");
+        page.heading(match self.facts.server {
+            Some(_) => "Tiers",
+            None => "Tiers of the machine (with --server: of the server that runs, too)",
+        });
         for reach in &self.tiers {
             let (word, color) = match (reach.missing.is_empty(), reach.unseen.is_empty()) {
                 (true, true) => ("reached".to_owned(), Color::Good),

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use ringway_host::apply::{self, Applied, Outcome, Summary};
 use ringway_host::capture;
 use ringway_host::cpulist::CpuList;
-use ringway_host::facts::Facts;
+use ringway_host::facts::{Facts, Server};
 use ringway_host::intent::{self, Intent};
 use ringway_host::journal::{Folder, JOURNAL_FOLDER};
 use ringway_host::machine::{Target, Tree};
@@ -29,6 +29,8 @@ Examples:
       With what only you know, and with everything that was looked at.
   ringway doctor --json | jq '.findings[] | select(.verdict == \"bad\")'
       For programs.
+  ringway doctor --server unix:/run/ringway/admin.sock
+      With the server that runs (started with --admin): whether it uses what the machine has.
   ringway doctor --capture machine.tar
       The facts without names and addresses, for a bug report. Unpacked elsewhere:
       ringway doctor --root DIR
@@ -120,6 +122,9 @@ enum Goal {
 pub(crate) struct Doctor {
     #[command(flatten)]
     service: Service,
+    /// A running server to look at as well, by its admin listener: unix:PATH or ADDRESS:PORT
+    #[arg(long, value_name = "LISTENER")]
+    server: Option<String>,
     /// Print everything that was looked at, the decision tree and the checklist
     #[arg(long, conflicts_with = "json")]
     details: bool,
@@ -127,7 +132,7 @@ pub(crate) struct Doctor {
     #[arg(long)]
     json: bool,
     /// Write the facts to a tar archive, without names and addresses, and print nothing
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["details", "json"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["details", "json", "server"])]
     #[arg(value_hint = ValueHint::FilePath)]
     capture: Option<PathBuf>,
 }
@@ -271,7 +276,10 @@ fn examine(flags: &Doctor) -> Result<ExitCode> {
         capture::capture(&machine, &mut file).map_err(explain)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let report = report::examine(Facts::gather(&machine), flags.service.intent(false));
+    let mut facts = Facts::gather(&machine);
+    let server = flags.server.as_deref();
+    facts.server = server.map(|listener| Server::ask(listener).into());
+    let report = report::examine(facts, flags.service.intent(false));
     let mut out = io::stdout().lock();
     if flags.json {
         writeln!(out, "{}", report.json())?;

@@ -41,6 +41,8 @@ impl Tier {
                 "cpu.quota",
                 "tcp.autotune",
                 "nic.offload",
+                "server.driver",
+                "server.placement",
             ],
             Tier::Expert => &[
                 "numa.nic_local",
@@ -52,19 +54,21 @@ impl Tier {
                 "irq.balance",
                 "rps.redundant",
                 "xps.map",
+                "server.memory",
+                "server.steering",
             ],
         }
     }
 }
 
-/// How far a machine is from a tier.
+/// How far a machine, and the server that was asked, are from a tier.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reach {
     /// The tier.
     pub tier: Tier,
     /// The checks that are in the way.
     pub missing: Vec<&'static str>,
-    /// The checks that can't be seen from here, or wait for the operator's word.
+    /// The checks that can't be seen from here. What waits for the operator's word is in no way.
     pub unseen: Vec<&'static str>,
 }
 

@@ -50,12 +50,12 @@ fn a_sound_machine_is_fine() {
         Linux 6.12.1, 2 CPUs in 1 node, eth0 (ice, 2 queues)
         Placement: 2 workers on CPU 0-1, 2 queues of eth0
 
-        Tiers
+        Tiers of the machine (with --server: of the server that runs, too)
           entry     reached
           advanced  reached
           expert    reached
 
-        58 checks: 46 good, 4 worth knowing, 5 not visible here, 3 wait for your word
+        62 checks: 46 good, 4 worth knowing, 5 not visible here, 7 wait for your word
         --details shows all of them, the decision tree and the checklist
     "#]]
     .assert_eq(&report.text(Style::default()));
@@ -89,12 +89,12 @@ fn warnings_come_with_reason_remedy_and_undo() {
           remedy  ringway tune
           undo    tune --revert
 
-        Tiers
+        Tiers of the machine (with --server: of the server that runs, too)
           entry     reached
           advanced  reached
           expert    missing: numa.balancing, irq.affinity, xps.map
 
-        58 checks: 43 good, 4 worth knowing, 5 not visible here, 3 wait for your word
+        62 checks: 43 good, 4 worth knowing, 5 not visible here, 7 wait for your word
         --details shows all of them, the decision tree and the checklist
     "#]]
     .assert_eq(&report.text(Style::default()));

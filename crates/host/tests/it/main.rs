@@ -11,4 +11,5 @@ mod facts;
 mod persist;
 mod placement;
 mod queues;
+mod server;
 mod tune;

@@ -5,6 +5,11 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::server::{Io, Server, on_every_driver};
+use crate::tree::Tree;
+
+on_every_driver!(doctor_of_a_server);
+
 const SOMAXCONN: &str = "proc/sys/net/core/somaxconn";
 
 /// Long enough for any machine to do a file's work.
@@ -129,8 +134,34 @@ fn doctor_runs_on_this_machine() {
         .unwrap();
     let text = said(&output);
     assert!(text.contains("\nLinux "), "{text}");
-    assert!(text.contains("\nTiers\n"), "{text}");
+    assert!(text.contains("\nTiers of the machine"), "{text}");
     assert!(output.stderr.is_empty());
+}
+
+fn doctor_of_a_server(io: Io) {
+    let tree = Tree::new();
+    let server = Server::serve(io, &tree.root(), &["--admin", "127.0.0.1:0"]);
+    let listener = server.addresses(2)[1].to_string();
+    let doctor = |listener: &str| {
+        let arguments = ["doctor", "--details", "--server", listener];
+        let mut doctor = Command::new(env!("CARGO_BIN_EXE_ringway"));
+        said(&doctor.args(arguments).output().unwrap())
+    };
+    let text = doctor(&listener);
+    let expect = match io {
+        Io::Uring => "good    server.driver       io_uring in ",
+        _ => "warning server.driver       ",
+    };
+    assert!(text.contains(expect), "{text}");
+    assert!(text.contains("\nTiers\n"), "{text}");
+    // What answers there serves files.
+    let site = server.address().to_string();
+    let text = doctor(&site);
+    let expect = format!("{site}: /status is answered with 404");
+    assert!(text.contains(&expect), "{text}");
+    server.stop();
+    let text = doctor(&listener);
+    assert!(text.contains("Connection refused"), "{text}");
 }
 
 #[test]
