@@ -393,11 +393,9 @@ pub(crate) fn shutdown(fd: BorrowedFd<'_>, how: Shutdown) -> io::Result<()> {
     Ok(rustix::net::shutdown(fd, how)?)
 }
 
-pub(crate) fn reset_on_close(fd: BorrowedFd<'_>) -> io::Result<()> {
-    Ok(rustix::net::sockopt::set_socket_linger(
-        fd,
-        Some(Duration::ZERO),
-    )?)
+pub(crate) fn reset_on_close(fd: BorrowedFd<'_>, is_on: bool) -> io::Result<()> {
+    let linger = is_on.then_some(Duration::ZERO);
+    Ok(rustix::net::sockopt::set_socket_linger(fd, linger)?)
 }
 
 pub(crate) fn send_now(fd: BorrowedFd<'_>, bytes: &[u8], more_follows: bool) -> io::Result<usize> {

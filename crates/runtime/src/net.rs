@@ -405,6 +405,18 @@ impl TcpStream {
             .enter(|reactor| reactor.close(self.key, true));
     }
 
+    /// From now on, whatever ends the connection (a drop, a panic, the end of the process) is seen by
+    /// the peer as a reset: for as long as only the end could tell it that it has everything. With
+    /// `false` it is an orderly end again.
+    ///
+    /// # Errors
+    /// As `setsockopt(2)`.
+    pub fn set_reset_on_drop(&mut self, is_on: bool) -> io::Result<()> {
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.set_reset_on_close(self.key, is_on))
+    }
+
     /// The address of the other side.
     ///
     /// # Errors
@@ -599,6 +611,16 @@ impl WriteHalf<'_> {
         self.worker
             .reactor
             .enter(|reactor| reactor.shutdown_write(self.key))
+    }
+
+    /// As [`TcpStream::set_reset_on_drop`], for the whole stream.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn set_reset_on_drop(&mut self, is_on: bool) -> io::Result<()> {
+        self.worker
+            .reactor
+            .enter(|reactor| reactor.set_reset_on_close(self.key, is_on))
     }
 
     /// As [`TcpStream::delivered_bytes`].

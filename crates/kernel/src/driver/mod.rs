@@ -355,9 +355,10 @@ pub(crate) trait Driver: TransferCalls {
         socket::incoming_cpu(socket.as_fd())
     }
 
-    /// Turns the close of this socket into a reset (`SO_LINGER` of zero).
-    fn reset_on_close(&mut self, socket: &Descriptor) -> io::Result<()> {
-        socket::reset_on_close(socket.as_fd())
+    /// Turns the close of this socket into a reset (`SO_LINGER` of zero), whoever closes it, or back
+    /// into an end.
+    fn reset_on_close(&mut self, socket: &Descriptor, is_on: bool) -> io::Result<()> {
+        socket::reset_on_close(socket.as_fd(), is_on)
     }
 }
 

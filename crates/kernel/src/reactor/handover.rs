@@ -46,6 +46,7 @@ impl Socket {
             && self.backlog_len() == 0
             && !self.is_parked
             && !self.ends_after_send
+            && !self.resets_on_close
             && self.transfer.as_ref().is_none_or(|it| it.is_portable())
     }
 

@@ -34,6 +34,8 @@ pub(super) struct Socket {
     pub(super) is_closing: bool,
     /// The write side is to be shut when the send in flight is done.
     pub(super) ends_after_send: bool,
+    /// Its close is a reset, whoever closes it.
+    pub(super) resets_on_close: bool,
     pub(super) receive_error: i32,
     pub(super) send_error: i32,
     pub(super) backlog: Chain,
@@ -93,6 +95,7 @@ impl Socket {
             is_at_end: false,
             is_closing: false,
             ends_after_send: false,
+            resets_on_close: false,
             receive_error: 0,
             send_error: 0,
             backlog: Chain::new(),
@@ -453,6 +456,20 @@ impl Reactor {
         self.driver.shutdown(&socket.fd, Shutdown::Write)
     }
 
+    /// From now on, whatever closes this connection is seen by the peer as a reset: [`Reactor::close`]
+    /// as well as the end of the process. Or, with `false`, as an end again.
+    ///
+    /// # Errors
+    /// As `setsockopt(2)`.
+    pub fn set_reset_on_close(&mut self, key: SocketKey, is_on: bool) -> io::Result<()> {
+        let socket = self.sockets.get_mut(key.0).ok_or_else(closed)?;
+        if socket.resets_on_close != is_on {
+            self.driver.reset_on_close(&socket.fd, is_on)?;
+            socket.resets_on_close = is_on;
+        }
+        Ok(())
+    }
+
     /// The address of the other side.
     ///
     /// # Errors
@@ -482,7 +499,8 @@ impl Reactor {
 
     /// Ends the connection: at once when nothing is in flight, else as soon as everything that is
     /// has been called back. What was submitted and not yet taken by the kernel may be lost; wait
-    /// with [`Reactor::poll_sent`] first when it matters. With `reset`, the peer sees a reset.
+    /// with [`Reactor::poll_sent`] first when it matters. With `reset`, or after
+    /// [`Reactor::set_reset_on_close`], the peer sees a reset.
     pub fn close(&mut self, key: SocketKey, reset: bool) {
         let Some(socket) = self.sockets.get_mut(key.0) else {
             return;
@@ -494,9 +512,10 @@ impl Reactor {
         self.woken.extend(socket.reader.take());
         self.woken.extend(socket.writer.take());
         let in_flight = socket.in_flight;
-        if reset {
+        let reset = reset || socket.resets_on_close;
+        if reset && !socket.resets_on_close {
             // A socket that is gone already needs no reset.
-            let _ = self.driver.reset_on_close(&socket.fd);
+            let _ = self.driver.reset_on_close(&socket.fd, true);
         }
         if in_flight.is_empty() {
             self.finish_close(key);

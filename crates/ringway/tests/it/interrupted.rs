@@ -1,15 +1,23 @@
 //! What is ended or interrupted from outside: system calls by signals, connections by whoever
 //! administers the machine.
 
+use std::io::ErrorKind;
 use std::process::Command;
+
+use rustix::process::Signal;
 
 use crate::client::{Client, request};
 use crate::peers;
 use crate::server::{Io, PATIENCE, Server, command, eventually, on_both_drivers, run_by};
 use crate::slowness::thin_client;
 use crate::tree::{HELLO, Tree, content};
+use crate::upstream::{self, Upstream};
 
-on_both_drivers!(interrupted_calls, connections_that_are_killed);
+on_both_drivers!(
+    interrupted_calls,
+    connections_that_are_killed,
+    answers_that_only_the_end_delimits,
+);
 
 /// Calls that each driver waits and moves bytes with. `read` and `openat` aren't among them: the
 /// loader, which begins the program, takes no EINTR.
@@ -111,4 +119,68 @@ fn connections_that_are_killed(io: Io) {
         (server.descriptors() <= before + 2).then_some(())
     });
     server.stop();
+}
+
+/// What ends a server while it answers.
+#[derive(Clone, Copy, Debug)]
+enum Blow {
+    /// A drain whose time is up.
+    Term,
+    SecondSignal,
+    Kill,
+    Panic,
+}
+
+/// HTTP/1.0 takes the end of the connection for the end of the content, so it must not be told of one
+/// that is none, whatever it is that cuts it off.
+fn answers_that_only_the_end_delimits(io: Io) {
+    let mut blows = vec![Blow::Term, Blow::SecondSignal, Blow::Kill];
+    match cfg!(debug_assertions) {
+        true => blows.push(Blow::Panic),
+        false => peers::skip("a release build has no --inject-panic"),
+    }
+    for head in [
+        "Transfer-Encoding: chunked\r\n\r\n4\r\npart\r\n",
+        "\r\npart",
+    ] {
+        for blow in &blows {
+            check_cut_by(io, *blow, head);
+        }
+    }
+}
+
+/// A server that says the beginning of its answer, and no more.
+fn check_cut_by(io: Io, blow: Blow, head: &str) {
+    let answer = format!("HTTP/1.1 200 OK\r\n{head}");
+    let upstream = Upstream::start(move |mut peer| {
+        if peer.request().is_some() {
+            peer.send(&answer);
+            peer.wait_for_end();
+        }
+    });
+    let config = upstream::config(&[upstream.address().to_string()], "");
+    let config = format!("shutdown_timeout = \"500ms\"\n{config}");
+    let (mut command, _folder) = upstream::command(io, 1, &config);
+    if cfg!(debug_assertions) {
+        command.args(["--inject-panic", "/fault"]);
+    }
+    let server = Server::start(command);
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(client.head().status, 200);
+    assert_eq!(client.take(4), b"part");
+    match blow {
+        Blow::Term => server.signal(Signal::TERM),
+        Blow::SecondSignal => {
+            server.signal(Signal::TERM);
+            eventually("it is ending", || {
+                server.errors().contains("ending").then_some(())
+            });
+            server.signal(Signal::TERM);
+        }
+        Blow::Kill => server.signal(Signal::KILL),
+        Blow::Panic => server.connect().send(request("GET", "/fault/worker", &[])),
+    }
+    let end = client.rest().map_err(|error| error.kind());
+    assert_eq!(end, Err(ErrorKind::ConnectionReset), "{blow:?}");
 }

@@ -2,8 +2,8 @@
 //! the one before.
 
 use crate::harness::{
-    Case, PATIENCE, Pattern, Random, complete, connect, give_up, listen, listen_with,
-    pair_with_std, receive_to_end, settle, std_connect, yield_often,
+    Case, Pattern, Random, complete, connect, give_up, listen, listen_with, pair_with_std,
+    receive_to_end, settle, std_connect, yield_often,
 };
 use ringway_runtime::{ListenOptions, SocketOptions, TcpStream, now, spawn, spawn_blocking};
 use std::io::{ErrorKind, Read, Write};
@@ -15,6 +15,8 @@ on_both_drivers! {
     a_drop_with_bytes_unread_is_seen_at_once,
     a_peer_who_has_filled_the_window_hears_of_it,
     a_reset_is_a_reset,
+    a_reset_on_drop_can_be_taken_back,
+    a_reset_on_drop_outlives_its_worker,
     what_was_flushed_arrives_before_the_end,
     a_send_dropped_in_flight_leaves_a_prefix,
     a_reused_descriptor_gets_nothing_of_its_predecessor,
@@ -62,7 +64,7 @@ fn a_drop_with_bytes_unread_is_seen_at_once(case: &Case) {
 fn a_peer_who_has_filled_the_window_hears_of_it(case: &Case) {
     for is_reset in [false, true] {
         let mut runtime = case.runtime();
-        complete(&mut runtime, async move {
+        let peer = complete(&mut runtime, async move {
             let (mut stream, mut peer) = pair_with_std().await;
             assert!(give_up(5, stream.receive()).await.is_none());
             peer.set_nonblocking(true).unwrap();
@@ -72,21 +74,58 @@ fn a_peer_who_has_filled_the_window_hears_of_it(case: &Case) {
             } else {
                 drop(stream);
             }
-            let told = spawn_blocking(move || {
-                peer.set_nonblocking(false).unwrap();
-                peer.set_write_timeout(Some(PATIENCE)).unwrap();
-                loop {
-                    if let Err(error) = peer.write(&[7; 64 << 10]) {
-                        return error.kind();
-                    }
-                }
-            });
-            let told = told.await.unwrap();
-            let is_end = matches!(told, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
-            assert!(is_end, "{told} (reset: {is_reset})");
+            peer
         });
+        // The descriptor is closed then, and the loopback delivers at once. By itself the peer would
+        // find out when it probes the window: after a fifth of a second, and later each time.
         settle(&mut runtime, 256);
+        let told = peer.take_error().unwrap().map(|error| error.kind());
+        let is_end = matches!(
+            told,
+            Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+        );
+        assert!(is_end, "{told:?} (reset: {is_reset})");
     }
+}
+
+fn a_reset_on_drop_can_be_taken_back(case: &Case) {
+    let mut runtime = case.runtime();
+    complete(&mut runtime, async {
+        for (wishes, expected) in [
+            (&[true][..], Err(ErrorKind::ConnectionReset)),
+            (&[true, true], Err(ErrorKind::ConnectionReset)),
+            (&[true, false], Ok(0)),
+            (&[false], Ok(0)),
+        ] {
+            for turns in [0, 1, 5] {
+                let (mut stream, mut peer) = pair_with_std().await;
+                assert!(give_up(turns, stream.receive()).await.is_none());
+                for is_on in wishes {
+                    stream.set_reset_on_drop(*is_on).unwrap();
+                }
+                drop(stream);
+                let read = spawn_blocking(move || peer.read(&mut [0; 16]));
+                let read = read.await.unwrap().map_err(|error| error.kind());
+                assert_eq!(read, expected, "{wishes:?}, {turns} turns");
+            }
+        }
+    });
+    settle(&mut runtime, 256);
+}
+
+/// Not by a drop alone: tasks are dropped with their worker, wherever they are.
+fn a_reset_on_drop_outlives_its_worker(case: &Case) {
+    let mut runtime = case.runtime();
+    let mut peer = complete(&mut runtime, async {
+        let (mut stream, peer) = pair_with_std().await;
+        stream.set_reset_on_drop(true).unwrap();
+        spawn(async move { drop(stream.receive().await) });
+        yield_often().await;
+        peer
+    });
+    drop(runtime);
+    let error = peer.read(&mut [0; 16]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
 fn a_reset_is_a_reset(case: &Case) {

@@ -12,6 +12,13 @@ use std::io;
 const GATHER_BYTES: usize = 16 << 10;
 
 impl Connection {
+    /// Makes a reset of whatever ends the connection before [`Connection::finish`] has sent
+    /// everything: of an answer that only the end delimits, a part must not look like the whole.
+    pub(super) fn cut_by_reset(&mut self) {
+        // On a socket that is gone nothing will look like anything.
+        let _ = self.stream.set_reset_on_drop(true);
+    }
+
     /// The usual case: nothing else is at hand or on its way, and the answer goes out without a
     /// wait. Else it is left where it is.
     #[inline]

@@ -92,6 +92,8 @@ impl Connection {
     /// something unread would be a reset, which destroys the answer on its way (RFC 9112 §9.6).
     pub(super) async fn finish(&mut self, flow: Flow) -> Result<(), End> {
         self.flush().await?;
+        // The kernel has all of it: from here on an end is one.
+        let _ = self.stream.set_reset_on_drop(false);
         let Flow::Last(end) = flow else { return Ok(()) };
         if self.stream.shutdown_write().is_err() {
             return Err(End::Broken);

@@ -239,6 +239,9 @@ impl<'e> Exchange<'e> {
         }
         out.extend_from_slice(&piece);
         course.status = Some(status);
+        if matches!(writer.left, Left::Close) && !frame.is_head {
+            connection.cut_by_reset();
+        }
         let flushed = connection.flush_gathered().await;
         let sent = match flushed {
             Ok(()) => connection.submit(Outgoing::from(out)).await,

@@ -78,6 +78,13 @@ impl<'s> Sink<'s> {
         }
     }
 
+    /// Makes a reset of whatever ends the connection before its owner takes that back: of content that
+    /// only the end delimits, a part must not look like the whole.
+    pub(crate) fn cut_by_reset(&mut self) {
+        // On a socket that is gone nothing will look like anything.
+        let _ = self.half.set_reset_on_drop(true);
+    }
+
     /// Hands bytes over; waits while earlier ones are on their way and make progress.
     pub(crate) async fn send(
         &mut self,

@@ -723,6 +723,9 @@ impl Course<'_> {
             }
             out.drain(..sent);
         }
+        if head.delimited == Delimited::Close {
+            client.cut_by_reset();
+        }
         let first = out.into();
         Ok(Next::Part(Box::new(Part {
             head,

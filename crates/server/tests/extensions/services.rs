@@ -25,6 +25,7 @@ on_both_drivers! {
     a_panic_ends_its_connection_alone,
     a_route_changes_what_a_service_replies,
     old_clients_get_no_chunks,
+    old_clients_take_no_cut_for_an_end,
 }
 
 fn example(io: Io) -> Program {
@@ -100,6 +101,11 @@ impl Service for Odd {
                 Err("for a reason".into())
             }
             b"/panics" => panic!("later"),
+            b"/panics-late" => {
+                let mut body = exchange.begin(ok().text("begun"), None).await?;
+                body.write("on").await?;
+                panic!("later still")
+            }
             _ => Ok(exchange.reply(Reply::new(StatusCode::NOT_FOUND)).await?),
         }
     }
@@ -302,6 +308,15 @@ fn a_route_changes_what_a_service_replies(io: Io) {
             !answer.contains("Server") && !answer.contains("text/plain"),
             "{answer}"
         );
+    }
+}
+
+/// To them the end of the connection is that of the content.
+fn old_clients_take_no_cut_for_an_end(io: Io) {
+    let program = odd(io, "");
+    for path in ["/fails-late", "/panics-late"] {
+        let (answer, is_orderly) = program.ask(format!("GET {path} HTTP/1.0\r\n\r\n"));
+        assert!(!is_orderly, "{path} looks whole: {answer}");
     }
 }
 

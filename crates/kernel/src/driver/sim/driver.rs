@@ -395,7 +395,7 @@ impl Driver for SimDriver {
         }
     }
 
-    fn reset_on_close(&mut self, socket: &Descriptor) -> io::Result<()> {
+    fn reset_on_close(&mut self, socket: &Descriptor, is_on: bool) -> io::Result<()> {
         let mut state = self.world.state.borrow_mut();
         let endpoint = state
             .stream_of(socket.number())
@@ -406,7 +406,7 @@ impl Driver for SimDriver {
                 socket.number()
             ));
         };
-        endpoint.resets_on_close = true;
+        endpoint.resets_on_close = is_on;
         Ok(())
     }
 }

@@ -391,7 +391,7 @@ fn unread_bytes_or_a_wish_make_a_close_a_reset() {
         let (client, accepted) = bench.pair();
         bench.driver.receive(token(RECEIVE, 0), &client);
         if wishes {
-            bench.driver.reset_on_close(&accepted).unwrap();
+            bench.driver.reset_on_close(&accepted, true).unwrap();
         } else {
             assert_eq!(bench.send(0, client, b"never read"), Some(10));
             bench.settle();
