@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench_load;
 mod bench_numa;
 mod bench_pool;
 mod bench_proxy;
@@ -43,6 +44,7 @@ enum Command {
     GuestTune(guest_tune::Options),
     Icount(icount::Options),
     GuestHost(guest_host::Options),
+    BenchLoad(bench_load::Options),
     BenchNuma(bench_numa::Options),
     BenchPool(bench_pool::Options),
     BenchProxy(bench_proxy::Options),
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::GuestTune(options) => guest_tune::run(&options),
         Command::Icount(options) => icount::run(&options),
         Command::GuestHost(options) => guest_host::run(&options),
+        Command::BenchLoad(options) => bench_load::run(&options),
         Command::BenchNuma(options) => bench_numa::run(&options),
         Command::BenchPool(options) => bench_pool::run(&options),
         Command::BenchProxy(options) => bench_proxy::run(&options),

@@ -21,6 +21,7 @@ const OPTIONAL: &[&str] = &[
     "faketime",
     "haproxy",
     "nftables",
+    "nghttp2-client",
     "nodejs",
     "python3",
     "qemu-system-x86",
