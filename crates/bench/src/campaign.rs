@@ -1,8 +1,9 @@
 //! Scenario after scenario, with a report that is valid after each.
 
 use crate::outcome::Verdict;
+use crate::peers::contest::CONTESTS;
 use crate::report::{REPORT_VERSION, Report};
-use crate::scenarios::Scenario;
+use crate::scenarios::{SCENARIOS, Scenario};
 use crate::setting::{Options, Setting, Step, Trouble};
 use ringway_host::facts::{Fact, Facts};
 use ringway_host::machine::Tree;
@@ -13,18 +14,21 @@ use std::time::{Instant, SystemTime};
 /// Runs them, and has `save` called with what is known after each. The calling thread is given up to
 /// it: it changes its network and its CPUs.
 ///
-/// What goes wrong in a scenario is in its outcome. Ended early, the report says so, and what was not
+/// The outcomes of an earlier report, where the options have one, stay beside these, in the order of all
+/// that can be measured. What goes wrong in a scenario is in its outcome. Ended early, the report says so, and what was not
 /// run is in it as such.
 ///
 /// # Errors
-/// When nothing can be measured at all, or `save` fails.
+/// When nothing can be measured at all, the earlier report is of another machine or method, or `save`
+/// fails.
 pub fn run(
-    options: Options,
+    mut options: Options,
     scenarios: &[&Scenario],
     mut save: impl FnMut(&Report) -> io::Result<()>,
 ) -> Result<Report, Trouble> {
     let begin = Instant::now();
     let facts = Facts::gather(&Tree::live());
+    let earlier = options.earlier.take();
     let mut setting = Setting::prepare(options)?;
     for sentence in &setting.method {
         setting.tell(Step::Note(sentence.clone()));
@@ -40,18 +44,51 @@ pub fn run(
         method: setting.method.clone(),
         outcomes: Vec::new(),
     };
+    let mut before = 0.0;
+    if let Some(earlier) = earlier {
+        before = earlier.seconds;
+        take_over(&mut report, earlier, scenarios)?;
+    }
     for (place, scenario) in scenarios.iter().enumerate() {
         let outcome = match setting.go_on() {
             Ok(()) => scenario.run(&mut setting, place, scenarios.len()),
             Err(_) => scenario.not_run(),
         };
         report.outcomes.push(outcome);
-        report.seconds = begin.elapsed().as_secs_f64();
+        report.outcomes.sort_by_key(|one| rank(&one.name));
+        report.seconds = before + begin.elapsed().as_secs_f64();
         save(&report)?;
     }
     report.partial = why_partial(&report);
     save(&report)?;
     Ok(report)
+}
+
+/// Begins a report with what an earlier one says of other scenarios than these.
+///
+/// Figures of another machine, program or method don't belong beside each other.
+fn take_over(report: &mut Report, earlier: Report, scenarios: &[&Scenario]) -> Result<(), Trouble> {
+    let differs = [
+        ("machine", earlier.machine != report.machine),
+        ("method", earlier.method != report.method),
+        ("version", earlier.ringway != report.ringway),
+        ("selection (--quick)", earlier.is_quick != report.is_quick),
+    ];
+    if let Some((what, _)) = differs.iter().find(|(_, differs)| *differs) {
+        let text = format!("the report that is to be kept is of another {what}");
+        return Err(Trouble::Failed(text));
+    }
+    let is_other = |name: &str| scenarios.iter().all(|one| one.name != name);
+    report.begun = earlier.begun;
+    report.outcomes = earlier.outcomes;
+    report.outcomes.retain(|one| is_other(&one.name));
+    Ok(())
+}
+
+/// The place of a scenario among all that there are.
+fn rank(name: &str) -> usize {
+    let mut all = SCENARIOS.iter().chain(&CONTESTS);
+    all.position(|one| one.name == name).unwrap_or(usize::MAX)
 }
 
 /// Why a report doesn't say all that was asked for.
@@ -158,12 +195,21 @@ mod tests {
     }
 
     fn run_all(scenarios: &[&Scenario], stop: Arc<AtomicBool>) -> (Report, usize) {
+        run_beside(None, scenarios, stop).unwrap()
+    }
+
+    fn run_beside(
+        earlier: Option<Report>,
+        scenarios: &[&Scenario],
+        stop: Arc<AtomicBool>,
+    ) -> Result<(Report, usize), Trouble> {
         let options = Options {
             program: "ringway".into(),
             scratch: None,
             is_quick: true,
             peers: Vec::new(),
             lengths: Lengths::TINY,
+            earlier,
             stop,
             watch: Box::new(|_| {}),
         };
@@ -175,9 +221,56 @@ mod tests {
                     Ok(())
                 })
             });
-            running.join().unwrap().unwrap()
+            running.join().unwrap()
         });
-        (report, saved)
+        Ok((report?, saved))
+    }
+
+    #[test]
+    fn what_an_earlier_run_found_stays_beside_what_is_found_now() {
+        let queues = scenario("queues", |_| Ok(Findings::not_measurable("first", None)));
+        let numa = scenario("numa", |_| Ok(Findings::not_measurable("first", None)));
+        let again = scenario("queues", |_| Ok(Findings::not_measurable("again", None)));
+        let (first, _) = run_all(&[&queues], Arc::default());
+        let (both, _) = run_beside(Some(first.clone()), &[&numa], Arc::default()).unwrap();
+        // In the table's order, whatever was run first.
+        let says = |report: &Report| -> Vec<_> {
+            let all = report.outcomes.iter();
+            all.map(|one| (one.name.clone(), one.says.clone()))
+                .collect()
+        };
+        let pair = |name: &str, says: &str| (name.to_owned(), says.to_owned());
+        let expect = [pair("numa", "first"), pair("queues", "first")];
+        assert_eq!(
+            (says(&both), both.partial.as_deref()),
+            (expect.into(), None)
+        );
+        assert_eq!(both.begun, first.begun);
+        let (third, _) = run_beside(Some(both), &[&again], Arc::default()).unwrap();
+        assert_eq!(says(&third)[1], pair("queues", "again"));
+        assert_eq!(third.outcomes.len(), 2);
+    }
+
+    #[test]
+    fn figures_of_another_machine_or_method_are_not_kept() {
+        let works = scenario("works", |_| Ok(Findings::not_measurable("one node", None)));
+        let (report, _) = run_all(&[&works], Arc::default());
+        let check = |earlier: Report, expect: &str| {
+            let trouble = run_beside(Some(earlier), &[&works], Arc::default()).unwrap_err();
+            assert_eq!(trouble.to_string(), expect);
+        };
+        let mut other = report.clone();
+        other.method.push("by hand".to_owned());
+        check(other, "the report that is to be kept is of another method");
+        let mut other = report.clone();
+        other.machine.clear();
+        check(other, "the report that is to be kept is of another machine");
+        let other = Report {
+            is_quick: !report.is_quick,
+            ..report
+        };
+        let expect = "the report that is to be kept is of another selection (--quick)";
+        check(other, expect);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! and the servers end with it.
 
 use crate::comparison::Comparison;
+use crate::report::Report;
 use crate::statistics::Spread;
 use ringway_kernel::namespace;
 use ringway_runtime::{cpu, process};
@@ -93,6 +94,24 @@ impl Lengths {
         warm_up: Duration::from_millis(1),
         tries: 1,
     };
+
+    /// The same with so many rounds.
+    pub fn with_rounds(self, rounds: u32) -> Lengths {
+        Lengths {
+            rounds,
+            noise_rounds: rounds.div_ceil(2),
+            ..self
+        }
+    }
+
+    /// The same with so long a run, and a warm-up that is a part of it.
+    pub fn with_measured(self, measured: Duration) -> Lengths {
+        Lengths {
+            measured,
+            warm_up: (measured / 5).min(self.warm_up),
+            ..self
+        }
+    }
 }
 
 /// What is told while it runs.
@@ -120,6 +139,8 @@ pub struct Options {
     pub peers: Vec<String>,
     /// How long things take.
     pub lengths: Lengths,
+    /// What an earlier run found: its outcomes stay beside those of this one.
+    pub earlier: Option<Report>,
     /// Set to end early.
     pub stop: Arc<AtomicBool>,
     /// Told of each step.
@@ -365,6 +386,7 @@ mod tests {
             is_quick: true,
             peers: Vec::new(),
             lengths: Lengths::TINY,
+            earlier: None,
             stop: Arc::default(),
             watch: Box::new(|_| {}),
         };
@@ -372,6 +394,17 @@ mod tests {
         std::thread::spawn(|| Setting::prepare(options))
             .join()
             .unwrap()
+    }
+
+    #[test]
+    fn lengths_can_be_chosen_one_by_one() {
+        let lengths = Lengths::FULL.with_rounds(5);
+        assert_eq!((lengths.rounds, lengths.noise_rounds), (5, 3));
+        let lengths = Lengths::FULL.with_measured(Duration::from_secs(1));
+        assert_eq!(lengths.warm_up, Duration::from_millis(200));
+        let long = Lengths::FULL.with_measured(Duration::from_secs(30));
+        assert_eq!(long.warm_up, Lengths::FULL.warm_up);
+        assert_eq!((long.rounds, long.tries), (6, 3));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use ringway_bench::report::{FILES, Report};
 use ringway_bench::scenarios::{GROUPS, SCENARIOS, Scenario, chosen};
 use ringway_bench::setting::{Lengths, Options, Step};
 use ringway_runtime::process;
+use ringway_server::config::duration;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +28,9 @@ Examples:
       Two of the scenarios. `ringway bench list` has all of them.
   ringway bench run summary --compare ringway-bench/report.json --report after
       The six claims with a number, beside an earlier run.
+  ringway bench run static --rounds 5 --measured 1s
+  ringway bench run drivers --rounds 5 --measured 1s --keep
+      One report in two pieces, on a machine that others want too.
 
 As root it measures in a network namespace of its own, which neither the host's settings nor its traffic
 reach. Ctrl-C ends it with a report of what was measured.";
@@ -77,6 +81,15 @@ struct Shared {
     /// The report.json of an earlier run, to compare with
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
+    /// Keep what the report there says of everything that isn't measured now
+    #[arg(long)]
+    keep: bool,
+    /// Rounds over all that is compared; 6 unless given, or 2 with --quick
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: Option<u32>,
+    /// How long each run is measured, from 20ms to 1m; 3s unless given, or 300ms with --quick
+    #[arg(long, value_name = "DURATION", value_parser = measured)]
+    measured: Option<Duration>,
     /// The folder that files to serve are made in, up to 1.2 GB; the system's temporary one without it
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
@@ -91,6 +104,40 @@ pub(crate) struct List {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+fn measured(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    let is_right = (Duration::from_millis(20)..=Duration::from_secs(60)).contains(&time);
+    let out_of_range = || format!("{text:?} is out of range: from 20ms to 1m");
+    is_right.then_some(time).ok_or_else(out_of_range)
+}
+
+impl Shared {
+    fn lengths(&self) -> Lengths {
+        let mut lengths = match (self.tiny, self.quick) {
+            (true, _) => Lengths::TINY,
+            (false, true) => Lengths::QUICK,
+            (false, false) => Lengths::FULL,
+        };
+        if let Some(rounds) = self.rounds {
+            lengths = lengths.with_rounds(rounds);
+        }
+        if let Some(time) = self.measured {
+            lengths = lengths.with_measured(time);
+        }
+        lengths
+    }
+
+    /// The report that is to be kept, where there is one.
+    fn earlier(&self) -> Result<Option<Report>> {
+        let path = self.report.join(FILES[0]);
+        if !self.keep || !path.exists() {
+            return Ok(None);
+        }
+        let report = Report::read(&path).with_context(|| path.display().to_string())?;
+        Ok(Some(report))
+    }
 }
 
 fn scenario_names() -> PossibleValuesParser {
@@ -161,6 +208,7 @@ fn measure(flags: &Shared, scenarios: &[&'static Scenario], peers: Vec<String>) 
         Some(path) => Some(Report::read(path).with_context(|| path.display().to_string())?),
         None => None,
     };
+    let earlier = flags.earlier()?;
     let bar = progress_bar(scenarios.len());
     let stop = stop_on_signals()?;
     let options = Options {
@@ -168,11 +216,8 @@ fn measure(flags: &Shared, scenarios: &[&'static Scenario], peers: Vec<String>) 
         scratch: flags.scratch.clone(),
         is_quick: flags.quick,
         peers,
-        lengths: match (flags.tiny, flags.quick) {
-            (true, _) => Lengths::TINY,
-            (false, true) => Lengths::QUICK,
-            (false, false) => Lengths::FULL,
-        },
+        lengths: flags.lengths(),
+        earlier,
         stop,
         watch: {
             let bar = bar.clone();

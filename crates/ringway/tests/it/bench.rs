@@ -123,6 +123,50 @@ fn a_run_is_compared_with_an_earlier_one() {
     assert!(!markdown.contains("Nothing is in both"), "{markdown}");
 }
 
+#[test]
+fn a_report_is_made_in_pieces() {
+    let folder = folder();
+    let first = output(folder.path(), &["run", "queues", "--tiny", "--rounds", "2"]);
+    assert_eq!(first.status.code(), Some(0), "{}", error(&first));
+    let keep = ["--tiny", "--rounds", "2", "--keep"];
+    let second = output(folder.path(), &[&["run", "workers"], &keep[..]].concat());
+    assert_eq!(second.status.code(), Some(0), "{}", error(&second));
+    let report = report(folder.path());
+    let names: Vec<_> = report["outcomes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["name"])
+        .collect();
+    assert_eq!(names, ["workers", "queues"]);
+    let runs = &outcome(&report, "workers")["comparisons"][0]["rows"][0]["runs"];
+    assert_eq!(runs.as_array().unwrap().len(), 2);
+    // Runs of another length don't belong beside them, and what is there stays as it was.
+    let other = output(folder.path(), &["run", "queues", "--tiny", "--keep"]);
+    assert_eq!(other.status.code(), Some(1));
+    let why = "ringway: the report that is to be kept is of another method\n";
+    assert!(error(&other).ends_with(why), "{}", error(&other));
+    let names = report["outcomes"].as_array().unwrap().len();
+    assert_eq!(names, 2);
+}
+
+#[test]
+fn lengths_out_of_range_are_wrong_usage() {
+    let folder = folder();
+    for (arguments, expect) in [
+        (["--rounds", "0"], "0 is not in 1..=100"),
+        (["--measured", "1ms"], "out of range: from 20ms to 1m"),
+        (["--measured", "1"], "has no unit"),
+    ] {
+        let output = output(
+            folder.path(),
+            &[&["run", "queues"], &arguments[..]].concat(),
+        );
+        assert_eq!(output.status.code(), Some(64));
+        assert!(error(&output).contains(expect), "{}", error(&output));
+    }
+}
+
 /// Starts a run that takes minutes, and returns when it has begun.
 fn long_run(folder: &Path) -> Child {
     let mut command = command(folder, &["run", "static", "queues"]);
