@@ -496,8 +496,10 @@ fn persist(flags: &Tune, machine: &Tree, intent: &Intent) -> Result<ExitCode> {
 fn verify(flags: &Tune, machine: &Tree) -> Result<ExitCode> {
     let verified = undo::verify(machine, &folder(flags)?).map_err(|why| anyhow!(why))?;
     let mut holds = print_verified(&verified)?;
-    let mut interrupts = verified.iter().map(|one| &one.target);
-    if holds && interrupts.any(|target| matches!(target, Target::Interrupt { .. })) {
+    let mut targets = verified.iter().map(|one| &one.target);
+    let is_moved =
+        |target: &Target| matches!(target, Target::Interrupt { .. } | Target::IrqbalanceBan);
+    if holds && targets.any(is_moved) {
         let period = Facts::gather(machine).irqbalance.known().cloned().flatten();
         let period = period.and_then(|runs| runs.period_seconds.known().copied());
         if let Some(seconds) = period {

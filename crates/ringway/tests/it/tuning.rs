@@ -356,12 +356,8 @@ fn what_was_done_in_another_namespace_is_not_undone_here() {
     assert_eq!(there.read(SOMAXCONN), "128");
 }
 
-/// Of irqbalance's list only what tune put there is taken out again, by its socket.
-#[test]
-fn irqbalance_keeps_what_others_banned_since() {
-    let Some(namespace) = Namespace::new() else {
-        return;
-    };
+/// A journal of one change, made since this start of the machine: 41 and 42 were banned beside 7.
+fn ban_interrupts(namespace: &Namespace) {
     let boot = namespace.read("/proc/sys/kernel/random/boot_id");
     let origin = format!(r#"{{"boot_id":"{boot}","network":null,"devices":{{}}}}"#);
     let begin = format!(
@@ -370,33 +366,73 @@ fn irqbalance_keeps_what_others_banned_since() {
     let change = r#"{"entry":"intent","number":0,"check":"irq.balance","target":"irqbalance_ban","old":"7","new":"7 41 42","rule":"set"}"#;
     let journal = namespace.journals().join("000000000001-000.jsonl");
     fs::write(journal, format!("{begin}\n{change}\n")).unwrap();
+}
+
+/// Answers as irqbalance does: each time with the next of these lists of banned interrupts, then with
+/// the last, or with the one that was set. What is set is told.
+fn irqbalance(namespace: &Namespace, seconds: u32, banned: &[&str]) -> mpsc::Receiver<String> {
     let folder = namespace.place.path().join("irqbalance");
     // One that a process left behind, and the one that answers.
     drop(UnixListener::bind(folder.join("irqbalance1.sock")).unwrap());
     let listener = UnixListener::bind(folder.join("irqbalance2.sock")).unwrap();
     let (settings, asked) = mpsc::channel();
+    let mut lists: Vec<String> = banned.iter().rev().map(|list| (*list).to_owned()).collect();
     std::thread::spawn(move || {
-        let mut banned = "7 41 42 99".to_owned();
         while let Ok((mut client, _)) = listener.accept() {
             let mut request = [0; 256];
             let length = client.read(&mut request).unwrap();
             let request = String::from_utf8(request[..length].to_vec()).unwrap();
             if let Some(list) = request.strip_prefix("settings ban irqs ") {
-                banned = list.to_owned();
+                lists = vec![list.to_owned()];
                 settings.send(request).unwrap();
-            } else {
-                let irqs = banned
-                    .split(' ')
-                    .map(|irq| format!("IRQ {irq} LOAD 0 DIFF 0 CLASS 2 "));
-                let answer = format!("SLEEP 10 {}BANNED 0", irqs.collect::<String>());
-                client.write_all(answer.as_bytes()).unwrap();
+                continue;
+            }
+            let list = lists.last().unwrap();
+            let irqs = list
+                .split(' ')
+                .map(|irq| format!("IRQ {irq} LOAD 0 DIFF 0 CLASS 2 "));
+            let answer = format!("SLEEP {seconds} {}BANNED 0", irqs.collect::<String>());
+            client.write_all(answer.as_bytes()).unwrap();
+            if lists.len() > 1 {
+                lists.pop();
             }
         }
     });
+    asked
+}
+
+/// Of irqbalance's list only what tune put there is taken out again, by its socket.
+#[test]
+fn irqbalance_keeps_what_others_banned_since() {
+    let Some(namespace) = Namespace::new() else {
+        return;
+    };
+    ban_interrupts(&namespace);
+    let asked = irqbalance(&namespace, 10, &["7 41 42 99"]);
     let (code, text) = namespace.tune(&["--revert"]);
     assert_eq!(code, 0, "{text}");
     let asked: Vec<String> = asked.try_iter().collect();
     assert_eq!(asked, ["settings ban irqs 7 99"], "{text}");
+}
+
+/// What irqbalance does only in its next round is found by the second look.
+#[test]
+fn what_holds_is_looked_at_again_after_irqbalance_s_round() {
+    let Some(namespace) = Namespace::new() else {
+        return;
+    };
+    ban_interrupts(&namespace);
+    // Asked for the list, then for its period, then for the list again.
+    irqbalance(&namespace, 0, &["7 41 42", "7 41 42", "7 41"]);
+    let (code, text) = namespace.tune(&["--verify"]);
+    assert_eq!(code, 1, "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    let [first, again, second] = lines[..] else {
+        panic!("{text}");
+    };
+    assert!(first.ends_with(" = 7 41 42: holds"), "{text}");
+    assert_eq!(again, "again in 1s, after irqbalance's round");
+    assert!(second.ends_with("changed by somebody else to 7 41"), "{text}");
 }
 
 /// A tap has as many queues as programs have it open: none here, and one to be seen.
