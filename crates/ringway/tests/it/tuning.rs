@@ -432,7 +432,10 @@ fn what_holds_is_looked_at_again_after_irqbalance_s_round() {
     };
     assert!(first.ends_with(" = 7 41 42: holds"), "{text}");
     assert_eq!(again, "again in 1s, after irqbalance's round");
-    assert!(second.ends_with("changed by somebody else to 7 41"), "{text}");
+    assert!(
+        second.ends_with("changed by somebody else to 7 41"),
+        "{text}"
+    );
 }
 
 /// A tap has as many queues as programs have it open: none here, and one to be seen.
