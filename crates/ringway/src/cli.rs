@@ -5,15 +5,15 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use ringway_server::auth;
 
 use crate::flags::{ProxyKeys, ServeKeys, SharedKeys};
+use crate::usage;
 use ringway_server::config::TransferMethod;
 
 /// The exit code for wrong usage, as in `sysexits.h`; 1 is for everything that failed.
-const WRONG_USAGE: u8 = 64;
+pub(crate) const WRONG_USAGE: u8 = 64;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -197,7 +197,7 @@ pub(crate) struct Serve {
     #[arg(value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath)]
     pub(crate) directory: String,
     /// Listen on this port of 127.0.0.1: short for --listen 127.0.0.1:PORT
-    #[arg(short, long, conflicts_with = "listen")]
+    #[arg(short, long, conflicts_with = "listen", value_parser = usage::port)]
     pub(crate) port: Option<u16>,
     #[command(flatten)]
     pub(crate) keys: ServeKeys,
@@ -213,7 +213,7 @@ pub(crate) struct Serve {
 #[derive(Debug, Args)]
 pub(crate) struct Proxy {
     /// Listen on this port of 127.0.0.1: short for --listen 127.0.0.1:PORT
-    #[arg(short, long, conflicts_with = "listen")]
+    #[arg(short, long, conflicts_with = "listen", value_parser = usage::port)]
     pub(crate) port: Option<u16>,
     #[command(flatten)]
     pub(crate) keys: ProxyKeys,
@@ -361,26 +361,6 @@ pub(crate) struct Version {
     pub(crate) verbose: bool,
 }
 
-/// Prints the help or version that was asked for, or says in one line what is wrong with the
-/// command line.
-pub(crate) fn answer_usage(error: &clap::Error) -> ExitCode {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // A reader that has gone (`| head`) has what it wanted.
-            let _ = error.print();
-            ExitCode::SUCCESS
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let _ = error.print();
-            ExitCode::from(WRONG_USAGE)
-        }
-        _ => {
-            complain(&one_line(&error.to_string(), command_given()));
-            ExitCode::from(WRONG_USAGE)
-        }
-    }
-}
-
 /// Says what failed.
 pub(crate) fn answer_failure(error: &anyhow::Error) -> ExitCode {
     let closed = error
@@ -393,42 +373,7 @@ pub(crate) fn answer_failure(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn complain(message: &str) {
+pub(crate) fn complain(message: &str) {
     // With standard error gone there is nobody to tell; the exit code still says it.
     let _ = writeln!(std::io::stderr(), "ringway: {message}");
-}
-
-/// The command on the command line, for pointing at its help.
-fn command_given() -> Option<String> {
-    let name = std::env::args_os().nth(1)?.into_string().ok()?;
-    Cli::command()
-        .find_subcommand(&name)
-        .map(|command| command.get_name().to_owned())
-}
-
-/// Clap's message (a paragraph, tips, usage) as one line: the paragraph, the tips, and where to
-/// read on.
-fn one_line(message: &str, command: Option<String>) -> String {
-    let message = message.strip_prefix("error: ").unwrap_or(message);
-    let mut paragraphs = message.split("\n\n").map(join_lines);
-    let mut line = paragraphs.next().unwrap_or_default();
-    for paragraph in paragraphs {
-        if let Some(tip) = paragraph.strip_prefix("tip: ") {
-            line = format!("{line}; {}", tip.replace(" tip: ", "; "));
-        }
-    }
-    match command {
-        Some(command) => format!("{line}; see ringway {command} --help"),
-        None => format!("{line}; see ringway --help"),
-    }
-}
-
-fn join_lines(paragraph: &str) -> String {
-    paragraph
-        .lines()
-        .map(str::trim)
-        .collect::<Vec<_>>()
-        .join(" ")
-        .trim()
-        .to_owned()
 }

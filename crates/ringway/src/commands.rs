@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::CommandFactory as _;
 use ringway_server::auth;
 use ringway_server::config::{self, Config, ConfigError, Flags};
@@ -11,10 +11,14 @@ use ringway_server::explain::{self, Question};
 use ringway_server::extensions::Extensions;
 use ringway_server::route::Action;
 
-use crate::{cli, password};
+use crate::{cli, password, usage};
 
 /// `ringway serve [DIR]`: the flags are the configuration.
 pub(crate) fn serve(flags: &cli::Serve) -> Result<()> {
+    let directory = &flags.directory;
+    if usage::is_configuration(directory) && Path::new(directory).is_file() {
+        bail!("{directory} isn't a directory: ringway run --config {directory} runs with it");
+    }
     let keys = flags.keys.apply(Flags::new(), &flags.directory, flags.port);
     let keys = flags.shared.apply(keys).transfer(flags.forced.transfer);
     let keys = inject_faults(keys, &flags.faults);

@@ -1,7 +1,7 @@
 //! `ringway doctor` and `ringway tune`: their flags, and what they ask of the host crate.
 
-use crate::cli;
-use anyhow::{Result, anyhow};
+use crate::{cli, usage};
+use anyhow::{Result, anyhow, bail};
 use clap::{Args, ValueEnum, ValueHint};
 use ringway_host::apply::{self, Applied, Outcome, Summary};
 use ringway_host::capture;
@@ -77,10 +77,10 @@ struct Service {
     #[arg(long, value_enum)]
     link: Option<Link>,
     /// Requests a second that are expected
-    #[arg(long, value_name = "PER_SECOND")]
+    #[arg(long, value_name = "PER_SECOND", value_parser = usage::count::<u64>)]
     rate: Option<u64>,
     /// Connections at the same time that are expected
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = usage::count::<u64>)]
     connections: Option<u64>,
     /// What matters most
     #[arg(long, value_enum)]
@@ -89,7 +89,7 @@ struct Service {
     #[arg(long, value_name = "NAME")]
     nic: Option<String>,
     /// Workers to place [default: one for each core near the device, or for each of --worker-cpus]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = usage::count::<usize>)]
     workers: Option<usize>,
     /// The CPUs that workers may have, such as 0-3,8 [default: all that may be used]
     #[arg(long, value_name = "LIST")]
@@ -251,6 +251,23 @@ impl Service {
             Some(root) => Tree::at(root).map_err(|error| anyhow!("{}: {error}", root.display())),
         }
     }
+
+    /// The facts of `machine`, where the device that was named has to be among them.
+    fn facts(&self, machine: &Tree) -> Result<Facts> {
+        let facts = Facts::gather(machine);
+        let Some(wanted) = &self.nic else {
+            return Ok(facts);
+        };
+        if facts.nics.known().is_none() || facts.nic(Some(wanted)).is_some() {
+            return Ok(facts);
+        }
+        let names = facts.known_nics().iter().map(|nic| nic.name.as_str());
+        let names = names.collect::<Vec<_>>().join(", ");
+        match names.is_empty() {
+            true => bail!("--nic {wanted}: there is no network device here"),
+            false => bail!("--nic {wanted}: no such network device; there are: {names}"),
+        }
+    }
 }
 
 /// `ringway doctor`
@@ -276,7 +293,7 @@ fn examine(flags: &Doctor) -> Result<ExitCode> {
         capture::capture(&machine, &mut file).map_err(explain)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut facts = Facts::gather(&machine);
+    let mut facts = flags.service.facts(&machine)?;
     let server = flags.server.as_deref();
     facts.server = server.map(|listener| Server::ask(listener).into());
     let report = report::examine(facts, flags.service.intent(false));
@@ -307,6 +324,9 @@ pub(crate) fn tune(flags: &Tune) -> ExitCode {
 fn change(flags: &Tune) -> Result<ExitCode> {
     let machine = flags.service.machine()?;
     let intent = flags.service.intent(flags.allow_disruption);
+    if flags.apply || flags.persist {
+        flags.service.facts(&machine)?;
+    }
     if flags.apply {
         apply_plan(flags, &machine, &intent)
     } else if flags.verify {
@@ -331,7 +351,7 @@ fn change(flags: &Tune) -> Result<ExitCode> {
     } else if let Some(wait) = flags.guard {
         guard(flags, &machine, wait)
     } else {
-        let plan = plan::plan(&Facts::gather(&machine), &intent);
+        let plan = plan::plan(&flags.service.facts(&machine)?, &intent);
         let mut out = io::stdout().lock();
         if flags.shell {
             write!(out, "{}", shell::script(&plan, &machine))?;
@@ -343,16 +363,22 @@ fn change(flags: &Tune) -> Result<ExitCode> {
 }
 
 fn folder(flags: &Tune) -> Result<Folder> {
-    let root = flags
-        .service
-        .root
-        .clone()
-        .unwrap_or_else(|| PathBuf::from("/"));
-    let path = flags
-        .journals
-        .clone()
-        .unwrap_or_else(|| root.join(JOURNAL_FOLDER));
-    Folder::open(&path).map_err(|why| anyhow!(why))
+    Folder::open(&folder_path(flags)).map_err(|why| anyhow!(why))
+}
+
+/// The folder for whoever only looks: nothing when there is none, and none is made.
+fn existing_folder(flags: &Tune) -> Result<Option<Folder>> {
+    match folder_path(flags).try_exists() {
+        Ok(false) => Ok(None),
+        // Opening it says what is wrong.
+        Ok(true) | Err(_) => folder(flags).map(Some),
+    }
+}
+
+fn folder_path(flags: &Tune) -> PathBuf {
+    let root = flags.service.root.as_deref().unwrap_or("/".as_ref());
+    let journals = flags.journals.clone();
+    journals.unwrap_or_else(|| root.join(JOURNAL_FOLDER))
 }
 
 fn print_plan(out: &mut impl io::Write, plan: &Plan) -> Result<()> {
@@ -494,7 +520,10 @@ fn persist(flags: &Tune, machine: &Tree, intent: &Intent) -> Result<ExitCode> {
 
 /// Looks at once, and again after irqbalance had its next round where it could have moved something.
 fn verify(flags: &Tune, machine: &Tree) -> Result<ExitCode> {
-    let verified = undo::verify(machine, &folder(flags)?).map_err(|why| anyhow!(why))?;
+    let verified = match existing_folder(flags)? {
+        Some(folder) => undo::verify(machine, &folder).map_err(|why| anyhow!(why))?,
+        None => Vec::new(),
+    };
     let mut holds = print_verified(&verified)?;
     let mut targets = verified.iter().map(|one| &one.target);
     let is_moved =
@@ -574,7 +603,10 @@ fn print_reverted(reverted: &[Reverted]) -> Result<ExitCode> {
 }
 
 fn list(flags: &Tune) -> Result<ExitCode> {
-    let past = folder(flags)?.past().map_err(|why| anyhow!(why))?;
+    let past = match existing_folder(flags)? {
+        Some(folder) => folder.past().map_err(|why| anyhow!(why))?,
+        None => Vec::new(),
+    };
     let mut out = io::stdout().lock();
     for journal in &past {
         let state = if journal.is_closed() {
@@ -588,6 +620,9 @@ fn list(flags: &Tune) -> Result<ExitCode> {
             journal.id,
             journal.changes().len()
         )?;
+    }
+    if past.is_empty() {
+        writeln!(out, "no journals in {}", folder_path(flags).display())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,7 @@
 //! The program `ringway`: its commands, one function each.
 //!
 //! This file is a table of contents. What the flags are is in `cli.rs` and `flags.rs`, what the
-//! commands do in `commands.rs` (`bench.rs` has both for `bench`); everything a command asks for is done by the library crates.
+//! commands do in `commands.rs` (`bench.rs` has both for `bench`), what is said of wrong usage in `usage.rs`; everything a command asks for is done by the library crates.
 
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ mod commands;
 mod flags;
 mod host;
 mod password;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -25,7 +26,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return cli::answer_usage(&error),
+        Err(error) => return usage::answer_usage(&error),
     };
     let done = match cli.command {
         Command::Serve(flags) => commands::serve(&flags),

@@ -39,7 +39,7 @@ fn stdout(arguments: &[&str]) -> String {
 }
 
 /// Checks that a command fails with `code` and says just `expected`, nothing on standard output.
-fn check_error(arguments: &[&str], code: i32, expected: &str) {
+pub(crate) fn check_error(arguments: &[&str], code: i32, expected: &str) {
     let output = ringway(arguments);
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),

@@ -324,3 +324,37 @@ fn force_is_for_undoing_alone() {
     assert_eq!(run(root.path(), &["tune", "--force"]).0, 64);
     assert_eq!(backlog(root.path()), "128\n");
 }
+
+#[test]
+fn devices_that_are_not_there_are_answered_with_those_that_are() {
+    let root = machine();
+    let root = root.path();
+    for device in ["eth7", "lo"] {
+        let folder = root.join("sys/class/net").join(device);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("mtu"), "1500\n").unwrap();
+    }
+    let said = "ringway: --nic nosuch: no such network device; there are: eth7, lo\n".to_owned();
+    let nosuch = ["--nic", "nosuch"];
+    assert_eq!(
+        run(root, &[&["doctor"][..], &nosuch].concat()),
+        (3, said.clone())
+    );
+    for what in [&["tune"][..], &["tune", "--shell"], &["tune", "--apply"]] {
+        assert_eq!(run(root, &[what, &nosuch].concat()), (4, said.clone()));
+    }
+    assert_eq!(backlog(root), "128\n");
+    assert_eq!(run(root, &["doctor", "--nic", "eth7"]).0, 1);
+}
+
+#[test]
+fn looking_at_what_was_done_makes_no_folder() {
+    let root = machine();
+    let root = root.path();
+    let folder = root.join("var/lib/ringway/tune");
+    let none = format!("no journals in {}\n", folder.display());
+    assert_eq!(run(root, &["tune", "--list"]), (0, none));
+    let nothing = "nothing was done that isn't undone\n".to_owned();
+    assert_eq!(run(root, &["tune", "--verify"]), (0, nothing));
+    assert!(!root.join("var").exists());
+}

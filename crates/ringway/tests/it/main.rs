@@ -54,6 +54,7 @@ mod site;
 mod slowness;
 mod steering;
 mod tuning;
+mod usage;
 mod varnishtest;
 mod video;
 mod websocket;
