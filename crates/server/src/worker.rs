@@ -627,7 +627,9 @@ impl Worker {
         loop {
             sleep(TICK).await;
             self.count_overflows();
-            self.throttled.borrow_mut().tell(ringway_runtime::now());
+            let now = ringway_runtime::now();
+            self.throttled.borrow_mut().tell(now);
+            self.roots.iter().for_each(|root| root.tell_unreadable(now));
             if let Some(log) = &mut *self.log.borrow_mut() {
                 log.flush();
             }

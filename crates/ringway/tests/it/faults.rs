@@ -26,6 +26,7 @@ on_both_drivers!(
     few_descriptors,
     downloads_have_their_descriptors,
     an_index_that_cannot_be_read,
+    what_cannot_be_read_is_told,
     few_buffers,
     completion_queue_overflows,
     log_on_a_full_disk,
@@ -247,6 +248,44 @@ fn an_index_that_cannot_be_read(io: Io) {
         assert_eq!(server.get("/open/").body, b"second");
     }
     server.stop();
+}
+
+/// A page that was uploaded with the wrong rights was answered 403, and nobody was told why.
+fn what_cannot_be_read_is_told(io: Io) {
+    let tree = Tree::new();
+    tree.write("page.html", "secret");
+    tree.write("closed/file", "secret");
+    for name in ["page.html", "closed"] {
+        let nobody = std::os::unix::fs::PermissionsExt::from_mode(0o000);
+        std::fs::set_permissions(tree.path(name), nobody).unwrap();
+    }
+    let rights = ["dac_override", "dac_read_search"];
+    for (flags, asked, named) in [
+        (&[][..], "/page.html", "page.html"),
+        (&["--clean-urls"], "/page.html", "page.html"),
+        (&["--index", "page.html"], "/", "page.html"),
+        (&["--browse"], "/closed/", "closed/"),
+    ] {
+        let flags = [&["--workers", "1"], flags].concat();
+        let Some(command) = without(&rights, command(io, &tree.root(), &flags)) else {
+            return;
+        };
+        let server = Server::start(command);
+        for _ in 0..50 {
+            assert_eq!(server.get(asked).status, 403);
+        }
+        assert_eq!(server.get("/nothing").status, 404);
+        let told = server.stop().stderr;
+        let events: Vec<&str> = told.lines().filter(|line| line.contains("read")).collect();
+        let path = tree.root().join(named);
+        for event in &events {
+            assert!(event.contains(path.to_str().unwrap()), "{event}");
+            assert!(event.contains("WARN") && event.contains("Permission denied"));
+        }
+        // The first at once, the others as one number every few seconds.
+        assert!((1..25).contains(&events.len()), "{told}");
+        assert!(events[0].contains("count=1 "), "{told}");
+    }
 }
 
 /// A low limit: those whom the server lets in have their answers, the others wait or are refused.

@@ -103,22 +103,27 @@ impl Root {
 
     async fn find_with(&self, look: &mut Look, key: &[u8], relative: &[u8]) -> io::Result<Found> {
         if !relative.is_empty() && !relative.ends_with(b"/") {
-            let found = self.open(look, relative).await?;
-            return self.take(look, key, relative, found).await;
+            return self.open_and_take(look, key, relative).await;
         }
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for index in &self.config.index {
             let name = [relative, index.as_bytes()].concat();
-            match self.open(look, &name).await {
-                Ok(found) => match self.take(look, key, &name, found).await? {
-                    Found::Directory => {}
-                    found => return Ok(found),
-                },
+            match self.open_and_take(look, key, &name).await {
+                Ok(Found::Directory) => {}
+                Ok(found) => return Ok(found),
                 Err(error) if status_of(&error) == StatusCode::NOT_FOUND => last = error,
                 Err(error) => return Err(error),
             }
         }
         Err(last)
+    }
+
+    async fn open_and_take(&self, look: &mut Look, key: &[u8], name: &[u8]) -> io::Result<Found> {
+        let found = match self.open(look, name).await {
+            Ok(found) => self.take(look, key, name, found).await,
+            Err(error) => Err(error),
+        };
+        self.telling(name, found)
     }
 
     /// Begins to look at a path relative to the root.

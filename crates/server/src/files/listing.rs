@@ -83,6 +83,7 @@ impl Root {
             std::io::Result::Ok(render(&own_path, contents, form, order, limit))
         });
         let made = made.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+        let made = self.telling(&path[1..], made);
         let body = made.map_err(|error| status_of(&error))?;
         let metadata = Metadata {
             kind: FileKind::Regular,

@@ -22,6 +22,7 @@ pub(crate) mod pages;
 pub(crate) mod paths;
 mod respond;
 mod tags;
+mod unreadable;
 mod watched;
 
 use crate::answer::{Answer, Frame};
@@ -47,6 +48,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use unreadable::Unreadable;
 use watched::Outlook;
 pub(crate) use watched::{Watches, watch};
 
@@ -65,6 +67,7 @@ pub(crate) struct Root {
     /// Files that are being looked up, by their keys in the cache.
     lookups: Flights<Rc<io::Result<Found>>>,
     listings: Flights<Result<Rc<Entry>, StatusCode>>,
+    unreadable: RefCell<Unreadable>,
     limits: FileLimits,
     shared: Arc<Shared>,
 }
@@ -192,6 +195,7 @@ impl Root {
             pages: pages::read(&config),
             lookups: Flights::default(),
             listings: Flights::default(),
+            unreadable: RefCell::default(),
             config,
             directory: RefCell::new(directory),
             replaced: Cell::new(0),
@@ -354,6 +358,7 @@ impl Root {
             Ok(Outcome::Refused(status)) => self.refuse(status, frame, clock).await,
             Err(error) => {
                 let status = status_of(&error);
+                self.tell_unanswered(&lookup.path, &error);
                 // Short of descriptors, threads or time: what was right a moment ago is better
                 // than nothing.
                 if status == StatusCode::SERVICE_UNAVAILABLE

@@ -254,7 +254,8 @@ impl Root {
     /// Whether `path` is a file, which is all that is wanted to be known of it.
     async fn is_file(&self, path: &[u8]) -> io::Result<bool> {
         let directory = self.directory.borrow().clone();
-        match directory.find_beneath(&path[1..], self.symlinks).await {
+        let found = directory.find_beneath(&path[1..], self.symlinks).await;
+        match self.telling(&path[1..], found) {
             Ok((_, metadata)) => Ok(metadata.kind == FileKind::Regular),
             Err(error) if status_of(&error) == StatusCode::NOT_FOUND => Ok(false),
             Err(error) => Err(error),
