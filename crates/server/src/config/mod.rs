@@ -28,6 +28,7 @@ mod server;
 mod source;
 #[cfg(test)]
 mod tests;
+mod unknown;
 mod upstream;
 mod users;
 pub(crate) mod value;

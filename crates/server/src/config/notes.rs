@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use super::{Config, Root};
+use crate::files::freshness::doubts;
 use crate::files::pages::PageRule;
 use crate::route::Action;
 
@@ -81,6 +82,8 @@ impl Root {
                 rule.path()
             )
         }));
+        let doubts = self.cache_control.iter().flat_map(|line| doubts(line));
+        notes.extend(doubts.map(|doubt| format!("cache_control: {doubt}")));
         notes
     }
 

@@ -5,6 +5,7 @@ use super::key::{Absent, FromValue, Key, Kind, Shape, Table};
 use super::keys::{TABLES, TOP};
 use super::node::{Entry, Item, Node, Place};
 use super::problem::{Problem, SHOWN_COUNT, quote};
+use super::unknown;
 use super::value::{self, Value};
 
 /// The longest NAME of a table.
@@ -326,11 +327,16 @@ impl<'a> Document<'a> {
             "" => String::new(),
             _ => format!(" in {}", table.header()),
         };
-        let message = format!("unknown {noun} {}{place}", quote(&entry.key));
-        let mut problem = Problem::new(entry.place.clone(), message);
+        let mut problem = match unknown::missing(table, &entry.key) {
+            Some((message, hint)) => Problem::new(entry.place.clone(), message).hint(hint),
+            None => {
+                let message = format!("unknown {noun} {}{place}", quote(&entry.key));
+                Problem::new(entry.place.clone(), message)
+            }
+        };
         // Hints are looked for only as long as they will be seen.
-        if self.problems.len() < SHOWN_COUNT {
-            problem = problem.hint(unknown_hint(table, &entry.key));
+        if problem.hint.is_none() && self.problems.len() < SHOWN_COUNT {
+            problem = problem.hint(unknown::hint(table, &entry.key));
         }
         self.problems.push(problem);
     }
@@ -339,41 +345,4 @@ impl<'a> Document<'a> {
 fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     (1..=NAME_LENGTH).contains(&name.len()) && name.bytes().all(allowed)
-}
-
-/// What the user may have meant: a key of this table, a key of another, or else what there is.
-fn unknown_hint(table: &'static Table, written: &str) -> String {
-    let own: Vec<&str> = table.keys().map(|key| key.name).collect();
-    let tables: Vec<&str> = match table.name {
-        "" => TABLES
-            .iter()
-            .map(|table| table.name)
-            .filter(|name| !name.is_empty())
-            .collect(),
-        _ => Vec::new(),
-    };
-    let here = own.iter().chain(&tables).copied();
-    if let Some(name) = value::nearest(written, here.clone()) {
-        return format!("did you mean {name:?}?");
-    }
-    let others: Vec<String> = TABLES
-        .iter()
-        .filter(|other| other.key(written).is_some())
-        .map(|other| match other.name {
-            "" => "above the first table".to_owned(),
-            _ => format!("in {}", other.header()),
-        })
-        .collect();
-    if !others.is_empty() {
-        return format!("{written:?} belongs {}", others.join(" or "));
-    }
-    for other in TABLES {
-        if let Some(name) = value::nearest(written, other.keys().map(|key| key.name)) {
-            return match other.name {
-                "" => format!("did you mean {name:?}, above the first table?"),
-                _ => format!("did you mean {name:?}, in {}?", other.header()),
-            };
-        }
-    }
-    format!("known are {}", here.collect::<Vec<_>>().join(", "))
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::key::{FromValue, Kind};
 use super::node::{Item, Node};
 use super::problem::{Problem, quote};
+use super::unknown;
 
 /// A value that its kind has let through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -375,6 +376,16 @@ fn parse_address(text: &str) -> Result<Address, Refusal> {
             format!("{} has no port", quote(text)),
             format!("such as \"{socket}\""),
         );
+    }
+    match text.split_once("://") {
+        Some(("https", _)) => return refuse(unknown::TLS.0, unknown::TLS.1),
+        Some(_) => {
+            return refuse(
+                format!("{} is a URL, not an address", quote(text)),
+                EXAMPLES,
+            );
+        }
+        None => {}
     }
     let Some((host, port)) = text.rsplit_once(':') else {
         return match text.parse::<u16>() {

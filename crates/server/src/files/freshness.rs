@@ -5,6 +5,7 @@
 //! directive browsers would keep files for a tenth of their age (RFC 9111 §4.2.2), and an old style
 //! sheet beside a new page is what that looks like.
 
+use crate::config::value::nearest;
 use ringway_http::fingerprint::is_fingerprinted;
 use ringway_http::glob::Glob;
 
@@ -45,6 +46,64 @@ impl Rule {
             glob: Glob::parse(glob).map_err(|error| (format!("{glob:?}: {error}"), EXAMPLE))?,
             value: (value != "none").then(|| value.into()),
         })
+    }
+}
+
+/// Directives of responses: RFC 9111 §5.2.2, RFC 8246 and RFC 5861; whether each needs a number of
+/// seconds.
+const DIRECTIVES: [(&str, bool); 13] = [
+    ("immutable", false),
+    ("max-age", true),
+    ("must-revalidate", false),
+    ("must-understand", false),
+    ("no-cache", false),
+    ("no-store", false),
+    ("no-transform", false),
+    ("private", false),
+    ("proxy-revalidate", false),
+    ("public", false),
+    ("s-maxage", true),
+    ("stale-if-error", true),
+    ("stale-while-revalidate", true),
+];
+
+/// What a cache would make nothing of in the value of a rule that [`Rule::parse`] accepts. It is sent
+/// all the same: caches have extensions of their own.
+pub(crate) fn doubts(line: &str) -> Vec<String> {
+    let value = line.trim().split_once(' ').map_or("", |(_, value)| value);
+    if value.trim() == "none" {
+        return Vec::new();
+    }
+    let directives = value.split(',').map(str::trim);
+    directives
+        .filter(|directive| !directive.is_empty())
+        .filter_map(doubt)
+        .collect()
+}
+
+fn doubt(directive: &str) -> Option<String> {
+    let (name, argument) = match directive.split_once('=') {
+        Some((name, argument)) => (name, Some(argument)),
+        None => (directive, None),
+    };
+    let known = DIRECTIVES
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match known {
+        Some((_, false)) => None,
+        Some((_, true)) if argument.is_some_and(is_number) => None,
+        Some((known, true)) => Some(format!(
+            "{directive:?} has no number of seconds: such as \"{known}=3600\""
+        )),
+        None => {
+            let lower = name.to_ascii_lowercase();
+            let names = DIRECTIVES.iter().map(|(known, _)| *known);
+            Some(match nearest(&lower, names) {
+                Some(near) => format!("no cache knows {directive:?}: did you mean {near:?}?"),
+                None => format!("no standard has the directive {directive:?}"),
+            })
+        }
     }
 }
 
@@ -119,6 +178,34 @@ mod tests {
         ] {
             assert_eq!(private(said), expect, "{said}");
         }
+    }
+
+    #[track_caller]
+    fn check_doubts(line: &str, expected: &[&str]) {
+        assert!(Rule::parse(line).is_ok(), "{line}");
+        assert_eq!(doubts(line), expected, "{line}");
+    }
+
+    #[test]
+    fn what_no_cache_would_understand_is_doubted() {
+        check_doubts("*.js max-age=60, IMMUTABLE,public", &[]);
+        check_doubts("*.js no-cache=\"set-cookie\", s-maxage=0", &[]);
+        check_doubts("*.js none", &[]);
+        check_doubts(
+            "*.js maxage=60",
+            &["no cache knows \"maxage=60\": did you mean \"max-age\"?"],
+        );
+        check_doubts(
+            "*.js max-age, no-store, forever",
+            &[
+                "\"max-age\" has no number of seconds: such as \"max-age=3600\"",
+                "no standard has the directive \"forever\"",
+            ],
+        );
+        check_doubts(
+            "*.js max-age=1h",
+            &["\"max-age=1h\" has no number of seconds: such as \"max-age=3600\""],
+        );
     }
 
     #[test]

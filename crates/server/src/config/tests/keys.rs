@@ -167,6 +167,67 @@ fn unknown_table() {
     );
 }
 
+/// Whoever asks for TLS was told of a key that is unknown, or of one that looks alike.
+#[test]
+fn tls_is_not_there_yet() {
+    let hint =
+        "listeners and upstreams are plain HTTP: put a TLS proxy before it, and leave this out";
+    for (written, at) in [
+        ("[tls]\ncert = \"a.pem\"\n", "3:2"),
+        ("[listen.main]\naddress = \":80\"\ntls = true\n", "5:1"),
+        (
+            "[listen.main]\naddress = \":80\"\n[listen.main.tls]\ncert = \"a.pem\"\n",
+            "5:14",
+        ),
+        (
+            "[listen.main]\naddress = \":80\"\nssl_certificate = \"a.pem\"\n",
+            "5:1",
+        ),
+        ("[listen.main]\naddress = \"https://0.0.0.0:443\"\n", "4:11"),
+    ] {
+        let text = format!("[files.site]\nroot = \"/\"\n{written}");
+        let error = report("site.toml", &text, Format::Toml, &Flags::new());
+        let expected = format!("site.toml:{at}: TLS isn't there yet\n");
+        assert!(error.starts_with(&expected), "{error}");
+        assert!(error.ends_with(&format!("= {hint}\n")), "{error}");
+    }
+}
+
+#[test]
+fn what_other_servers_have() {
+    check_added(
+        "[server]\nworkers = 1\n",
+        expect![[r#"
+        site.toml:3:2: unknown table "server"
+          3 | [server]
+            |  ^^^^^^
+            = there is no table for the whole: keys of the process (workers, io, ...) stand above the first table, addresses in [listen.NAME], directories in [files.NAME], bounds in [limits]
+    "#]],
+    );
+    check_added(
+        "[listen.main]\nport = 8080\n",
+        expect![[r#"
+        site.toml:3:9: [listen.main] needs "address"
+          3 | [listen.main]
+            |         ^^^^
+            = such as address = ["127.0.0.1:8080"]
+        site.toml:4:1: unknown key "port" in [listen.NAME]
+          4 | port = 8080
+            | ^^^^
+            = an address has its port: address = "127.0.0.1:8080", or ":8080"
+    "#]],
+    );
+    check_added(
+        "[listen.main]\naddress = \"http://127.0.0.1:80\"\n",
+        expect![[r#"
+            site.toml:4:11: "http://127.0.0.1:80" is a URL, not an address
+              4 | address = "http://127.0.0.1:80"
+                |           ^^^^^^^^^^^^^^^^^^^^^
+                = such as "127.0.0.1:8080", "[::1]:8080", or ":8080" for every address of the machine
+        "#]],
+    );
+}
+
 #[test]
 fn a_table_without_a_name() {
     check_added(

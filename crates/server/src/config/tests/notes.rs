@@ -72,3 +72,10 @@ fn tables_that_nothing_uses() {
     ];
     check(&["index.html"], text, &notes);
 }
+
+#[test]
+fn directives_that_no_cache_knows() {
+    let rules = "cache_control = [\"*.js max-age=60\", \"*.css maxage=60\"]";
+    let note = "cache_control: no cache knows \"maxage=60\": did you mean \"max-age\"?";
+    check(&["index.html"], &format!("{SITE}{rules}"), &[note]);
+}
