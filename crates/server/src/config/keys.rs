@@ -340,7 +340,7 @@ settings! {
         /// same, and answered with 403.
         ///
         /// Off by default, because it shows files that nobody linked to. The headings that sort are
-        /// links marked `nofollow`; wget follows even those, unless told `--reject-regex '[?]sort='`.
+        /// buttons, not links, so that whoever fetches everything (`wget -r`) gets each listing once.
         browse: bool = Switch, Is("false"), Shown("browse");
         /// Pages for errors, as `"STATUS PATH"`: `"404 /404.html"`, `"5xx /error.html"`. The first
         /// for a status counts, and what isn't there is left out. They are sent with the status

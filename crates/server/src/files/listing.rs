@@ -160,6 +160,17 @@ enum By {
     Time,
 }
 
+impl By {
+    /// The word for it in a query.
+    fn word(self) -> &'static str {
+        match self {
+            By::Name => "name",
+            By::Size => "size",
+            By::Time => "time",
+        }
+    }
+}
+
 impl Order {
     /// What a query asks for; what it says otherwise means nothing.
     fn parse(query: Option<&[u8]>) -> Order {

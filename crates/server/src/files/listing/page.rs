@@ -9,10 +9,10 @@ use ringway_http::date::HttpDate;
 use ringway_runtime::{Contents, DirectoryEntry};
 use std::io::Write as _;
 
-/// What the page may do: be styled by [`STYLE`], and nothing else. The hash is the style's
+/// What the page may do: be styled by [`STYLE`] and ask for itself in another order, and nothing else. The hash is the style's
 /// (CSP 3, §8.3), so that no other style could be smuggled in.
 pub(super) const POLICY: &str = "default-src 'none'; \
-     style-src 'sha256-TYEyqOOazo0I1M0chIxkOSC6Ixrn8rJ5JwJoEbi8/dE='; base-uri 'none'; form-action 'none'; \
+     style-src 'sha256-V4SSzdQscgcOacjsbufUs7YGsUKt+mhSi/C6TIPuNAo='; base-uri 'none'; form-action 'self'; \
      frame-ancestors 'self'";
 
 const STYLE: &str = "\
@@ -25,7 +25,7 @@ body{max-width:64rem;margin:0 auto;padding:1.5rem 1rem 3rem;background:var(--bac
 font:1rem/1.5 system-ui,sans-serif}
 a{color:var(--link);text-decoration:none}
 a:hover{text-decoration:underline}
-a:focus-visible{outline:2px solid var(--link);outline-offset:2px;border-radius:2px}
+a:focus-visible,button:focus-visible{outline:2px solid var(--link);outline-offset:2px;border-radius:2px}
 h1{margin:0 0 1.25rem;font-size:1.25rem;font-weight:600;line-height:1.4;overflow-wrap:anywhere}
 h1 i{padding:0 .3em;color:var(--dim);font-style:normal;font-weight:400}
 .cut{margin:0 0 1rem;padding:.6rem .8rem;border:1px solid var(--line);border-left:3px solid var(--odd);\
@@ -33,10 +33,12 @@ border-radius:4px}
 table{width:100%;border-collapse:collapse}
 th,td{padding:.45rem .6rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 th{padding-top:0;font-size:.875rem;font-weight:500;white-space:nowrap}
-th a{color:var(--dim)}
-th[aria-sort] a{color:var(--text)}
-th[aria-sort=ascending] a::after{content:\" \\2191\"}
-th[aria-sort=descending] a::after{content:\" \\2193\"}
+form{margin:0}
+button{padding:0;border:0;background:none;color:var(--dim);font:inherit;cursor:pointer}
+button:hover{text-decoration:underline}
+th[aria-sort] button{color:var(--text)}
+th[aria-sort=ascending] button::after{content:\" \\2191\"}
+th[aria-sort=descending] button::after{content:\" \\2193\"}
 tbody tr:hover{background:var(--hover)}
 th+th,td+td{width:1%;white-space:nowrap;text-align:right;font-variant-numeric:tabular-nums}
 td+td{color:var(--dim)}
@@ -157,12 +159,15 @@ impl Page {
                 true => " aria-sort=descending",
             });
         }
-        // Whoever follows all links has seen the same names already, and is told so.
-        self.text("><a rel=nofollow href=\"./");
-        self.text(Order { by, is_descending }.query());
-        self.text("\">");
+        // A form, because a link would be followed by whoever fetches everything (wget -r): the same
+        // names in every order. Without an address of its own a form leads to this page.
+        self.text("><form><input type=hidden name=order value=");
+        self.text(if is_descending { "desc" } else { "asc" });
+        self.text("><button name=sort value=");
+        self.text(by.word());
+        self.text(">");
         self.text(title);
-        self.text("</a>");
+        self.text("</button></form>");
     }
 
     fn row(&mut self, entry: &DirectoryEntry, query: &str) {
