@@ -60,5 +60,5 @@ pub use time::{Elapsed, Sleep, Timeout, now, sleep, timeout, wall_clock};
 pub use transfer::{
     FileTransfer, ForwardError, ForwardOptions, Forwarded, RelayOptions, RelayReport, Step,
     TransferError, TransferMethod, TransferOptions, TransferReport, TransferThresholds, forward,
-    relay,
+    refused_transfers, relay,
 };

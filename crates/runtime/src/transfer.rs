@@ -26,6 +26,7 @@ pub use relay::{
 };
 pub(crate) use resident::Resident;
 
+use crate::worker::Worker;
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -224,6 +225,15 @@ fn is_zero_copy(method: TransferMethod) -> bool {
         method,
         TransferMethod::NoticedZeroCopy | TransferMethod::ZeroCopy
     )
+}
+
+/// The methods that this machine refuses, as the current worker has found out, each with the one that
+/// takes its place. Nothing is tried for this.
+///
+/// # Panics
+/// Outside of a runtime.
+pub fn refused_transfers() -> Vec<(TransferMethod, TransferMethod)> {
+    Worker::current().transfers.refusals().collect()
 }
 
 /// What one attempt came to.

@@ -2,6 +2,7 @@
 
 #[cfg(any(debug_assertions, feature = "fault-injection"))]
 mod faults;
+mod refused;
 #[cfg(test)]
 mod tests;
 mod throttled;
@@ -19,6 +20,7 @@ use crate::log::{Entry, WorkerLog};
 use crate::proxy::{ServerFault, SharedUpstream, Upstream};
 use crate::route::{Action, Table};
 use crate::stats::{Counter, WorkerStats};
+pub(crate) use refused::Refused;
 use ringway_http::body::BodyLimits;
 use ringway_http::head::HeadLimits;
 use ringway_runtime::{
@@ -153,6 +155,8 @@ pub(crate) struct Worker {
     admission: Arc<Admission>,
     log: RefCell<Option<WorkerLog>>,
     throttled: RefCell<Throttled>,
+    /// What was told of ways to send that are refused here.
+    files: Arc<files::Shared>,
     /// What the runtime had counted when it was looked at last.
     counted: Cell<Counters>,
     is_draining: Cell<bool>,
@@ -428,6 +432,10 @@ async fn serve(
     };
     let drained = worker.drain(accepting, patience).await;
     worker.count_overflows();
+    worker
+        .files
+        .refused
+        .tell(ringway_runtime::refused_transfers());
     worker.throttled.borrow_mut().tell(ringway_runtime::now());
     if let Some(log) = &mut *worker.log.borrow_mut() {
         log.flush();
@@ -501,6 +509,7 @@ impl Worker {
             #[cfg(any(debug_assertions, feature = "fault-injection"))]
             faults: faults::Faults::at(spec.config.panic_path.clone()),
             throttled: RefCell::default(),
+            files: spec.files,
             counted: Cell::default(),
             config: spec.config,
         };
@@ -627,6 +636,9 @@ impl Worker {
         loop {
             sleep(TICK).await;
             self.count_overflows();
+            self.files
+                .refused
+                .tell(ringway_runtime::refused_transfers());
             let now = ringway_runtime::now();
             self.throttled.borrow_mut().tell(now);
             self.roots.iter().for_each(|root| root.tell_unreadable(now));

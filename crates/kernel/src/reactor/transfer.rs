@@ -11,7 +11,7 @@ use super::requests::Work;
 use super::sockets::{closed, idle_to_send};
 use super::{Place, Reactor, RequestKey, SocketKey, Waiter, os_error};
 use crate::arena::Arena;
-use crate::blocks::{Block, BlockPool};
+use crate::blocks::{BLOCK_COUNT, Block, BlockPool};
 use crate::buffers::Buffer;
 use crate::driver::{Completion, Interest, Lane, NOTIFIED_COPIED, Token, ZeroCopyPart};
 use crate::file::{BlockRead, File, Mapping, WarmRequest};
@@ -113,6 +113,13 @@ impl Reactor {
         let kept = waiting.entry(number).or_default();
         waiter.wait_at(Place::BlockLine(number), kept);
         Poll::Pending
+    }
+
+    /// How many blocks nobody has at the moment. Whoever would keep one for as long as a client likes
+    /// can leave the last of them to those who give theirs back at once.
+    pub fn free_blocks(&self) -> usize {
+        let pool = self.transfers.blocks.as_ref();
+        pool.map_or(usize::from(BLOCK_COUNT), |pool| pool.free_count())
     }
 
     fn block_pool(&mut self) -> io::Result<Rc<BlockPool>> {

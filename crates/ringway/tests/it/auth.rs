@@ -63,7 +63,7 @@ impl Site {
         let mut run = Command::new(env!("CARGO_BIN_EXE_ringway"));
         run.args(["run", "--config"]).arg(&file);
         let run = match io {
-            Io::Refused => run_by(peers::refuse_io_uring(), &[], &run),
+            Io::Refused => run_by(peers::refuse_calls(), &["io_uring"], &run),
             Io::Uring | Io::Epoll => run,
         };
         Site {

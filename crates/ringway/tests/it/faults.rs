@@ -439,7 +439,7 @@ fn io_uring_is_refused() {
     );
     // `uring` doesn't do something else instead.
     let outer = command(Io::Uring, &tree.root(), &[]);
-    let refused = Server::try_start(run_by(peers::refuse_io_uring(), &[], &outer));
+    let refused = Server::try_start(run_by(peers::refuse_calls(), &["io_uring"], &outer));
     let ended = refused.err().expect("it doesn't start");
     assert_eq!(ended.code, Some(1));
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);

@@ -234,7 +234,7 @@ fn config(tree: &Tree, io: Io, keys: &str) -> Server {
     let mut run = Command::new(env!("CARGO_BIN_EXE_ringway"));
     run.args(["run", "--io", io.word(), "--config"]).arg(&file);
     Server::start(match io {
-        Io::Refused => run_by(peers::refuse_io_uring(), &[], &run),
+        Io::Refused => run_by(peers::refuse_calls(), &["io_uring"], &run),
         Io::Uring | Io::Epoll => run,
     })
 }

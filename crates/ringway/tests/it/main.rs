@@ -53,6 +53,7 @@ mod routes;
 mod site;
 mod slowness;
 mod steering;
+mod transfer_denied;
 mod tuning;
 mod usage;
 mod varnishtest;

@@ -89,17 +89,17 @@ pub(crate) fn run(command: &mut Command, time: Duration) -> Output {
     output.join().unwrap()
 }
 
-/// A program that runs another one without io_uring: `refuse_io_uring COMMAND...`; without a
-/// command it tries to make a ring. Built with the C compiler that Rust links with.
-pub(crate) fn refuse_io_uring() -> &'static Path {
+/// A program that runs another one without some system calls: `refuse_calls io_uring,splice
+/// COMMAND...`; without a command it tries to make a ring. Built with the C compiler that Rust links with.
+pub(crate) fn refuse_calls() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         // Where cargo cleans up. Another run at the same time may need it as well: it appears whole.
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/refuse_io_uring.c");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/refuse_calls.c");
         let (new, program) = (
-            folder.join(format!("refuse_io_uring.{}", std::process::id())),
-            folder.join("refuse_io_uring"),
+            folder.join(format!("refuse_calls.{}", std::process::id())),
+            folder.join("refuse_calls"),
         );
         let mut compiler = Command::new("cc");
         compiler
@@ -115,10 +115,7 @@ pub(crate) fn refuse_io_uring() -> &'static Path {
 
 /// Why the kernel gives no ring, or none that is good enough.
 pub(crate) fn io_uring_refused() -> Option<String> {
-    let output = run(
-        &mut Command::new(refuse_io_uring()),
-        Duration::from_secs(10),
-    );
+    let output = run(&mut Command::new(refuse_calls()), Duration::from_secs(10));
     if !output.status.success() {
         let why = String::from_utf8_lossy(&output.stderr);
         return Some(format!("no io_uring here: {}", why.trim()));

@@ -113,7 +113,7 @@ pub(crate) fn command_on(io: Io, root: &Path, address: &str, flags: &[&str]) -> 
     }
     command.args(flags);
     match io {
-        Io::Refused => run_by(crate::peers::refuse_io_uring(), &[], &command),
+        Io::Refused => run_by(crate::peers::refuse_calls(), &["io_uring"], &command),
         Io::Uring | Io::Epoll => command,
     }
 }
@@ -127,7 +127,7 @@ pub(crate) fn configured(io: Io, tree: &Tree, tables: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
     command.args(["run", "--config"]).arg(&file);
     match io {
-        Io::Refused => run_by(crate::peers::refuse_io_uring(), &[], &command),
+        Io::Refused => run_by(crate::peers::refuse_calls(), &["io_uring"], &command),
         Io::Uring | Io::Epoll => command,
     }
 }

@@ -38,6 +38,14 @@ impl Experience {
         self.refused.get() & bit(method) != 0
     }
 
+    /// The methods that were refused, each with what takes its place.
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = (TransferMethod, TransferMethod)> {
+        TransferMethod::ALL
+            .into_iter()
+            .filter(|method| self.is_refused(*method))
+            .map(|method| (method, self.allowed(method)))
+    }
+
     /// Remembers a refusal, if `error` is one: a call that doesn't exist, or that a seccomp profile
     /// forbids, won't be there later.
     pub(crate) fn note_refusal(&self, method: TransferMethod, error: &io::Error) -> bool {
@@ -198,8 +206,13 @@ mod tests {
         assert_eq!(method(), TransferMethod::SendFile);
         assert!(experience.note_refusal(TransferMethod::SendFile, &refused));
         assert_eq!(method(), TransferMethod::Splice);
+        let known: Vec<_> = experience.refusals().collect();
+        assert_eq!(known, [(TransferMethod::SendFile, TransferMethod::Splice)]);
         assert!(experience.note_refusal(TransferMethod::Splice, &refused));
         assert_eq!(method(), TransferMethod::Copy);
+        let known: Vec<_> = experience.refusals().collect();
+        let copied = [TransferMethod::SendFile, TransferMethod::Splice];
+        assert_eq!(known, copied.map(|method| (method, TransferMethod::Copy)));
     }
 
     #[test]

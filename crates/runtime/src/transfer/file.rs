@@ -25,6 +25,11 @@ const NAIVE_BYTES: usize = 8 << 10;
 /// Copying goes on with no less than this, however slow the client is.
 const COPY_MIN_BYTES: usize = 16 << 10;
 
+/// Blocks that zero-copy sends leave to those who copy. A block of theirs is the kernel's until the
+/// client has read, however long that takes: a few slow clients would have all of them, and whoever
+/// waits for one in vain is cut.
+const SPARED_BLOCKS: usize = 4;
+
 /// Between two tries to get work into a blocking pool that is full.
 const POOL_PAUSE: Duration = Duration::from_millis(10);
 
@@ -464,6 +469,11 @@ impl FileTransfer {
         method: TransferMethod,
     ) -> Result<Sent, TransferError> {
         if self.waiting.is_none() {
+            let free = stream.worker.reactor.enter(|reactor| reactor.free_blocks());
+            if self.fetched.is_some() || free < SPARED_BLOCKS {
+                self.report.method = TransferMethod::Copy;
+                return self.copy(stream, TransferMethod::Copy).await;
+            }
             let count = self.left.min(BLOCK_BYTES as u64) as usize;
             if method == TransferMethod::ZeroCopy {
                 stream

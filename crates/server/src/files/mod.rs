@@ -29,6 +29,7 @@ use crate::answer::{Answer, Frame};
 use crate::clock::Clock;
 use crate::config;
 use crate::limits::Limits;
+use crate::worker::Refused;
 pub(crate) use cache::CacheLimits;
 use codings::{Choice, Jobs};
 use entry::{Entry, Readiness, Variant};
@@ -95,6 +96,8 @@ pub(crate) struct FileLimits {
 pub(crate) struct Shared {
     /// Without it, everything is looked at each interval.
     pub(crate) watches: Option<Arc<Watches>>,
+    /// What was told of ways to send that are refused here.
+    pub(crate) refused: Refused,
     jobs: Jobs,
     /// Siblings that were told to be older than their source; of a bounded number.
     told: Mutex<HashSet<Box<[u8]>>>,

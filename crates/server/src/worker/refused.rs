@@ -1,0 +1,59 @@
+//! System calls that this machine refuses, as a seccomp profile does: what is sent goes another way,
+//! which costs more, and is told once for the whole process.
+
+use ringway_runtime::TransferMethod;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+
+/// Which replacements were told, a bit for each pair of methods. All workers share it.
+#[derive(Debug, Default)]
+pub(crate) struct Refused([AtomicU16; TransferMethod::ALL.len()]);
+
+impl Refused {
+    /// Tells of each method in `refusals` that nobody has told of, with what takes its place.
+    pub(super) fn tell(
+        &self,
+        refusals: impl IntoIterator<Item = (TransferMethod, TransferMethod)>,
+    ) {
+        for (method, instead) in refusals {
+            if self.is_new(method, instead) {
+                tracing::warn!(
+                    %method,
+                    %instead,
+                    "refused here, most likely by the container's seccomp profile"
+                );
+            }
+        }
+    }
+
+    /// Whether this is to be told. What takes its place may be refused later: then it is news again.
+    fn is_new(&self, method: TransferMethod, instead: TransferMethod) -> bool {
+        let position = |wanted: TransferMethod| {
+            let mut all = TransferMethod::ALL.iter();
+            let position = all.position(|other| *other == wanted);
+            position.expect("all of them are in the list")
+        };
+        let bit = 1 << position(instead);
+        // Relaxed: nothing else depends on it.
+        self.0[position(method)].fetch_or(bit, Relaxed) & bit == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use TransferMethod::{Copy, NoticedZeroCopy, SendFile, Splice, ZeroCopy};
+
+    #[test]
+    fn each_is_news_once_and_again_when_its_replacement_changes() {
+        let refused = Refused::default();
+        assert!(refused.is_new(SendFile, Splice));
+        assert!(!refused.is_new(SendFile, Splice));
+        assert!(refused.is_new(SendFile, Copy));
+        assert!(!refused.is_new(SendFile, Copy));
+        assert!(refused.is_new(Splice, Copy));
+        assert!(refused.is_new(ZeroCopy, NoticedZeroCopy));
+        assert!(refused.is_new(NoticedZeroCopy, Copy));
+        assert!(refused.is_new(ZeroCopy, Copy));
+        assert!(!refused.is_new(ZeroCopy, Copy));
+    }
+}
