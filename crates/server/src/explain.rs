@@ -1,9 +1,11 @@
 //! What a configuration does with a request, told without a server: which listener and route, why
 //! not the earlier ones, who answers, and which fields are changed on the way.
 //!
-//! It asks the code that serves requests: the same parser, table of routes and templates. What
-//! only a server can know (whether a file is there, what an upstream answers) it doesn't say.
+//! It asks the code that serves requests: the same parser, table of routes and templates. Files it
+//! looks for itself (`looked`), as whoever asks. What only a server can know (what an upstream
+//! answers) it doesn't say.
 
+mod looked;
 mod tell;
 
 use std::fmt;
@@ -104,6 +106,8 @@ pub enum Answered {
         path: String,
         /// Whether a password is asked for.
         asks_password: bool,
+        /// The names that are tried, each with what is there now, to the one that decides.
+        looked: Vec<String>,
     },
     /// An upstream.
     Proxy {
@@ -287,6 +291,10 @@ fn answered(config: &Config, rule: &Rule, request: &Request<'_>) -> Answered {
                 root: root.root.display().to_string(),
                 path: lossy(rule.stripped(values.path)),
                 asks_password: root.has_users(),
+                looked: match &values.path {
+                    [] => Vec::new(),
+                    path => looked::looked(root, rule.stripped(path), request.head),
+                },
             }
         }
         Action::Proxy(index) => {
@@ -412,7 +420,7 @@ impl<'a> Url<'a> {
         let rest = rest.split('#').next().unwrap_or(rest);
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
-        if authority.is_empty() {
+        if authority.is_empty() || authority.starts_with(':') {
             return fault("has no host");
         }
         Ok(Url {

@@ -118,12 +118,16 @@ impl Display for Answered {
                 root,
                 path,
                 asks_password,
+                looked,
             } => {
                 writeln!(out, "files     files.{name}: {path} in {root}")?;
-                match asks_password {
-                    true => writeln!(out, "password  users only"),
-                    false => Ok(()),
+                if *asks_password {
+                    writeln!(out, "password  users only")?;
                 }
+                for line in looked {
+                    writeln!(out, "tried     {line}")?;
+                }
+                Ok(())
             }
             Answered::Proxy {
                 name,
@@ -195,12 +199,14 @@ impl Answered {
                 root,
                 path,
                 asks_password,
+                looked,
             } => json!({
                 "by": "files",
                 "name": name,
                 "root": root,
                 "path": path,
                 "asks_password": asks_password,
+                "looked": looked,
             }),
             Answered::Proxy {
                 name,

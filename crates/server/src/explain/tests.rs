@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod examples;
+mod looked;
 
 const CONFIG: &str = r#"
 [listen.public]
@@ -40,7 +41,7 @@ status = 418
 body = "short and stout"
 
 [files.site]
-root = "/"
+root = "/proc/sys"
 headers = ["X-Site: a", "/img/** X-Image: b"]
 cache_control = "/img/** max-age=60"
 
@@ -75,17 +76,19 @@ fn files() {
         "http://example.org/img/%61.png",
         &[],
         expect![[r#"
-        listener  public (127.0.0.1:80, [::1]:80)
-        asked     host example.org, path /img/a.png
-        route 1   host old.example: the host "example.org" isn't old.example
-        route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: the host "example.org" isn't api.example or *.api.example
-        route 3   path /teapot: the path "/img/a.png" isn't /teapot
-        no route  what the listener names answers
-        files     files.site: /img/a.png in /
-        response  X-Site: a
-        response  X-Image: b
-        response  Cache-Control: max-age=60
-    "#]],
+            listener  public (127.0.0.1:80, [::1]:80)
+            asked     host example.org, path /img/a.png
+            route 1   host old.example: the host "example.org" isn't old.example
+            route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: the host "example.org" isn't api.example or *.api.example
+            route 3   path /teapot: the path "/img/a.png" isn't /teapot
+            no route  what the listener names answers
+            files     files.site: /img/a.png in /proc/sys
+            tried     /img/a.png: not there
+            tried     nothing is there: 404
+            response  X-Site: a
+            response  X-Image: b
+            response  Cache-Control: max-age=60
+        "#]],
     );
     let escape = ask("GET", "http://example.org/%1b[2J", &[]).unwrap();
     assert!(
@@ -97,16 +100,18 @@ fn files() {
         "http://example.org",
         &[],
         expect![[r#"
-        listener  public (127.0.0.1:80, [::1]:80)
-        asked     host example.org, path /
-        route 1   host old.example: the host "example.org" isn't old.example
-        route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: the host "example.org" isn't api.example or *.api.example
-        route 3   path /teapot: the path "/" isn't /teapot
-        no route  what the listener names answers
-        files     files.site: / in /
-        response  X-Site: a
-        response  Cache-Control: no-cache
-    "#]],
+            listener  public (127.0.0.1:80, [::1]:80)
+            asked     host example.org, path /
+            route 1   host old.example: the host "example.org" isn't old.example
+            route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: the host "example.org" isn't api.example or *.api.example
+            route 3   path /teapot: the path "/" isn't /teapot
+            no route  what the listener names answers
+            files     files.site: / in /proc/sys
+            tried     /index.html: not there
+            tried     nothing is there: 404
+            response  X-Site: a
+            response  Cache-Control: no-cache
+        "#]],
     );
 }
 
@@ -197,64 +202,71 @@ fn why_not() {
         "http://api.example/v3",
         &[],
         expect![[r#"
-        listener  public (127.0.0.1:80, [::1]:80)
-        asked     host api.example, path /v3
-        route 1   host old.example: the host "api.example" isn't old.example
-        route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: the path "/v3" isn't /v2/*
-        route 3   path /teapot: the path "/v3" isn't /teapot
-        no route  what the listener names answers
-        files     files.site: /v3 in /
-        response  X-Site: a
-        response  Cache-Control: no-cache
-    "#]],
+            listener  public (127.0.0.1:80, [::1]:80)
+            asked     host api.example, path /v3
+            route 1   host old.example: the host "api.example" isn't old.example
+            route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: the path "/v3" isn't /v2/*
+            route 3   path /teapot: the path "/v3" isn't /teapot
+            no route  what the listener names answers
+            files     files.site: /v3 in /proc/sys
+            tried     /v3: not there
+            tried     nothing is there: 404
+            response  X-Site: a
+            response  Cache-Control: no-cache
+        "#]],
     );
     check(
         "PUT",
         url,
         &["X-Key: 1"],
         expect![[r#"
-        listener  public (127.0.0.1:80, [::1]:80)
-        asked     host api.example, path /v2
-        route 1   host old.example: the host "api.example" isn't old.example
-        route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: the method PUT isn't GET or POST
-        route 3   path /teapot: the path "/v2" isn't /teapot
-        no route  what the listener names answers
-        files     files.site: /v2 in /
-        response  X-Site: a
-        response  Cache-Control: no-cache
-    "#]],
+            listener  public (127.0.0.1:80, [::1]:80)
+            asked     host api.example, path /v2
+            route 1   host old.example: the host "api.example" isn't old.example
+            route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: the method PUT isn't GET or POST
+            route 3   path /teapot: the path "/v2" isn't /teapot
+            no route  what the listener names answers
+            files     files.site: /v2 in /proc/sys
+            tried     no file: 405, a root answers GET, HEAD and OPTIONS
+            response  X-Site: a
+            response  Cache-Control: no-cache
+        "#]],
     );
     check(
         "GET",
         url,
         &[],
         expect![[r#"
-        listener  public (127.0.0.1:80, [::1]:80)
-        asked     host api.example, path /v2
-        route 1   host old.example: the host "api.example" isn't old.example
-        route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: no field is "X-Key"
-        route 3   path /teapot: the path "/v2" isn't /teapot
-        no route  what the listener names answers
-        files     files.site: /v2 in /
-        response  X-Site: a
-        response  Cache-Control: no-cache
-    "#]],
+            listener  public (127.0.0.1:80, [::1]:80)
+            asked     host api.example, path /v2
+            route 1   host old.example: the host "api.example" isn't old.example
+            route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: no field is "X-Key"
+            route 3   path /teapot: the path "/v2" isn't /teapot
+            no route  what the listener names answers
+            files     files.site: /v2 in /proc/sys
+            tried     /v2: not there
+            tried     nothing is there: 404
+            response  X-Site: a
+            response  Cache-Control: no-cache
+        "#]],
     );
     check(
         "GET",
         "http://api.example/v2",
         &["X-Key:"],
         expect![[r#"
-        listener  public (127.0.0.1:80, [::1]:80)
-        asked     host api.example, path /v2
-        route 1   host old.example: the host "api.example" isn't old.example
-        route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: nothing in the query is "token"
-        route 3   path /teapot: the path "/v2" isn't /teapot
-        no route  what the listener names answers
-        files     files.site: /v2 in /
-        response  X-Site: a
-        response  Cache-Control: no-cache
-    "#]],
+            listener  public (127.0.0.1:80, [::1]:80)
+            asked     host api.example, path /v2
+            route 1   host old.example: the host "api.example" isn't old.example
+            route 2   host api.example or *.api.example, path /v2/*, method GET or POST, header X-Key, query token: nothing in the query is "token"
+            route 3   path /teapot: the path "/v2" isn't /teapot
+            no route  what the listener names answers
+            files     files.site: /v2 in /proc/sys
+            tried     /v2: not there
+            tried     nothing is there: 404
+            response  X-Site: a
+            response  Cache-Control: no-cache
+        "#]],
     );
 }
 

@@ -419,7 +419,7 @@ async fn read_whole(file: &File, metadata: &Metadata) -> io::Result<Option<Vec<u
 
 /// What the client is told of an error of the file system. A path that leads out of the root isn't
 /// there, as far as anybody outside can tell.
-pub(super) fn status_of(error: &io::Error) -> StatusCode {
+pub(crate) fn status_of(error: &io::Error) -> StatusCode {
     match Errno::from_io_error(error) {
         Some(
             Errno::NOENT

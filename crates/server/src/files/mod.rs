@@ -33,7 +33,8 @@ use crate::worker::Refused;
 pub(crate) use cache::CacheLimits;
 use codings::{Choice, Jobs};
 use entry::{Entry, Readiness, Variant};
-use find::{Found, status_of, within};
+pub(crate) use find::status_of;
+use find::{Found, within};
 use flight::Flights;
 use headers::Headers;
 use kept::Kept;
@@ -470,7 +471,7 @@ fn answer_with(
     Some(First::of(answer))
 }
 
-fn is_dotted(name: &[u8]) -> bool {
+pub(crate) fn is_dotted(name: &[u8]) -> bool {
     name.starts_with(b".") && name != b".well-known"
 }
 

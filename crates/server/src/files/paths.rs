@@ -66,7 +66,7 @@ impl Candidate {
     }
 
     /// The name for a request of `path`; nothing where this isn't tried.
-    pub(super) fn name<'p>(&'p self, path: &'p [u8]) -> Option<Cow<'p, [u8]>> {
+    pub(crate) fn name<'p>(&'p self, path: &'p [u8]) -> Option<Cow<'p, [u8]>> {
         match self {
             Candidate::Own => Some(path.into()),
             // `/dir/.html` is no page of anybody's.
@@ -81,6 +81,25 @@ impl Candidate {
 /// What clean URLs leave out.
 const PAGE: &[u8] = b".html";
 
+/// What a root's configuration has tried, in order.
+pub(crate) fn candidates(root: &config::Root) -> Vec<Candidate> {
+    let written = root.try_files.iter();
+    // The configuration was checked: every element is one.
+    let written = written.filter_map(|text| Candidate::parse(text).ok());
+    let mut candidates: Vec<Candidate> = written.collect();
+    if candidates.is_empty() {
+        candidates.push(Candidate::Own);
+    }
+    if root.clean_urls {
+        candidates.push(Candidate::Suffixed(PAGE.into()));
+    }
+    if root.spa {
+        // The index file of the root, by the path that it has anyway.
+        candidates.push(Candidate::Fixed(b"/".as_slice().into()));
+    }
+    candidates
+}
+
 /// What a root tries.
 pub(super) struct Paths {
     candidates: Vec<Candidate>,
@@ -90,22 +109,8 @@ pub(super) struct Paths {
 
 impl Paths {
     pub(super) fn new(root: &config::Root) -> Paths {
-        let written = root.try_files.iter();
-        // The configuration was checked: every element is one.
-        let written = written.filter_map(|text| Candidate::parse(text).ok());
-        let mut candidates: Vec<Candidate> = written.collect();
-        if candidates.is_empty() {
-            candidates.push(Candidate::Own);
-        }
-        if root.clean_urls {
-            candidates.push(Candidate::Suffixed(PAGE.into()));
-        }
-        if root.spa {
-            // The index file of the root, by the path that it has anyway.
-            candidates.push(Candidate::Fixed(b"/".as_slice().into()));
-        }
         Paths {
-            candidates,
+            candidates: candidates(root),
             has_clean_urls: root.clean_urls,
             is_spa: root.spa,
         }
@@ -266,7 +271,7 @@ impl Root {
 /// Whether a request looks like a person who goes to a page of the application: it takes HTML, and
 /// its path has no extension. What a page wants of its own accord (a script, a picture) has one,
 /// and is better told that it isn't there than given a page; and so is who asks for data.
-fn is_navigation(path: &[u8], head: &RequestHead<'_>) -> bool {
+pub(crate) fn is_navigation(path: &[u8], head: &RequestHead<'_>) -> bool {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     !name.contains(&b'.') && media_type(head.header("accept"), ["text/html"]).is_some()
 }
