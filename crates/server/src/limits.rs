@@ -1,7 +1,8 @@
 //! Every bound of the server: its default, why it is that, its key and its flag.
 //!
-//! Nothing that a peer can make grow, and no wait for a peer, is without a bound, and no bound is
-//! written anywhere else. The key `head_bytes` of `[limits]` is the flag `--head-bytes`, and so
+//! Nothing that a peer can make grow, and no wait for a peer, is without a bound. Those that nobody
+//! would want to turn are constants where they hold, and `docs/limits.md` lists them; everything else
+//! is here. The key `head_bytes` of `[limits]` is the flag `--head-bytes`, and so
 //! on. The structure is read by the configuration and never changes while workers run.
 
 use std::time::Duration;
@@ -41,6 +42,18 @@ settings! {
         /// Nginx's default, and plenty for whatever answers without an upload on purpose. 0
         /// refuses every body.
         body_bytes: u64 = Size { min: 0, max: 1024 * GIB }, Is("1MiB"), Shown("body-bytes");
+        /// Bytes of all trailer fields of a request body. Beyond it: 431.
+        ///
+        /// Hardly anybody sends any: gRPC has a few short ones.
+        trailer_bytes: u32 = Size { min: 0, max: MIB }, Is("4KiB"), Shown("trailer-bytes");
+        /// Trailer fields of a request body. Beyond it: 431.
+        trailer_count: u32 = Integer { min: 0, max: 1024 }, Is("32"), Shown("trailer-count");
+        /// Bytes of chunk extensions in a whole request body. Beyond it: 400.
+        ///
+        /// Nobody needs any, and without a bound they are content that isn't counted
+        /// (CVE-2023-39326).
+        chunk_extension_bytes: u32 = Size { min: 0, max: MIB }, Is("4KiB"),
+            Shown("chunk-extension-bytes");
         /// Requests on one connection, after which it is closed in good order; 0 for no end.
         ///
         /// No default bound: closing costs the client a handshake and gains nothing here, because

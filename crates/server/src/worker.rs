@@ -496,7 +496,9 @@ impl Worker {
             head_limits,
             body_limits: BodyLimits {
                 body_bytes: limits.body_bytes,
-                ..BodyLimits::default()
+                extension_bytes: limits.chunk_extension_bytes,
+                trailer_bytes: limits.trailer_bytes,
+                trailer_count: limits.trailer_count,
             },
             stats: spec.stats,
             cpu: spec.cpu,

@@ -4,6 +4,8 @@
 //! shrink: an entry has to be as large as what it excuses, and goes when nothing needs it.
 
 mod edges;
+mod limits;
+mod map;
 mod rules;
 mod sizes;
 mod source;
@@ -42,6 +44,8 @@ fn check(root: &Path) -> Result<Vec<String>> {
         rules::check(source, &mut problems);
     }
     rules::changelog(&files, &mut problems);
+    limits::check(&files, &sources, &mut problems);
+    map::check(&files, &mut problems);
     sizes::check(
         &sources,
         &read(&root.join(sizes::EXCEPTIONS))?,

@@ -17,7 +17,7 @@ use crate::hooks::{Active, Edits};
 use crate::input::Input;
 use crate::service;
 use crate::worker::Worker;
-use ringway_http::body::{BodyError, BodyLimits};
+use ringway_http::body::BodyError;
 use ringway_http::head::{Framing, HeadScan, Method};
 use ringway_http::received::{
     ReceivedError, ReceivedFraming, ReceivedHead, ReceivedLimits, parse_received,
@@ -294,11 +294,8 @@ impl Exchange<'_> {
         let outbound = self.outbound;
         let (limits, config) = (self.worker.limits, &self.upstream.config);
         let timeouts = &config.timeouts;
-        let body_limits = BodyLimits {
-            body_bytes: limits.body_bytes,
-            ..BodyLimits::default()
-        };
-        let mut body = Content::of_request(outbound.framing, &body_limits, config.splice)?;
+        let body_limits = &self.worker.body_limits;
+        let mut body = Content::of_request(outbound.framing, body_limits, config.splice)?;
         let (client_reader, client_writer) = self.client.split();
         let (server_reader, server_writer) = self.server.split();
         let mut client = Sink::new(client_writer, limits.write_stall_timeout);
