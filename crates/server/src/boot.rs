@@ -126,7 +126,11 @@ impl fmt::Display for ServerError {
                 write!(out, "can't open the root directory {path}: {error}{hint}")
             }
             ServerError::Upstream { name, error } => {
-                write!(out, "can't find a server of [upstream.{name}]: {error}")
+                write!(
+                    out,
+                    "can't find a server of [upstream.{name}]: {error}; check how the name is \
+                     written, and whom its key `resolver` asks (by default, /etc/resolv.conf says)"
+                )
             }
             ServerError::Users(error) => write!(out, "can't read who may come in: {error}"),
             ServerError::Extension(message) => out.write_str(message),

@@ -258,7 +258,8 @@ fn names_that_lead_nowhere(io: Io) {
     let alone = try_run(io, directory.path(), &names.toml("\"app.test:80\""));
     let ended: Ended = alone.map(|_| ()).expect_err("it has no server");
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("app.test:80"), "{ended:#?}");
+    let said = "app.test:80: there is no such name; check how the name is written";
+    assert!(ended.stderr.contains(said), "{ended:#?}");
 
     let port = backend.address.port();
     let servers = format!("\"{}\", \"late.test:{port} weight=3\"", backend.address);

@@ -12,8 +12,9 @@ use crate::proxy::{KnownServer, ServiceTarget, SharedUpstream, without_repeats};
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
 };
-use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{RData, Record};
 use hickory_resolver::{Resolver, TokioResolver};
 use std::cell::RefCell;
@@ -392,6 +393,23 @@ fn asking(servers: &[SocketAddr]) -> hickory_resolver::ResolverBuilder<TokioRunt
 impl fmt::Display for LookupError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            LookupError::Resolver(NetError::Dns(DnsError::NoRecordsFound(none))) => {
+                match none.response_code {
+                    ResponseCode::NXDomain => out.write_str("there is no such name"),
+                    ResponseCode::NoError => LookupError::Empty.fmt(out),
+                    code => write!(out, "the name server answers {code}"),
+                }
+            }
+            LookupError::Resolver(NetError::Dns(DnsError::ResponseCode(code))) => {
+                write!(out, "the name server answers {code}")
+            }
+            LookupError::Resolver(NetError::Timeout) => LookupError::Late.fmt(out),
+            LookupError::Resolver(NetError::NoConnections) => {
+                out.write_str("no name server can be reached")
+            }
+            LookupError::Resolver(NetError::Io(error)) => {
+                write!(out, "the name server can't be asked: {error}")
+            }
             LookupError::Resolver(error) => error.fmt(out),
             LookupError::Empty => out.write_str("there is no address under that name"),
             LookupError::Late => out.write_str("no name server has answered in time"),
@@ -402,6 +420,29 @@ impl fmt::Display for LookupError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hickory_resolver::net::NoRecords;
+    use hickory_resolver::proto::op::Query;
+
+    #[test]
+    fn why_a_name_leads_nowhere_is_said_in_words() {
+        let none = |code| {
+            let none = NoRecords::new(Query::default(), code);
+            LookupError::Resolver(none.into()).to_string()
+        };
+        assert_eq!(none(ResponseCode::NXDomain), "there is no such name");
+        let empty = "there is no address under that name";
+        assert_eq!(none(ResponseCode::NoError), empty);
+        assert_eq!(
+            none(ResponseCode::ServFail),
+            "the name server answers Server Failure"
+        );
+        let said = |error: NetError| LookupError::Resolver(error).to_string();
+        assert_eq!(
+            said(NetError::NoConnections),
+            "no name server can be reached"
+        );
+        assert_eq!(said(NetError::Timeout), LookupError::Late.to_string());
+    }
 
     #[test]
     fn an_answer_counts_for_its_time_within_bounds() {
