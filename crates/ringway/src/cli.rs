@@ -108,8 +108,9 @@ Examples:
           [files.members]
           root = \"members\"
           users = [\"alice:$argon2id$...\"]
-  ringway hash-password --user alice >> /etc/ringway/users
-      Add her to a password file, which the configuration names as
+  (umask 077; ringway hash-password --user alice >> /etc/ringway/users)
+      Add her to a password file that only its owner can read (give it to the user that the
+      server runs as), which the configuration names as
           users_file = \"/etc/ringway/users\"
       A running server sees the change by itself.
   pass show alice | ringway hash-password --algorithm bcrypt

@@ -55,6 +55,7 @@ mod slowness;
 mod steering;
 mod transfer_denied;
 mod tuning;
+mod unit;
 mod usage;
 mod varnishtest;
 mod video;
