@@ -1,9 +1,9 @@
 //! Files as they are answered: sizes, names, types, validators, conditions, ranges, changes.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use crate::client::{Response, request};
-use crate::server::{Io, Server, eventually, on_every_driver};
+use crate::server::{Io, Server, eventually, on_every_driver, promptly};
 use crate::tree::{HELLO, Tree, content};
 
 on_every_driver!(
@@ -610,8 +610,7 @@ fn changes_are_seen(io: Io) {
         let tag = strong_tag(&client.get(&path));
         tree.write("new.bin", &new);
         std::fs::rename(tree.path("new.bin"), &on_disk).unwrap();
-        let start = Instant::now();
-        let new_tag = eventually("the new file is served", || {
+        let new_tag = promptly("the new file is served", || {
             let response = client.get(&path);
             if response.body == old {
                 assert_eq!(strong_tag(&response), tag);
@@ -621,12 +620,6 @@ fn changes_are_seen(io: Io) {
             assert_ne!(strong_tag(&response), tag);
             Some(strong_tag(&response))
         });
-        // `revalidate_interval` is a second; the machine may be busy.
-        assert!(
-            start.elapsed() < Duration::from_secs(5),
-            "{:?}",
-            start.elapsed()
-        );
         // In place, by another length.
         tree.write(name, HELLO);
         eventually("the shorter file is served", || {
