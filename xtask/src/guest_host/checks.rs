@@ -65,6 +65,7 @@ impl Seen {
         let receivers = self.text("receivers");
         tally.check("the device has four queues", receivers == "4", &receivers);
         self.check_memory(&mut tally);
+        self.check_huge_pages(&mut tally);
         self.check_steering(&mut tally, connections);
         self.check_tune(&mut tally);
         self.check_offline(&mut tally);
@@ -102,6 +103,26 @@ impl Seen {
             let holds = there >= 2 * 256 && elsewhere == 0;
             tally.check(&what, holds, &self.text("steered.maps"));
         }
+    }
+
+    fn check_huge_pages(&self, tally: &mut Tally) {
+        let reserved = self.text("huge.reserved");
+        tally.check("huge pages are reserved", reserved == "8", &reserved);
+        let status = self.status("huge.status");
+        let workers = status["workers"].as_array().cloned().unwrap_or_default();
+        let node = |worker: &Value| worker["node"].as_u64();
+        let is_huge = |worker: &Value| worker["memory"]["has_reserved_huge_pages"] == true;
+        let as_reserved = workers
+            .iter()
+            .all(|worker| is_huge(worker) == (node(worker) == Some(0)));
+        let on_their_node = workers
+            .iter()
+            .all(|worker| worker["memory"]["is_on_its_node"] == true);
+        tally.check(
+            "workers of the node that has reserved pages use them, the others don't",
+            workers.len() == 4 && as_reserved && on_their_node,
+            &Value::from(workers),
+        );
     }
 
     fn check_steering(&self, tally: &mut Tally, connections: u32) {

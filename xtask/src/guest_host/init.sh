@@ -77,6 +77,15 @@ say spread.status "$(status)"
 stop
 for queue in 0 1 2 3; do echo 0 > /sys/class/net/eth0/queues/rx-$queue/rps_cpus; done
 
+# Huge pages reserved on the first node alone.
+reserved=/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages
+echo 8 > $reserved
+say huge.reserved "$(cat $reserved)"
+start --huge-pages reserved
+say huge.status "$(status)"
+stop
+echo 0 > $reserved
+
 # Interrupts where they shouldn't be, which tune puts right and back.
 for number in $(grep -- '-\(input\|output\)' /proc/interrupts | cut -d: -f1); do
     echo 0 > /proc/irq/"$number"/smp_affinity_list
