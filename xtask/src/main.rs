@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench_doctor;
 mod bench_load;
 mod bench_numa;
 mod bench_pool;
@@ -45,6 +46,7 @@ enum Command {
     Icount(icount::Options),
     GuestHost(guest_host::Options),
     BenchLoad(bench_load::Options),
+    BenchDoctor(bench_doctor::Options),
     BenchNuma(bench_numa::Options),
     BenchPool(bench_pool::Options),
     BenchProxy(bench_proxy::Options),
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Icount(options) => icount::run(&options),
         Command::GuestHost(options) => guest_host::run(&options),
         Command::BenchLoad(options) => bench_load::run(&options),
+        Command::BenchDoctor(options) => bench_doctor::run(&options),
         Command::BenchNuma(options) => bench_numa::run(&options),
         Command::BenchPool(options) => bench_pool::run(&options),
         Command::BenchProxy(options) => bench_proxy::run(&options),
