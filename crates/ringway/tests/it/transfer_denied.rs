@@ -20,7 +20,7 @@ fn check(io: Io, calls: &str, method: &str, told: &[(&str, &str)]) {
     let sizes = [20_000, 300_000, (3 << 20) + 4321];
     let bodies = sizes.map(|size| content(size as u64, size));
     for (size, body) in std::iter::zip(sizes, &bodies) {
-        tree.write(&format!("{size}.bin"), body);
+        tree.write(format!("{size}.bin"), body);
     }
     let flags = ["--transfer", method, "--cache-bytes", "0"];
     let serve = command(io, &tree.root(), &flags);
