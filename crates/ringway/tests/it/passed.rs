@@ -91,22 +91,66 @@ fn failures(io: Io) {
     assert_eq!(json!(shown), json!([address, null, null, "connect", 1]));
 }
 
-/// What the server said of an answer that it then breaks off is told all the same.
+/// Of an answer that is broken off, the line says the status and the bytes that the client got, and
+/// why it isn't more.
 fn cuts(io: Io) {
     let upstream = Upstream::start(|mut peer| {
-        if peer.request().is_some() {
+        let Some(request) = peer.request() else {
+            return;
+        };
+        let is = |path: &str| request.head.starts_with(&format!("GET {path} "));
+        if is("/closed") {
             peer.send("HTTP/1.1 206 Partial Content\r\nContent-Length: 10\r\n\r\n0123");
+        } else if is("/slow") {
+            peer.send("HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
+            peer.wait_for_end();
+        } else if is("/malformed") {
+            // Nothing of the answer has left then, so it can be another one.
+            peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\nno size");
+            peer.wait_for_end();
+        } else {
+            peer.send("HTTP/1.1 203 Other\r\nTransfer-Encoding: chunked\r\n\r\n");
+            while peer.try_send("1\r\na\r\n").is_ok() {}
         }
     });
-    let server = start(io, &format!("servers = \"{}\"", upstream.address()), "json");
+    let timeouts = "between_bytes_timeout = \"500ms\"\ntotal_timeout = \"2s\"";
+    let upstream = format!("servers = \"{}\"\n{timeouts}", upstream.address());
+    let server = start(io, &upstream, "json");
     let mut client = server.connect();
-    client.send(request("GET", "/", &[]));
-    assert_eq!(client.head().status, 206);
-    client.expect_cut();
-    let line = objects(server).swap_remove(0);
-    let passed = |name: &str| line[format!("upstream{name}")].clone();
-    let shown = ["_status", "_fault", "_attempts"].map(passed);
-    assert_eq!(json!(shown), json!([206, "closed_within", 1]));
+    assert_eq!(client.get("/malformed").status, 502);
+    for (path, status) in [("/closed", 206), ("/slow", 201), ("/endless", 203)] {
+        client = server.connect();
+        client.send(request("GET", path, &[]));
+        assert_eq!(client.head().status, status);
+        client.expect_cut();
+    }
+    client = server.connect();
+    client.send(request("GET", "/left", &[]));
+    assert_eq!(client.head().status, 203);
+    drop(client);
+    let lines = objects(server);
+    let shown: Vec<Value> = lines
+        .iter()
+        .map(|line| {
+            let of = ["target", "status", "upstream_status", "upstream_fault"];
+            json!(of.map(|name| line[name].clone()))
+        })
+        .collect();
+    let expect = json!([
+        ["/malformed", 502, 200, "malformed"],
+        ["/closed", 206, 206, "closed_within"],
+        ["/slow", 201, 201, "stalled"],
+        ["/endless", 203, 203, "total_timeout"],
+        ["/left", 203, 203, null],
+    ]);
+    assert_eq!(json!(shown), expect);
+    let bytes: Vec<u64> = lines
+        .iter()
+        .map(|line| line["body_bytes"].as_u64().unwrap())
+        .collect();
+    assert_eq!(bytes[1..3], [4, 3]);
+    assert!(bytes[3] > 0 && bytes[4] > 0, "{bytes:?}");
+    assert!(lines.iter().all(|line| line["upstream_attempts"] == 1));
 }
 
 fn second_attempts(io: Io) {

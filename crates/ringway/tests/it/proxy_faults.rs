@@ -375,8 +375,10 @@ fn content_that_is_malformed(io: Io) {
         client.send(request("GET", &format!("/{index}"), &[]));
         let (received, is_honest) = all_of(&mut client);
         let text = String::from_utf8_lossy(&received);
+        // Where it comes with the head, nothing has been promised yet.
+        let is_told = text.starts_with("HTTP/1.1 502 ");
         assert!(
-            is_honest && !text.ends_with("0\r\n\r\n"),
+            is_told || (is_honest && !text.ends_with("0\r\n\r\n")),
             "{chunks:?}: {text}"
         );
     }

@@ -70,6 +70,7 @@ pub(crate) fn pass_on(
         set_cookie: None,
         is_answered: Cell::new(false),
         status: Cell::new(0),
+        passed_bytes: Cell::new(0),
         connected_after: Cell::new(None),
         log: None,
     }))
@@ -313,32 +314,45 @@ impl Connection {
 
     /// Tells the client why there is no answer, or cuts it off where there was some of one.
     async fn explain(&mut self, outbound: &mut Outbound, failure: Failure) -> Result<Flow, End> {
+        let fault = match &failure.trouble {
+            Trouble::Server(fault) => Some(fault),
+            _ => None,
+        };
+        if let Some(fault) = fault {
+            self.worker.count_unanswered(&outbound.upstream, fault);
+        }
+        outbound.note_failure(fault);
+        if failure.is_answered {
+            self.log_cut(outbound);
+            return Err(self.end_of_cut(&failure.trouble));
+        }
+        let is_read = failure.is_body_read || outbound.framing == Framing::None;
         match failure.trouble {
             Trouble::Client(end) => Err(end),
-            Trouble::Body(error) if failure.is_answered => {
-                tracing::debug!(peer = %self.peer, %error, "a request's body was cut off");
-                Err(End::Malformed)
-            }
             Trouble::Body(error) => self.refuse_body(outbound, error.into()).await,
-            Trouble::SlowBody if failure.is_answered => Err(End::SlowBody),
             Trouble::SlowBody => self.refuse_body(outbound, Refusal::SLOW_BODY).await,
-            Trouble::Server(fault) => {
-                self.worker.count_unanswered(&outbound.upstream, &fault);
-                outbound.note_fault(&fault);
-                if failure.is_answered {
-                    end_hooks(outbound, Some(502), failure.passed_bytes);
-                    let log = outbound.log.take();
-                    self.write_log(log, StatusCode::BAD_GATEWAY, failure.passed_bytes);
-                    return Err(End::ServerFailed);
-                }
-                let is_read = failure.is_body_read || outbound.framing == Framing::None;
-                self.gateway_error(outbound, fault.status(), is_read).await
-            }
+            Trouble::Server(fault) => self.gateway_error(outbound, fault.status(), is_read).await,
             Trouble::Hooks(error) => {
                 self.worker.tell_failure("hooks", &*error);
-                let is_read = failure.is_body_read || outbound.framing == Framing::None;
                 let status = StatusCode::INTERNAL_SERVER_ERROR;
                 self.gateway_error(outbound, status, is_read).await
+            }
+        }
+    }
+
+    /// How the connection of a client ends that got a part of its answer.
+    fn end_of_cut(&self, trouble: &Trouble) -> End {
+        match trouble {
+            Trouble::Client(end) => *end,
+            Trouble::Body(error) => {
+                tracing::debug!(peer = %self.peer, %error, "a request's body was cut off");
+                End::Malformed
+            }
+            Trouble::SlowBody => End::SlowBody,
+            Trouble::Server(_) => End::ServerFailed,
+            Trouble::Hooks(error) => {
+                self.worker.tell_failure("hooks", &**error);
+                End::ServiceFailed
             }
         }
     }
@@ -346,14 +360,28 @@ impl Connection {
     async fn time_out(&mut self, outbound: &mut Outbound) -> Result<Flow, End> {
         let fault = ServerFault::TotalTimeout;
         self.worker.count_unanswered(&outbound.upstream, &fault);
-        outbound.note_fault(&fault);
-        if outbound.is_answered.get() || self.stream.is_sending() {
+        outbound.note_failure(Some(&fault));
+        if outbound.is_answered.get() {
+            self.log_cut(outbound);
+            return Err(End::ServerFailed);
+        }
+        if self.stream.is_sending() {
+            // Whoever doesn't take what came before it takes no more.
             end_hooks(outbound, Some(fault.status().as_u16()), 0);
             self.write_log(outbound.log.take(), fault.status(), 0);
             return Err(End::ServerFailed);
         }
         let is_read = outbound.framing == Framing::None;
         self.gateway_error(outbound, fault.status(), is_read).await
+    }
+
+    /// Tells hooks and log of an answer that the client got a part of: the status is what it saw, and
+    /// the bytes are those that were handed over.
+    fn log_cut(&self, outbound: &mut Outbound) {
+        let (status, body_bytes) = (outbound.status.get(), outbound.passed_bytes.get());
+        end_hooks(outbound, Some(status), body_bytes);
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+        self.write_log(outbound.log.take(), status, body_bytes);
     }
 
     async fn gateway_error(

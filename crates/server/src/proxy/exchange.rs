@@ -64,6 +64,8 @@ pub(crate) struct Outbound {
     pub(crate) is_answered: Cell<bool>,
     /// The status of that answer; 0 where there is none yet.
     pub(crate) status: Cell<u16>,
+    /// Bytes of that answer's content that were handed over, where not all of it was at hand.
+    pub(crate) passed_bytes: Cell<u64>,
     /// How long the last attempt waited for its connection; `None` where one was there.
     pub(crate) connected_after: Cell<Option<Duration>>,
     /// What the access log will want of it.
@@ -84,14 +86,15 @@ impl Outbound {
         }
     }
 
-    /// For the access log: this is why there is no answer, or not all of it.
-    pub(crate) fn note_fault(&mut self, fault: &ServerFault) {
+    /// For the access log: there is no answer, or not all of it, and why, where that is the server's
+    /// fault.
+    pub(crate) fn note_failure(&mut self, fault: Option<&ServerFault>) {
         let connected_after = self.connected_after.get();
         let status = self.status.get();
         if let Some(passing) = self.passing() {
             passing.connect = connected_after;
             passing.status = (status != 0).then_some(status);
-            passing.fault = Some(fault.kind());
+            passing.fault = fault.map(ServerFault::kind);
         }
     }
 }
@@ -161,8 +164,6 @@ pub(crate) struct Failure {
     pub(crate) is_spent: bool,
     /// Whether all of the body was taken from the client.
     pub(crate) is_body_read: bool,
-    /// Bytes of the answer's content that the client was sent.
-    pub(crate) passed_bytes: u64,
 }
 
 impl Failure {
@@ -180,7 +181,6 @@ impl Failure {
             is_sent: false,
             is_spent: false,
             is_body_read: false,
-            passed_bytes: 0,
         }
     }
 }
@@ -219,7 +219,6 @@ struct Course<'e> {
     has_heard: Cell<bool>,
     is_sent: Cell<bool>,
     first_byte_after: Cell<Duration>,
-    passed_bytes: Cell<u64>,
 }
 
 impl Exchange<'_> {
@@ -240,7 +239,6 @@ impl Exchange<'_> {
             has_heard: Cell::new(false),
             is_sent: Cell::new(false),
             first_byte_after: Cell::new(Duration::ZERO),
-            passed_bytes: Cell::new(0),
         };
         let spent = Cell::new(false);
         let ran = if has_body {
@@ -255,7 +253,6 @@ impl Exchange<'_> {
             is_sent: course.is_sent.get(),
             is_spent: spent.get(),
             is_body_read: course.upload.get().is_taken(),
-            passed_bytes: course.passed_bytes.get(),
         })
     }
 
@@ -476,6 +473,18 @@ struct Part {
     first: Outgoing,
 }
 
+/// Content whose count is known however it ends, be it that nobody waits for it any more.
+struct Counted<'c> {
+    content: Content,
+    passed_bytes: &'c Cell<u64>,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.passed_bytes.set(self.content.passed_bytes());
+    }
+}
+
 /// What a head that was received amounts to.
 enum Received {
     /// It isn't all there.
@@ -557,11 +566,11 @@ impl Course<'_> {
             Received::Upgrade(length) => {
                 server.input.consume(length);
                 self.outbound.is_answered.set(true);
+                self.outbound.status.set(101);
                 Ok(Next::Upgrade(out))
             }
             Received::Final(length, head) => {
                 server.input.consume(length);
-                self.outbound.is_answered.set(true);
                 self.outbound.status.set(head.status);
                 self.pass_at_hand(head, out, server, client)
             }
@@ -709,6 +718,8 @@ impl Course<'_> {
         let used = content.write(server.input.bytes(), &mut out);
         let used = used.map_err(|error| answer_trouble(ContentError::Malformed(error)))?;
         server.input.consume(used);
+        // Not before: content that isn't any, at its beginning, can still be told by a 502.
+        self.outbound.is_answered.set(true);
         if content.is_done() {
             let sent = client
                 .send_now(&out)
@@ -740,13 +751,16 @@ impl Course<'_> {
     ) -> Result<Answered, Trouble> {
         let Part {
             head,
-            mut content,
+            content,
             first,
         } = part;
-        let passed = content.pass(server, client, first).await;
-        self.passed_bytes.set(content.passed_bytes());
+        let mut counted = Counted {
+            content,
+            passed_bytes: &self.outbound.passed_bytes,
+        };
+        let passed = counted.content.pass(server, client, first).await;
         passed.map_err(answer_trouble)?;
-        Ok(self.answered(&head, server, content.passed_bytes()))
+        Ok(self.answered(&head, server, counted.content.passed_bytes()))
     }
 
     fn answered(&self, head: &Final, server: &Source<'_>, body_bytes: u64) -> Answered {
