@@ -214,7 +214,7 @@ impl Connection {
             // Or the kernel would keep what nobody takes; and a cut must not look like an end.
             if matches!(
                 end,
-                End::WriteStall | End::ServerFailed | End::ServiceFailed
+                End::WriteStall | End::TunnelBroken | End::ServerFailed | End::ServiceFailed
             ) {
                 self.stream.reset();
             }

@@ -720,7 +720,7 @@ impl Worker {
     fn count_end(&self, end: End) {
         let (fault, timeout) = match end {
             End::Orderly => (Counter::ClosedOrderly, None),
-            End::Broken | End::Malformed => (Counter::ClosedClient, None),
+            End::Broken | End::TunnelBroken | End::Malformed => (Counter::ClosedClient, None),
             End::Limit => (Counter::ClosedLimit, None),
             End::Idle => (Counter::ClosedDeadline, Some(Counter::TimeoutIdle)),
             End::SlowHead => (Counter::ClosedDeadline, Some(Counter::TimeoutHead)),

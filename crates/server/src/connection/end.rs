@@ -12,6 +12,8 @@ pub(crate) enum End {
     Orderly,
     /// The client went away in the middle of something.
     Broken,
+    /// One of the two sides of a tunnel went away in the middle of something.
+    TunnelBroken,
     /// Silent for too long between requests.
     Idle,
     /// What it sent was no request.

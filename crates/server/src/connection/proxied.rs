@@ -292,22 +292,22 @@ impl Connection {
         let ahead = [self.input.bytes(), received.bytes()].map(<[u8]>::to_vec);
         self.input = Input::default();
         let [to_server, to_client] = ahead;
-        let began = async {
-            server.send(to_server).await?;
-            self.stream.send(to_client).await
-        };
-        began.await.map_err(|_| End::Broken)?;
         let options = RelayOptions {
             method: TransferMethod::Auto,
             idle_timeout,
         };
-        match relay(&mut self.stream, &mut server, options).await {
+        let relayed = async {
+            server.send(to_server).await?;
+            self.stream.send(to_client).await?;
+            relay(&mut self.stream, &mut server, options).await
+        };
+        match relayed.await {
             Ok(_) => Ok(Flow::Silence),
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Err(End::Idle),
             Err(_) => {
                 // So that neither takes a cut for an end.
                 server.into_connection().0.reset();
-                Err(End::Broken)
+                Err(End::TunnelBroken)
             }
         }
     }

@@ -18,23 +18,23 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// Longer than anything takes in a calm world.
-const SOON: Duration = Duration::from_millis(50);
+pub(super) const SOON: Duration = Duration::from_millis(50);
 
 /// How a connection is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cut {
+pub(super) enum Cut {
     Orderly,
     Reset,
 }
 
-fn calm() -> Machine {
+pub(super) fn calm() -> Machine {
     let keys = "max_connections = 1\nretries = 1\nretry_budget = 100";
     let options = (0, SimOptions::calm());
     Machine::new(options, (&config(&servers(1), keys), 1), [(256, 4096); 2])
 }
 
 /// Runs a client's task to its end; at rest nothing may be left.
-fn complete(mut machine: Machine, client: impl Future<Output = ()> + 'static) {
+pub(super) fn complete(mut machine: Machine, client: impl Future<Output = ()> + 'static) {
     let is_done = Rc::new(Cell::new(false));
     let done = Rc::clone(&is_done);
     drop(machine.clients[0].spawn(async move {
@@ -60,18 +60,21 @@ pub(super) fn plain(plan: Plan) -> Visit {
     }
 }
 
-async fn ask(address: SocketAddr, plan: Plan) -> Got {
+pub(super) async fn ask(address: SocketAddr, plan: Plan) -> Got {
     let visited = visitor::visit(address, &plain(plan), Random::new(7)).await;
     visited.unwrap().got[0]
 }
 
-/// A server that does with each connection what `next` says: sends so much of the plan's answer, and
-/// ends it like this; `None` is to answer whatever comes.
-async fn serve(plan: Plan, next: Rc<RefCell<Option<(usize, Cut)>>>, asked: Rc<Cell<usize>>) {
+/// What a server does next: how much of its answer it sends, and how it ends its connection then.
+/// `None` is to answer whatever comes in good health.
+pub(super) type Next = Rc<RefCell<Option<(usize, Cut)>>>;
+
+/// A server that does with each connection what `next` says, with this answer or one in good health.
+pub(super) async fn serve(answers: [Vec<u8>; 2], next: Next, asked: Rc<Cell<usize>>) {
     let listener = TcpListener::bind(servers(1)[0], &ListenOptions::default()).unwrap();
     loop {
         let mut stream = listener.accept().await.unwrap();
-        let (plan, next, asked) = (plan.clone(), Rc::clone(&next), Rc::clone(&asked));
+        let (answers, next, asked) = (answers.clone(), Rc::clone(&next), Rc::clone(&asked));
         drop(spawn(async move {
             let mut received = Vec::new();
             loop {
@@ -84,12 +87,12 @@ async fn serve(plan: Plan, next: Rc<RefCell<Option<(usize, Cut)>>>, asked: Rc<Ce
                 received.clear();
                 asked.set(asked.get() + 1);
                 let cut = *next.borrow();
+                let [answer, healthy] = &answers;
                 let Some((count, cut)) = cut else {
-                    let healthy = Plan::new(plan.id, Act::Sized, plan.answer_bytes);
-                    stream.send(healthy.answer()).await.unwrap();
+                    stream.send(healthy.clone()).await.unwrap();
                     continue;
                 };
-                stream.send(plan.answer()[..count].to_vec()).await.unwrap();
+                stream.send(answer[..count].to_vec()).await.unwrap();
                 stream.flush().await.unwrap();
                 // A reset would overtake it.
                 sleep(SOON / 10).await;
@@ -131,8 +134,10 @@ fn due(plan: &Plan, count: usize, cut: Cut) -> Got {
 fn check_answer(act: Act) {
     let plan = Plan::new(1, act, 40);
     let machine = calm();
-    let (next, asked) = (Rc::<RefCell<_>>::default(), Rc::<Cell<_>>::default());
-    let serving = serve(plan.clone(), Rc::clone(&next), Rc::clone(&asked));
+    let (next, asked) = (Next::default(), Rc::<Cell<_>>::default());
+    let healthy = Plan::new(plan.id, Act::Sized, plan.answer_bytes);
+    let answers = [plan.answer(), healthy.answer()];
+    let serving = serve(answers, Rc::clone(&next), Rc::clone(&asked));
     drop(machine.clients[1].spawn(serving));
     let address = machine.address;
     complete(machine, async move {

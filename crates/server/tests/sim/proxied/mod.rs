@@ -4,12 +4,13 @@
 //! A request's target says what its server does ([`plan`]); the server looks whether the request is
 //! one that was sent ([`origin`]), the client whether the answer is its own, and the whole of it where
 //! it seems so ([`visitor`]). Where neither network nor client does anything wrong, each request gets
-//! just what `docs/proxy.md` promises. At the end nothing may be left. [`cuts`] enumerates what chance
-//! might miss.
+//! just what `docs/proxy.md` promises. At the end nothing may be left. [`cuts`] and
+//! [`tunnels`] enumerate what chance might miss.
 
 mod cuts;
 mod origin;
 mod plan;
+mod tunnels;
 mod visitor;
 mod wire;
 
