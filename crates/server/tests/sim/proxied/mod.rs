@@ -5,11 +5,12 @@
 //! one that was sent ([`origin`]), the client whether the answer is its own, and the whole of it where
 //! it seems so ([`visitor`]). Where neither network nor client does anything wrong, each request gets
 //! just what `docs/proxy.md` promises. At the end nothing may be left. [`cuts`] and
-//! [`tunnels`] enumerate what chance might miss.
+//! [`tunnels`] enumerate what chance might miss, [`queue`] is a crowd.
 
 mod cuts;
 mod origin;
 mod plan;
+mod queue;
 mod tunnels;
 mod visitor;
 mod wire;
