@@ -3,16 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
 use crate::client::{Client, request};
-use crate::server::{Io, Server, eventually, on_both_drivers};
+use crate::server::{Io, Server, command_on, eventually, on_both_drivers};
 use crate::tree::{HELLO, Tree};
 use crate::upstream::{self, Upstream};
 
 on_both_drivers!(
     a_server_is_killed_in_the_middle,
+    servers_are_killed_under_load,
     a_crowd_before_a_dead_server,
     injection,
 );
@@ -57,6 +58,67 @@ fn a_server_is_killed_in_the_middle(io: Io) {
     server.stop();
     let alone = Server::serve(io, &tree.root(), &[]);
     alone.expect_alive("/hello.txt", HELLO);
+}
+
+/// What each of the two servers calls itself.
+const NAMES: [&[u8]; 2] = [b"the one", b"the other"];
+
+/// One of two servers is killed again and again while clients ask. What was under way there is asked of
+/// the other one: no client sees any of it.
+fn servers_are_killed_under_load(io: Io) {
+    let trees = NAMES.map(|name| {
+        let tree = Tree::new();
+        tree.write("name.txt", name);
+        tree
+    });
+    let mut servers = trees
+        .each_ref()
+        .map(|tree| Some(Server::serve(io, &tree.root(), &[])));
+    let addresses = servers.each_ref().map(|server| {
+        let server = server.as_ref().expect("both are there");
+        server.address().to_string()
+    });
+    let keys = "balance = \"round_robin\"\nretries = 3\nretry_budget = 100\nfailures = 1\n\
+                max_ejected = 50\nejection_time = \"100ms\"";
+    let proxy = upstream::run(io, &upstream::config(&addresses, keys));
+    let (stop, answers) = (AtomicBool::new(false), [const { AtomicUsize::new(0) }; 2]);
+    let ask = || {
+        let mut client = proxy.connect();
+        while !stop.load(Ordering::Relaxed) {
+            let response = client.get("/name.txt");
+            assert_eq!(response.status, 200);
+            let who = NAMES.iter().position(|name| response.body == *name);
+            answers[who.expect("one of the two")].fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let has_answered = |who: usize, what: &str| {
+        let before = answers[who].load(Ordering::Relaxed);
+        eventually(what, || {
+            (answers[who].load(Ordering::Relaxed) >= before + 20).then_some(())
+        });
+    };
+    std::thread::scope(|scope| {
+        let clients = [(); 4].map(|()| scope.spawn(ask));
+        let killing = scope.spawn(|| {
+            for round in 0..10 {
+                let (victim, other) = (round % 2, (round + 1) % 2);
+                has_answered(victim, "it is asked before it is killed");
+                servers[victim].take().expect("it is there").kill();
+                has_answered(other, "the other one goes on");
+                let root = trees[victim].root();
+                let again = command_on(io, &root, &addresses[victim], &[]);
+                servers[victim] = Some(Server::start(again));
+                has_answered(victim, "it is asked again");
+            }
+        });
+        let killed = killing.join();
+        stop.store(true, Ordering::Relaxed);
+        killed.expect("every one comes back");
+        for client in clients {
+            client.join().expect("no client sees any of it");
+        }
+    });
+    proxy.stop();
 }
 
 /// The port of nobody.
