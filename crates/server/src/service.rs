@@ -34,6 +34,12 @@
 //! }
 //! ```
 //!
+//! What a service of one's own sends is in its memory, whole or piece by piece. It can't send a file as
+//! the built-in service does: what that knows of a file (its tag, its codings, whether it changes under
+//! way, that no path leads out of the root) holds for a root of the configuration and for bytes that
+//! go out as they lie there. A service that decides which file it is sends its client there, by a
+//! redirect.
+//!
 //! What is built in is known at compile time (`builtin`, `files`), what a program adds is boxed
 //! ([`extensions`](crate::extensions)); how a request gets to either is in `connection/routing.rs`.
 
