@@ -27,6 +27,7 @@ on_both_drivers!(
     tunnels,
     refused_upgrades,
     unix_sockets,
+    ipv6_on_both_sides,
     dead_servers,
     dead_connections,
     least_connections,
@@ -506,6 +507,30 @@ fn unix_sockets(io: Io) {
         "{head}"
     );
     serving.join().unwrap();
+}
+
+fn ipv6_on_both_sides(io: Io) {
+    let Ok(listener) = std::net::TcpListener::bind("[::1]:0") else {
+        return crate::peers::skip("there is no IPv6");
+    };
+    let upstream = Upstream::start_on(listener, |mut peer| {
+        while let Some(request) = peer.request() {
+            peer.send(ok(request.head.as_bytes()));
+        }
+    });
+    let servers = [upstream.address().to_string()];
+    let keys = "host = \"upstream\"\nforwarded = \"both\"";
+    let config = upstream::config(&servers, keys).replace("127.0.0.1:0", "[::1]:0");
+    let server = upstream::run(io, &config);
+    assert!(server.address().is_ipv6());
+    let head = String::from_utf8(server.get("/a").body).unwrap();
+    for line in [
+        &*format!("Host: {}", servers[0]),
+        "X-Forwarded-For: ::1",
+        "Forwarded: for=\"[::1]\";host=\"test\";proto=http",
+    ] {
+        assert!(head.lines().any(|other| other == line), "{line}: {head}");
+    }
 }
 
 /// An address that nobody listens on.
