@@ -16,8 +16,8 @@ mod fields;
 mod parse;
 
 pub use error::HeadError;
-pub(crate) use parse::line;
 pub use parse::{HeadScan, parse_head};
+pub(crate) use parse::{fault, line};
 
 use crate::condition::Preconditions;
 use crate::field::trim;

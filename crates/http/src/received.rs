@@ -6,7 +6,7 @@
 //! might belong to somebody else (response splitting).
 
 use crate::field::{decimal, elements, name_is};
-use crate::head::{HeadScan, Headers, Method, Version, line};
+use crate::head::{HeadScan, Headers, Method, Version, fault, line};
 use std::fmt;
 use std::ops::Range;
 
@@ -218,13 +218,10 @@ fn read<'a>(
     let mut left = limits.header_count;
     let mut rest = lines;
     while rest.first_chunk() != Some(b"\r\n") {
-        let parsed = line(rest, Known::of).map_err(|_| ReceivedError::Field)?;
-        let Some((known, name, value, next)) = parsed else {
-            return Ok(None);
+        let Some((known, value)) = line(rest, Known::of) else {
+            return fault(rest).map_err(|_| ReceivedError::Field);
         };
         left = left.checked_sub(1).ok_or(ReceivedError::TooLarge)?;
-        let is_as_written = rest.len() - next.len() == name.len() + value.len() + ": \r\n".len()
-            && rest[name.len() + 1] == b' ';
         let goes_on = match known {
             None | Some(Known::GoesOn) => true,
             Some(Known::Date) => {
@@ -232,17 +229,17 @@ fn read<'a>(
                 true
             }
             Some(known) => {
-                fields.read(known, value)?;
+                fields.read(known, value.bytes)?;
                 false
             }
         };
         if !goes_on {
             let start = lines.len() - rest.len();
-            head.apart.add(start..lines.len() - next.len());
-        } else if !is_as_written {
+            head.apart.add(start..lines.len() - value.next.len());
+        } else if !value.is_plain {
             head.apart.give_up();
         }
-        rest = next;
+        rest = value.next;
     }
     let lines_bytes = lines.len() - rest.len();
     head.lines = &lines[..lines_bytes];

@@ -22,7 +22,6 @@ impl Fields {
         value: &'a [u8],
     ) -> Result<(), HeadError> {
         match known {
-            Known::Other => {}
             Known::Host => host(head, value)?,
             Known::ContentLength => content_length(&mut self.length, value)?,
             Known::TransferEncoding => self.coding.read(value),
@@ -63,7 +62,6 @@ impl Fields {
 /// The fields a head is searched for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Known {
-    Other,
     Host,
     ContentLength,
     TransferEncoding,
@@ -85,9 +83,9 @@ impl Known {
     /// Recognises a name, which need not be a token. Length and first letter leave one candidate,
     /// or two.
     #[inline(always)]
-    pub(super) fn of(name: &[u8]) -> Known {
+    pub(super) fn of(name: &[u8]) -> Option<Known> {
         let first = name.first().map_or(0, |byte| byte | 0x20);
-        match (name.len(), first) {
+        Some(match (name.len(), first) {
             (4, b'h') if name_is(name, b"host") => Known::Host,
             (5, b'r') if name_is(name, b"range") => Known::Range,
             (6, b'e') if name_is(name, b"expect") => Known::Expect,
@@ -103,8 +101,8 @@ impl Known {
             (17, b'i') if name_is(name, b"if-modified-since") => Known::IfModifiedSince,
             (17, b't') if name_is(name, b"transfer-encoding") => Known::TransferEncoding,
             (19, b'i') if name_is(name, b"if-unmodified-since") => Known::IfUnmodifiedSince,
-            _ => Known::Other,
-        }
+            _ => return None,
+        })
     }
 }
 

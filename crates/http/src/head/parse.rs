@@ -272,49 +272,98 @@ fn fields<'a>(lines: &'a [u8], head: &mut RequestHead<'a>, limits: &HeadLimits) 
             fields.finish(head)?;
             return Ok(Some(lines.len() - rest.len()));
         }
-        let Some((name, [_, after @ ..])) = rest.split_at_checked(name_bytes(rest)) else {
-            return line_fault(rest);
+        let Some((known, value)) = line(rest, Known::of) else {
+            return fault(rest);
         };
-        let known = Known::of(name);
-        if known == Known::Other && !is_token(name) {
-            return line_fault(rest);
-        }
         if left == 0 {
             return Err(HeadError::TooManyHeaders);
         }
         left -= 1;
-        let Some((value, next)) = value(after)? else {
-            return Ok(None);
-        };
-        fields.read(head, known, value)?;
-        rest = next;
+        if let Some(known) = known {
+            fields.read(head, known, value.bytes)?;
+        }
+        rest = value.next;
     }
 }
 
-/// A line that was read: what its name is known as, the name, the value, and the lines behind it.
-type Line<'a, K> = (Option<K>, &'a [u8], &'a [u8], &'a [u8]);
-
-/// One line. `known` recognises names, all of them tokens.
+/// One line: what its name is known as, and its value; `None` where that isn't one, or not all there.
+/// `known` recognises names, all of them tokens.
+///
+/// Why it is none is found out by [`fault`]: a result that could say so would be taken apart and put
+/// together again for each line.
 #[inline(always)]
-pub(crate) fn line<K>(rest: &[u8], known: impl FnOnce(&[u8]) -> Option<K>) -> Parsed<Line<'_, K>> {
-    let Some((name, [_, after @ ..])) = rest.split_at_checked(name_bytes(rest)) else {
-        return line_fault(rest);
+pub(crate) fn line<K>(
+    rest: &[u8],
+    known: impl FnOnce(&[u8]) -> Option<K>,
+) -> Option<(Option<K>, Value<'_>)> {
+    let (name, [_, after @ ..]) = rest.split_at_checked(name_bytes(rest))? else {
+        return None;
     };
     let known = known(name);
-    // Before the value, which may not be all there: the first fault is named.
     if known.is_none() && !is_token(name) {
-        return line_fault(rest);
+        return None;
     }
-    let parsed = value(after)?;
-    Ok(parsed.map(|(value, next)| (known, name, value, next)))
+    Some((known, value(after)?))
+}
+
+/// Why the lines don't begin with one, or `None` while it isn't all there. The name comes first, since
+/// the value may not be there yet.
+#[cold]
+pub(crate) fn fault<T>(lines: &[u8]) -> Parsed<T> {
+    match lines.split_at_checked(name_bytes(lines)) {
+        Some((name, [_, after @ ..])) if is_token(name) => value_fault(after),
+        _ => name_fault(lines),
+    }
+}
+
+/// What follows a name and its colon.
+pub(crate) struct Value<'a> {
+    /// The value without whitespace around it.
+    pub(crate) bytes: &'a [u8],
+    /// Whether its line is written as nearly everybody does: one space before the value, none behind
+    /// it. An empty value isn't said to be.
+    pub(crate) is_plain: bool,
+    /// The lines behind it.
+    pub(crate) next: &'a [u8],
+}
+
+/// The value of a field, from behind the colon.
+#[inline(always)]
+fn value(mut rest: &[u8]) -> Option<Value<'_>> {
+    let mut is_plain = true;
+    match rest {
+        [b' ', first, ..] if *first > b' ' => rest = &rest[1..],
+        _ => {
+            is_plain = false;
+            while let [b' ' | b'\t', tail @ ..] = rest {
+                rest = tail;
+            }
+        }
+    }
+    let mut end = value_bytes(rest);
+    while rest.get(end) == Some(&b'\t') {
+        end += 1 + value_bytes(&rest[end + 1..]);
+    }
+    let (mut bytes, rest) = rest.split_at(end);
+    let [b'\r', b'\n', next @ ..] = rest else {
+        return None;
+    };
+    while let [shorter @ .., b' ' | b'\t'] = bytes {
+        bytes = shorter;
+        is_plain = false;
+    }
+    Some(Value {
+        bytes,
+        is_plain,
+        next,
+    })
 }
 
 /// A line that doesn't begin with a name and a colon: malformed, or not all there.
 ///
 /// RFC 9112 §5.1 refuses whitespace before the colon, §5.2 a folded line; both are names that
 /// aren't tokens.
-#[cold]
-fn line_fault<T>(line: &[u8]) -> Parsed<T> {
+fn name_fault<T>(line: &[u8]) -> Parsed<T> {
     match line {
         [b'\r'] => Ok(None),
         [b'\r', ..] => Err(HeadError::LineEnd),
@@ -325,37 +374,12 @@ fn line_fault<T>(line: &[u8]) -> Parsed<T> {
     }
 }
 
-/// The value without whitespace around it, and the lines behind it.
-#[inline(always)]
-fn value(mut rest: &[u8]) -> Parsed<(&[u8], &[u8])> {
-    match rest {
-        // One space, as nearly everybody writes it.
-        [b' ', first, ..] if *first > b' ' => rest = &rest[1..],
-        _ => {
-            while let [b' ' | b'\t', tail @ ..] = rest {
-                rest = tail;
-            }
-        }
-    }
-    let mut end = value_bytes(rest);
-    while rest.get(end) == Some(&b'\t') {
-        end += 1 + value_bytes(&rest[end + 1..]);
-    }
-    let (mut value, rest) = rest.split_at(end);
-    let next = match rest {
-        [b'\r', b'\n', next @ ..] => next,
-        _ => return value_fault(rest),
-    };
-    while let [shorter @ .., b' ' | b'\t'] = value {
-        value = shorter;
-    }
-    Ok(Some((value, next)))
-}
-
-/// What stands behind a value isn't CRLF, or not yet.
-#[cold]
-fn value_fault<T>(rest: &[u8]) -> Parsed<T> {
-    match rest {
+/// A value behind which something else than CRLF stands, or nothing yet.
+fn value_fault<T>(after: &[u8]) -> Parsed<T> {
+    let end = after
+        .iter()
+        .position(|byte| *byte != b'\t' && byte.is_ascii_control());
+    match &after[end.unwrap_or(after.len())..] {
         [] | [b'\r'] => Ok(None),
         // RFC 9112 §2.2: a bare LF may be taken for a line end; not here.
         [b'\n', ..] => Err(HeadError::BareLineFeed),
@@ -381,20 +405,29 @@ const fn equal(eight_bytes: u64, byte: u8) -> u64 {
     below(eight_bytes ^ eight(byte), 1)
 }
 
+/// Both at once, for bytes below `bound` and DEL: as `below(eight_bytes, bound) | equal(eight_bytes,
+/// 0x7f)`, with the highest bits looked at once. (DEL's own is clear, so to exchange it for zero
+/// changes none of them.)
+const fn below_or_delete(eight_bytes: u64, bound: u8) -> u64 {
+    let lower = eight_bytes.wrapping_sub(eight(bound));
+    let delete = (eight_bytes ^ eight(0x7f)).wrapping_sub(eight(1));
+    (lower | delete) & !eight_bytes & eight(0x80)
+}
+
 /// Counts the bytes before the first that isn't part of a target: whitespace or control.
 #[inline(always)]
 fn target_bytes(rest: &[u8]) -> usize {
-    unmarked(rest, |bytes| below(bytes, b'!') | equal(bytes, 0x7f))
+    unmarked(rest, |bytes| below_or_delete(bytes, b'!'))
 }
 
 /// Counts the bytes before the first control character, HTAB included.
 #[inline(always)]
 fn value_bytes(rest: &[u8]) -> usize {
-    // Most values are short. What isn't over after two steps is long, and goes by blocks, which the
-    // compiler turns into vector instructions.
-    const SHORT_BYTES: usize = 16;
+    // Most values are short, dates among them. What isn't over after four steps is long, and goes by
+    // blocks, which the compiler turns into vector instructions.
+    const SHORT_BYTES: usize = 32;
     const BLOCK_BYTES: usize = 32;
-    let is_marked = |bytes| below(bytes, b' ') | equal(bytes, 0x7f);
+    let is_marked = |bytes| below_or_delete(bytes, b' ');
     let mut plain = unmarked(&rest[..rest.len().min(SHORT_BYTES)], is_marked);
     if plain < SHORT_BYTES {
         return plain;
