@@ -68,6 +68,8 @@ pub(crate) fn pass_on(
         edits: request.response_edits(),
         hooks: None,
         set_cookie: None,
+        sent_at: Cell::new(request.moment.now),
+        heard_at: Cell::new(None),
         is_answered: Cell::new(false),
         status: Cell::new(0),
         passed_bytes: Cell::new(0),
@@ -203,7 +205,9 @@ impl Connection {
                         worker: &self.worker,
                     };
                     match exchange.run().await {
-                        Ok(answered) => return Ok(self.note_answered(answered, &chosen, lease)),
+                        Ok(answered) => {
+                            return Ok(self.note_answered(answered, outbound, &chosen, lease));
+                        }
                         Err(failure) => (failure, lease.is_reused()),
                     }
                 }
@@ -225,11 +229,12 @@ impl Connection {
     fn note_answered(
         &self,
         answered: Answered,
+        outbound: &Outbound,
         chosen: &Chosen<'_>,
         lease: Lease,
     ) -> (Answered, Option<Lease>) {
         let now = self.stream.now();
-        chosen.answered(answered.status, answered.first_byte_after, now);
+        chosen.answered(answered.status, outbound, now);
         if answered.is_upgraded {
             return (answered, Some(lease));
         }
@@ -271,9 +276,10 @@ impl Connection {
         self.worker.stats.count_answer(status, body_bytes);
         end_hooks(outbound, Some(status), body_bytes);
         if let Some(mut log) = outbound.log.take() {
+            let first_byte_after = outbound.first_byte_after();
             if let Some(passing) = &mut log.passing {
                 passing.status = Some(status);
-                passing.first_byte = Some(answered.first_byte_after);
+                passing.first_byte = first_byte_after;
                 passing.connect = outbound.connected_after.get();
             }
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);

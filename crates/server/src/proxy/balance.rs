@@ -333,11 +333,18 @@ impl Balancer {
         self.servers[server].active += 1;
     }
 
+    /// Whether it is looked at how long servers take.
+    pub(crate) fn compares_latency(&self) -> bool {
+        self.method == Method::PowerOfTwo && self.servers.len() > 1
+    }
+
     /// A request that [`Balancer::begin`] was called for is over.
     pub(crate) fn end(&mut self, server: usize, outcome: Outcome, now: Instant) {
+        let compares = self.compares_latency();
         let server = &mut self.servers[server];
         server.active = server.active.saturating_sub(1);
         match outcome {
+            _ if !compares => {}
             Outcome::Answered(latency) => server.latency.observe(latency, now),
             Outcome::Failed => server.latency.observe_failure(now),
             Outcome::GivenUp => {}

@@ -60,6 +60,10 @@ pub(crate) struct Outbound {
     pub(crate) hooks: Option<Rc<dyn Active>>,
     /// The cookie that keeps the client with the server it got, as a value of `Set-Cookie`.
     pub(crate) set_cookie: Option<Vec<u8>>,
+    /// When all of it had been sent, as far as it will be.
+    pub(crate) sent_at: Cell<Instant>,
+    /// When the first byte of an answer had come.
+    pub(crate) heard_at: Cell<Option<Instant>>,
     /// Whether the client got some of an answer, for whoever ends the exchange from outside.
     pub(crate) is_answered: Cell<bool>,
     /// The status of that answer; 0 where there is none yet.
@@ -73,6 +77,12 @@ pub(crate) struct Outbound {
 }
 
 impl Outbound {
+    /// From the end of the request to the first byte of the answer, if there was one.
+    pub(crate) fn first_byte_after(&self) -> Option<Duration> {
+        let heard_at = self.heard_at.get()?;
+        Some(heard_at.saturating_duration_since(self.sent_at.get()))
+    }
+
     fn passing(&mut self) -> Option<&mut Passing> {
         self.log.as_mut()?.passing.as_mut()
     }
@@ -90,9 +100,11 @@ impl Outbound {
     /// fault.
     pub(crate) fn note_failure(&mut self, fault: Option<&ServerFault>) {
         let connected_after = self.connected_after.get();
+        let first_byte_after = self.first_byte_after();
         let status = self.status.get();
         if let Some(passing) = self.passing() {
             passing.connect = connected_after;
+            passing.first_byte = first_byte_after;
             passing.status = (status != 0).then_some(status);
             passing.fault = fault.map(ServerFault::kind);
         }
@@ -117,8 +129,6 @@ pub(crate) struct Exchange<'e> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Answered {
     pub(crate) status: u16,
-    /// From the end of the request to the first byte of the answer.
-    pub(crate) first_byte_after: Duration,
     /// Bytes of content that the client was sent.
     pub(crate) body_bytes: u64,
     /// Whether the client's connection can go on: the head that it got says the same.
@@ -214,17 +224,15 @@ struct Course<'e> {
     upstream: &'e Upstream,
     worker: &'e Worker,
     upload: Cell<Upload>,
-    /// When the request was sent, as far as it will be.
-    sent_at: Cell<Instant>,
-    has_heard: Cell<bool>,
     is_sent: Cell<bool>,
-    first_byte_after: Cell<Duration>,
 }
 
 impl Exchange<'_> {
     /// Sends the request and passes the answer on.
     pub(crate) async fn run(&mut self) -> Result<Answered, Failure> {
         let outbound = self.outbound;
+        outbound.sent_at.set(self.client.now());
+        outbound.heard_at.set(None);
         let has_body = outbound.framing != Framing::None;
         let course = Course {
             outbound,
@@ -235,10 +243,7 @@ impl Exchange<'_> {
             } else {
                 Upload::Done
             }),
-            sent_at: Cell::new(self.client.now()),
-            has_heard: Cell::new(false),
             is_sent: Cell::new(false),
-            first_byte_after: Cell::new(Duration::ZERO),
         };
         let spent = Cell::new(false);
         let ran = if has_body {
@@ -249,7 +254,7 @@ impl Exchange<'_> {
         ran.map_err(|trouble| Failure {
             trouble,
             is_answered: outbound.is_answered.get(),
-            has_heard: course.has_heard.get(),
+            has_heard: outbound.heard_at.get().is_some(),
             is_sent: course.is_sent.get(),
             is_spent: spent.get(),
             is_body_read: course.upload.get().is_taken(),
@@ -267,7 +272,7 @@ impl Exchange<'_> {
             sent => Box::pin(send_rest(self.server, request, sent, course)).await,
         };
         sent.map_err(|error| Trouble::Server(ServerFault::of_connection(error)))?;
-        course.sent_at.set(self.client.now());
+        course.outbound.sent_at.set(self.client.now());
         let (mut half, writer) = self.client.split();
         // Whoever only waits for an answer may do so for as long as that takes.
         half.set_deadline(None);
@@ -333,7 +338,7 @@ impl Exchange<'_> {
             if course.upload.get().is_under_way()
                 && let Poll::Ready(ended) = upload.as_mut().poll(context)
             {
-                course.sent_at.set(now());
+                course.outbound.sent_at.set(now());
                 match ended {
                     Ok(()) => course.upload.set(Upload::Done),
                     // It takes no more, and says nothing either.
@@ -510,12 +515,8 @@ impl Course<'_> {
             let Some(buffer) = self.next_of_server(server, watch).await? else {
                 return Err(Trouble::Server(ServerFault::Closed));
             };
-            if !self.has_heard.replace(true) {
-                let since = server
-                    .half
-                    .now()
-                    .saturating_duration_since(self.sent_at.get());
-                self.first_byte_after.set(since);
+            if self.outbound.heard_at.get().is_none() {
+                self.outbound.heard_at.set(Some(server.half.now()));
             }
             server.input.push(buffer);
             while !server.input.is_empty() {
@@ -591,7 +592,8 @@ impl Course<'_> {
         poll_fn(|context| {
             // While the request is still being sent, that has its own deadlines.
             let waits = !self.upload.get().is_under_way();
-            let deadline = self.sent_at.get() + self.upstream.config.timeouts.first_byte_timeout;
+            let deadline =
+                self.outbound.sent_at.get() + self.upstream.config.timeouts.first_byte_timeout;
             server.half.set_deadline(waits.then_some(deadline));
             match server.half.poll_receive(context) {
                 Poll::Ready(Ok(received)) => return Poll::Ready(Ok(received)),
@@ -767,7 +769,6 @@ impl Course<'_> {
         let is_read = self.upload.get() == Upload::Done;
         Answered {
             status: head.status,
-            first_byte_after: self.first_byte_after.get(),
             body_bytes,
             keep_alive: head.keep_alive,
             is_reusable: head.is_server_kept && is_read && server.input.is_empty(),
@@ -778,7 +779,6 @@ impl Course<'_> {
     fn upgraded(&self) -> Answered {
         Answered {
             status: 101,
-            first_byte_after: self.first_byte_after.get(),
             body_bytes: 0,
             keep_alive: false,
             is_reusable: false,

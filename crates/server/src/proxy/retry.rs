@@ -116,6 +116,8 @@ pub(crate) struct Budget {
     epoch: Instant,
     /// The last second that was counted, from the epoch.
     second: u64,
+    /// When that is over.
+    second_ends: Instant,
     /// Requests and retries of each second, the second's number modulo their count.
     slots: [(u32, u32); SLOTS],
 }
@@ -129,6 +131,7 @@ impl Budget {
             per_second,
             epoch: now,
             second: 0,
+            second_ends: now + SLOT,
             slots: [(0, 0); SLOTS],
         }
     }
@@ -158,16 +161,22 @@ impl Budget {
 
     /// The slot of `now`, those that are over being emptied. A clock that goes back stays where it
     /// was.
+    #[inline]
     fn slot(&mut self, now: Instant) -> &mut (u32, u32) {
-        let passed = now.saturating_duration_since(self.epoch);
-        let second = (passed.as_nanos() / SLOT.as_nanos()) as u64;
-        if second > self.second {
-            let over = (second - self.second).min(SLOTS as u64);
-            for step in 1..=over {
-                self.slots[((self.second + step) % SLOTS as u64) as usize] = (0, 0);
-            }
-            self.second = second;
+        if now >= self.second_ends {
+            self.advance(now);
         }
         &mut self.slots[(self.second % SLOTS as u64) as usize]
+    }
+
+    fn advance(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.epoch);
+        let second = passed.as_secs() / SLOT.as_secs();
+        let over = (second - self.second).min(SLOTS as u64);
+        for step in 1..=over {
+            self.slots[((self.second + step) % SLOTS as u64) as usize] = (0, 0);
+        }
+        self.second = second;
+        self.second_ends = self.epoch + Duration::from_secs((second + 1) * SLOT.as_secs());
     }
 }

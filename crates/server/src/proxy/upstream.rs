@@ -511,10 +511,15 @@ impl Chosen<'_> {
         self.server
     }
 
-    /// The server has answered with this status, after so long.
-    pub(crate) fn answered(&self, status: u16, after: Duration, now: Instant) {
-        self.outcome.set((Outcome::Answered(after), now));
+    /// The server has answered a request with this status.
+    pub(crate) fn answered(&self, status: u16, outbound: &Outbound, now: Instant) {
         let mut state = self.upstream.state.borrow_mut();
+        // Nobody else asks for it, and finding it out is a part of a request's work that shows.
+        let after = match state.balancer.compares_latency() {
+            true => outbound.first_byte_after().unwrap_or_default(),
+            false => Duration::ZERO,
+        };
+        self.outcome.set((Outcome::Answered(after), now));
         if matches!(status, 502..=504) {
             state.health.fail(self.server, now);
         } else {
