@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// What one relay may move before the others have their turn.
 const TURN_BYTES: u64 = 4 << 20;
+/// What was received ahead is sent in pieces of about this size.
+const JOINED_BYTES: usize = 64 << 10;
 
 /// How to relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -439,20 +441,39 @@ impl Direction {
         self.outgoing = Some(buffer.into());
     }
 
-    fn poll_drain(&mut self, context: &Context<'_>) -> Poll<Result<(), ForwardError>> {
+    /// Takes over what was received ahead, many buffers at once: with io_uring dozens of them may be
+    /// there, and to send each by itself would cost more than to copy it.
+    fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ForwardError>> {
         self.is_full = false;
+        let mut joined = Vec::new();
+        while self.left > 0 && joined.len() < JOINED_BYTES {
+            match self.poll_ahead(context).map_err(ForwardError::Source)? {
+                Poll::Pending if joined.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+                Poll::Ready(Some(buffer)) => {
+                    self.take(buffer);
+                    if let Some(taken) = self.outgoing.take() {
+                        taken.append_to(&mut joined);
+                    }
+                }
+                Poll::Ready(None) => {
+                    self.state = State::Splicing;
+                    break;
+                }
+            }
+        }
+        self.outgoing = (!joined.is_empty()).then(|| joined.into());
+        Poll::Ready(Ok(()))
+    }
+
+    /// What is still to come of what was received ahead; `None` when that is all.
+    fn poll_ahead(&mut self, context: &Context<'_>) -> Poll<io::Result<Option<Buffer>>> {
         let from = self.from;
-        let received = self
-            .worker
+        self.worker
             .reactor
             .poll(context.waker(), |reactor, waiter| {
                 reactor.poll_stop_receiving(from, waiter)
-            });
-        match ready!(received).map_err(ForwardError::Source)? {
-            Some(buffer) => self.take(buffer),
-            None => self.state = State::Splicing,
-        }
-        Poll::Ready(Ok(()))
+            })
     }
 
     fn poll_copy(&mut self, context: &Context<'_>) -> Poll<Result<(), ForwardError>> {
