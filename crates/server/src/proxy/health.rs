@@ -3,10 +3,11 @@
 //!
 //! *Passively*, each worker counts failures in a row, and leaves a server out for a while that has
 //! too many ([`Health`]): as in Envoy each for itself, so that a request's way shares nothing, and a
-//! worker that alone can't reach a server doesn't take it from the others. The time grows with each turn, and only so many may be out at once. *Actively*,
-//! whoever asks the servers puts what it found on the [`Board`], an atomic for each server, and
-//! workers put there what they have found for others to see. When too few servers are left, all are
-//! used again: then it is more likely that the checks are wrong.
+//! worker that alone can't reach a server doesn't take it from the others. The time grows with each
+//! turn, and only so many may be out at once. *Actively*, whoever asks the servers puts what it found
+//! on the [`Board`], an atomic for each server, and workers put there what they have found for others
+//! to see. When too few servers are left, all are used again: then it is more likely that the checks
+//! are wrong.
 //!
 //! Nothing here sends anything or reads a clock.
 
