@@ -129,7 +129,9 @@ Examples:
   ringway man | man -l -
       Read the manual page.
   ringway man serve > ~/.local/share/man/man1/ringway-serve.1
-      Install the page of a command.";
+      Install the page of a command.
+  ringway man bench load | man -l -
+      Read the page of a command's command.";
 
 const VERSION_EXAMPLES: &str = "\
 Examples:
@@ -352,6 +354,9 @@ pub(crate) struct Man {
         "completions", "man", "version",
     ])]
     pub(crate) command: Option<String>,
+    /// Of a command that has commands of its own, such as bench: which of them
+    #[arg(value_name = "SUBCOMMAND")]
+    pub(crate) subcommand: Option<String>,
 }
 
 /// Flags of `version`.

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use clap::CommandFactory as _;
+use clap::{Command, CommandFactory as _};
 use ringway_server::auth;
 use ringway_server::config::{self, Config, ConfigError, Flags};
 use ringway_server::explain::{self, Question};
@@ -147,19 +147,30 @@ pub(crate) fn man(flags: &cli::Man) -> Result<()> {
     let mut program = cli::Cli::command();
     // Gives every command its full name, "ringway serve".
     program.build();
-    let page_of = match &flags.command {
-        None => clap_mangen::Man::new(program),
-        Some(name) => {
-            let command = program.find_subcommand(name).cloned();
-            let command = command.with_context(|| format!("there is no command {name:?}"))?;
-            clap_mangen::Man::new(command).title(format!("ringway-{name}"))
-        }
-    };
+    let mut title = "ringway".to_owned();
+    let mut command = &program;
+    for name in flags.command.iter().chain(&flags.subcommand) {
+        let inner = command.find_subcommand(name);
+        command = inner.with_context(|| unknown_command(command, name))?;
+        title = format!("{title}-{name}");
+    }
+    let page_of = clap_mangen::Man::new(command.clone()).title(title);
     let mut page = Vec::new();
     page_of
         .source(concat!("ringway ", env!("CARGO_PKG_VERSION")))
         .render(&mut page)?;
     Ok(io::stdout().write_all(&page)?)
+}
+
+fn unknown_command(command: &Command, name: &str) -> String {
+    let own = command.get_bin_name().unwrap_or("ringway");
+    let names = command.get_subcommands().map(Command::get_name);
+    // Each has `help`, which has no page.
+    let names: Vec<&str> = names.filter(|name| *name != "help").collect();
+    match names.is_empty() {
+        true => format!("{own} has no commands of its own, and so no {name:?}"),
+        false => format!("{own} has no command {name:?}: it has {}", names.join(", ")),
+    }
 }
 
 /// `ringway version`

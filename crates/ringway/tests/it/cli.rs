@@ -182,6 +182,17 @@ fn man_pages() {
         page.contains(".TH ringway-serve 1") && page.contains("idle\\-timeout"),
         "{page}"
     );
+    let page = stdout(&["man", "bench", "load"]);
+    assert!(page.contains(".TH ringway-bench-load 1"), "{page}");
+    let none = "ringway serve has no commands of its own, and so no \"load\"";
+    check_error(&["man", "serve", "load"], 1, none);
+    let said = ringway(&["man", "bench", "nothing"]).stderr;
+    let said = String::from_utf8(said).unwrap();
+    let expected = "ringway: ringway bench has no command \"nothing\": it has ";
+    assert!(
+        said.starts_with(expected) && said.contains("load"),
+        "{said}"
+    );
 }
 
 #[test]
