@@ -77,7 +77,8 @@ Examples:
   ringway explain POST /login -H 'Host: example.org' -H 'X-Beta: 1' --config site.toml --json
       The same for a request with these fields, for programs.
 
-No server has to run, and nothing is asked.";
+No server has to run, and nothing is asked. Files are looked for by you, who may read others than
+the server.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
