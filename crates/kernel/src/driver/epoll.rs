@@ -6,7 +6,7 @@
 
 use super::alarm::Alarm;
 use super::{
-    Completion, Descriptor, Driver, DriverKind, Interest, SendParts, Token, TransferCalls,
+    Completion, Descriptor, Driver, DriverKind, Interest, Lane, SendParts, Token, TransferCalls,
     ZeroCopyPart,
 };
 use crate::buffers::BufferPool;
@@ -56,8 +56,8 @@ struct Watch {
     urgent: bool,
     /// In the list of descriptors that can go on without a new event.
     is_runnable: bool,
-    accept: Option<Token>,
     receive: Option<Token>,
+    /// Whoever else waits until it is readable: an accept, or only to be told, as the lane says.
     read_wait: Option<Token>,
     write_wait: Option<Token>,
     connect: Option<Token>,
@@ -68,6 +68,14 @@ struct Watch {
     noticed: bool,
     notice_wait: Option<Token>,
 }
+
+/// Watches in a chunk. A hundred thousand of them are never copied to a larger place, which would leave
+/// the allocator with the smaller ones; and a chunk fills a page.
+const CHUNK_WATCHES: usize = 64;
+
+type WatchChunk = [Watch; CHUNK_WATCHES];
+
+const _: () = assert!(size_of::<WatchChunk>() <= 4096);
 
 /// What the blocking pool brings back.
 enum Finished {
@@ -80,7 +88,8 @@ enum Finished {
 /// A worker's epoll instance.
 pub(crate) struct Epoll {
     epoll: OwnedFd,
-    watches: Vec<Watch>,
+    /// By the number of the descriptor.
+    watches: Vec<Box<WatchChunk>>,
     runnable: VecDeque<RawFd>,
     /// Completions that a submission or a cancel produced, delivered on the next turn.
     completed: Vec<Completion>,
@@ -127,12 +136,16 @@ impl Epoll {
     }
 
     fn watch(&mut self, fd: RawFd) -> &mut Watch {
-        &mut self.watches[fd as usize]
+        let index = fd as usize;
+        &mut self.watches[index / CHUNK_WATCHES][index % CHUNK_WATCHES]
     }
 
     /// Lets nothing that epoll has still to say of a descriptor be taken for its next owner's.
     fn forget(&mut self, descriptor: &Descriptor) {
-        if let Some(watch) = self.watches.get_mut(descriptor.number() as usize) {
+        // What was never adopted may be beyond all chunks.
+        let number = descriptor.number();
+        if number as usize / CHUNK_WATCHES < self.watches.len() {
+            let watch = self.watch(number);
             let generation = watch.generation.wrapping_add(1);
             *watch = Watch {
                 generation,
@@ -233,10 +246,13 @@ impl Epoll {
         if watch.readable {
             if let Some(token) = watch.receive {
                 self.receive_burst(token, borrowed, completions);
-            } else if let Some(token) = watch.read_wait.take() {
-                completions.push(Completion::last(token, 1));
-            } else if let Some(token) = watch.accept {
-                self.accept_burst(token, borrowed, completions);
+            } else if let Some(token) = watch.read_wait {
+                if token.lane() == Lane::Accept {
+                    self.accept_burst(token, borrowed, completions);
+                } else {
+                    watch.read_wait = None;
+                    completions.push(Completion::last(token, 1));
+                }
             }
         }
         let watch = self.watch(fd);
@@ -345,7 +361,7 @@ impl Epoll {
                 // The client was gone before it was accepted: accept(2), "Error handling".
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(errno) => {
-                    self.watch(fd).accept = None;
+                    self.watch(fd).read_wait = None;
                     let result = -errno.raw_os_error();
                     completions.push(Completion::last(token, result));
                     return;
@@ -424,7 +440,7 @@ impl Driver for Epoll {
 
     fn accept(&mut self, token: Token, listener: &Descriptor) {
         let listener = listener.number();
-        self.watch(listener).accept = Some(token);
+        self.watch(listener).read_wait = Some(token);
         if self.watch(listener).readable {
             self.run_later(listener);
         }
@@ -541,7 +557,6 @@ impl Driver for Epoll {
         let Some(descriptor) = descriptor else { return };
         let watch = self.watch(descriptor.number());
         let waits = [
-            &mut watch.accept,
             &mut watch.receive,
             &mut watch.read_wait,
             &mut watch.write_wait,
@@ -598,13 +613,14 @@ impl Driver for Epoll {
 
     fn adopt(&mut self, descriptor: &Descriptor) -> io::Result<()> {
         let number = descriptor.number();
-        let index = number as usize;
-        if self.watches.len() <= index {
-            self.watches.resize_with(index + 1, Watch::default);
+        while self.watches.len() <= number as usize / CHUNK_WATCHES {
+            let chunk = std::array::from_fn(|_| Watch::default());
+            self.watches.push(Box::new(chunk));
         }
-        let generation = self.watches[index].generation.wrapping_add(1);
+        let watch = self.watch(number);
+        let generation = watch.generation.wrapping_add(1);
         // A fresh socket takes bytes until it says otherwise; readable it becomes by an event.
-        self.watches[index] = Watch {
+        *watch = Watch {
             generation,
             writable: true,
             ..Watch::default()

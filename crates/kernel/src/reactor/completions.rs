@@ -39,14 +39,14 @@ impl Reactor {
         }
         match filled {
             Some(id) if result <= 0 || socket.is_closing => self.buffers.give_back(id),
-            Some(id) if socket.spilled.is_empty() && !self.buffers.is_low() => {
+            Some(id) if socket.spilled.is_none() && !self.buffers.is_low() => {
                 socket.backlog.push(&self.buffers, id, result as u32);
             }
             Some(id) => {
                 self.counters.spilled += 1;
                 let copy = self.spill(id, result as u32);
                 let socket = self.sockets.get_mut(key.0).expect("found above");
-                socket.spilled.push_back(copy);
+                socket.spilled.get_or_insert_default().push_back(copy);
             }
             None => {}
         }
@@ -117,22 +117,17 @@ impl Reactor {
         let Some(socket) = self.sockets.get_mut(key.0) else {
             return false;
         };
-        if result > 0 {
-            socket.sent += result as usize;
-            socket.sent_total += result as u64;
-        }
-        let total = socket
-            .sending
-            .as_ref()
-            .map_or(0, |outgoing| outgoing.byte_count());
-        // A send of no bytes takes none; that can't happen here, and would never end.
-        let is_interrupted = result == -libc::EINTR || result == -libc::EAGAIN;
-        let goes_on = (result > 0 && socket.sent < total) || is_interrupted;
-        if goes_on && !socket.is_closing {
-            if let Some(outgoing) = &mut socket.sending {
-                socket.sent = outgoing.release_sent(socket.sent);
+        let taken = result.max(0) as usize;
+        socket.sent_total += taken as u64;
+        if let Some(sending) = &mut socket.sending {
+            sending.sent += taken;
+            let is_part = taken > 0 && sending.sent < sending.outgoing.byte_count();
+            // A send of no bytes takes none; that can't happen here, and would never end.
+            let is_interrupted = result == -libc::EINTR || result == -libc::EAGAIN;
+            if (is_part || is_interrupted) && !socket.is_closing {
+                sending.sent = sending.outgoing.release_sent(sending.sent);
+                return true;
             }
-            return true;
         }
         socket.in_flight.remove(Lane::Send);
         socket.sending = None;

@@ -40,18 +40,26 @@ pub(super) struct Socket {
     pub(super) send_error: i32,
     pub(super) backlog: Chain,
     /// What came after `backlog`, copied out because buffers were scarce.
-    pub(super) spilled: VecDeque<Box<[u8]>>,
+    /// Boxed, as are all that most sockets never have: a hundred thousand idle ones are so many of
+    /// these.
+    #[expect(clippy::box_collection, reason = "a queue has four words, its box one")]
+    pub(super) spilled: Option<Box<VecDeque<Box<[u8]>>>>,
     pub(super) reader: Option<Waker>,
     pub(super) writer: Option<Waker>,
     pub(super) ready_result: Option<i32>,
     /// Boxed, because most messages fit at once, and then nothing has to be kept.
-    pub(super) sending: Option<Box<Outgoing>>,
-    pub(super) sent: usize,
+    pub(super) sending: Option<Box<Sending>>,
     /// Bytes that the kernel has taken since the connection began.
     pub(super) sent_total: u64,
     pub(super) connecting: Option<Box<ConnectAddress>>,
     pub(super) gather: Option<Box<Gather>>,
     pub(super) transfer: Option<Box<SocketTransfer>>,
+}
+
+/// A message in flight, and how many bytes of it the kernel has taken.
+pub(super) struct Sending {
+    pub(super) outgoing: Outgoing,
+    pub(super) sent: usize,
 }
 
 /// A set of lanes, by their numbers.
@@ -99,12 +107,11 @@ impl Socket {
             receive_error: 0,
             send_error: 0,
             backlog: Chain::new(),
-            spilled: VecDeque::new(),
+            spilled: None,
             reader: None,
             writer: None,
             ready_result: None,
             sending: None,
-            sent: 0,
             sent_total: 0,
             connecting: None,
             gather: None,
@@ -113,7 +120,8 @@ impl Socket {
     }
 
     pub(super) fn backlog_len(&self) -> usize {
-        usize::from(self.backlog.len()) + self.spilled.len()
+        let spilled_count = self.spilled.as_ref().map_or(0, |spilled| spilled.len());
+        usize::from(self.backlog.len()) + spilled_count
     }
 
     /// Whether bytes are on their way to the kernel, so that no others may be sent.
@@ -147,11 +155,21 @@ impl Socket {
 
     pub(super) fn pop_received(&mut self, pool: &Rc<BufferPool>) -> Option<Buffer> {
         match self.backlog.pop(pool) {
-            None => self.spilled.pop_front().map(Buffer::from_heap),
+            None => {
+                let spilled = self.spilled.as_mut()?;
+                let bytes = spilled.pop_front();
+                if spilled.is_empty() {
+                    self.spilled = None;
+                }
+                bytes.map(Buffer::from_heap)
+            }
             some => some,
         }
     }
 }
+
+// With its generation one is 128 bytes, and a chunk of them fills a class of the allocator's.
+const _: () = assert!(size_of::<Option<Socket>>() <= 120);
 
 pub(super) fn closed() -> io::Error {
     io::ErrorKind::NotConnected.into()
@@ -314,8 +332,10 @@ impl Reactor {
             *outgoing = None;
             return Ok(());
         }
-        socket.sending = outgoing.take().map(Box::new);
-        socket.sent = 0;
+        let sending = outgoing
+            .take()
+            .map(|outgoing| Sending { outgoing, sent: 0 });
+        socket.sending = sending.map(Box::new);
         socket.in_flight.insert(Lane::Send);
         if result.is_some_and(|result| self.take_send_result(key, result)) {
             self.submit_rest(key);
@@ -326,10 +346,12 @@ impl Reactor {
     /// Sends what is left of a socket's outgoing bytes; loops while the driver answers at once.
     pub(super) fn submit_rest(&mut self, key: SocketKey) {
         while let Some(socket) = self.sockets.get_mut(key.0) {
-            let Some(outgoing) = &socket.sending else {
+            let Some(sending) = &socket.sending else {
                 return;
             };
-            let parts = outgoing.parts(socket.sent, false, &mut socket.gather);
+            let parts = sending
+                .outgoing
+                .parts(sending.sent, false, &mut socket.gather);
             // SAFETY: the bytes belong to `sending`, the header to `gather`, both boxed in the
             // socket's slot; they are touched again only by this operation's last completion.
             let result = unsafe {
