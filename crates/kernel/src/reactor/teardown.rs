@@ -7,6 +7,11 @@ use std::time::Duration;
 /// How long a reactor that is dropped waits for the kernel to let go of its memory.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a peer may then take to acknowledge what it was sent without a copy: a way there and back
+/// to anywhere. Whoever was to have longer was given that before; a peer that reads nothing would take
+/// all there is, and hold up the end of a process whose time is up.
+const ACKNOWLEDGEMENT_PATIENCE: Duration = Duration::from_millis(300);
+
 impl Reactor {
     /// Closes everything and takes completions until nothing is in flight, at most for
     /// `patience`. Returns whether all came back.
@@ -27,7 +32,7 @@ impl Reactor {
             return false;
         }
         let deadline = self.now + patience;
-        self.hasten_lingering(self.now + patience / 2);
+        self.hasten_lingering(self.now + patience.min(ACKNOWLEDGEMENT_PATIENCE));
         while self.live_count() > 0 {
             // The tasks of these wakers are gone already; there is nothing left to wake.
             self.woken.clear();
@@ -176,5 +181,27 @@ mod tests {
         let (took, kept) = Busy::new(true).end();
         assert!((DRAIN_PATIENCE..HOUR).contains(&took), "{took:?}");
         assert_eq!(kept, [true; 3]);
+    }
+
+    /// A peer that reads nothing acknowledges nothing, and there is no time to wait for that.
+    #[test]
+    fn what_nobody_acknowledges_does_not_hold_up_the_end() {
+        let world = SimWorld::with_options(1, SimOptions::calm());
+        world.set_auto_advance(true);
+        let cell = ReactorCell::simulated(&world, &ReactorOptions::default());
+        let (_, client) = pair(&cell);
+        world.set_options(SimOptions {
+            withheld_notice: 1.0,
+            ..SimOptions::calm()
+        });
+        let sent: Rc<[u8]> = vec![1; 1000].into();
+        cell.enter(|reactor| reactor.send_noticed(client, Chunk::shared(&sent)))
+            .unwrap();
+        let began = world.now();
+        drop(cell);
+        let took = world.now() - began;
+        let expected = ACKNOWLEDGEMENT_PATIENCE..2 * ACKNOWLEDGEMENT_PATIENCE;
+        assert!(expected.contains(&took), "{took:?}");
+        assert_eq!(Rc::strong_count(&sent), 1, "broken off, not leaked");
     }
 }
