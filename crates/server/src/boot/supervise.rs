@@ -11,14 +11,13 @@ use crate::stats::{Counter, Snapshot};
 use crate::worker::{Drained, Ending, Order, Started};
 use ringway_runtime::Directory;
 use ringway_runtime::process::Signal;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 /// After the drain's own deadline, how long a worker may take to call back what the kernel holds.
 const TEARDOWN_PATIENCE: Duration = Duration::from_secs(8);
-/// How long a worker may take to read its mail; one that takes longer is stuck.
-const MAIL_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the access log may take to write what it has when the server ends.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -246,17 +245,18 @@ impl Server {
             "ending: no more connections are taken, answers under way are finished"
         );
         for post in &mut self.workers {
-            match &post.state {
-                State::Running(running) => {
-                    deliver(running, Order::Drain(patience));
-                }
-                State::Resting(_) | State::Ended => post.state = State::Ended,
+            if let State::Resting(_) = &post.state {
+                post.state = State::Ended;
             }
         }
         let until = Instant::now() + patience + TEARDOWN_PATIENCE;
         let mut drained = Drained::default();
+        // Their mailboxes may be full: they are offered it until they take it, or have ended.
+        let mut unordered: BTreeSet<usize> = (0..self.workers.len()).collect();
         while self.is_any_running() {
-            match self.next_event(Some(until)) {
+            unordered.retain(|index| !self.order_to_drain(*index, patience));
+            let again = (!unordered.is_empty()).then(|| Instant::now() + untold::AGAIN);
+            match self.next_event(Some(again.map_or(until, |again| again.min(until)))) {
                 Some(Event::Signal(Signal::Terminate)) => match self.open_count() {
                     // Nothing was cut: only the workers hadn't said so yet.
                     0 => break,
@@ -273,6 +273,7 @@ impl Server {
                             "a worker failed while it was ending"),
                     }
                 }
+                None if Instant::now() < until => {}
                 // What a worker still holds ends with the process.
                 None => {
                     tracing::warn!("a worker could not be ended in time");
@@ -281,6 +282,14 @@ impl Server {
             }
         }
         Ok(drained)
+    }
+
+    /// Tells a worker to end; whether it has been told, or runs no more.
+    fn order_to_drain(&self, index: usize, patience: Duration) -> bool {
+        match &self.workers[index].state {
+            State::Running(running) => running.orders.send(Order::Drain(patience)).is_ok(),
+            State::Resting(_) | State::Ended => true,
+        }
     }
 
     fn is_any_running(&self) -> bool {
@@ -295,19 +304,6 @@ impl Server {
             sum += stats.snapshot();
         }
         sum.value(Counter::Open)
-    }
-}
-
-/// Gives an order that must not get lost, to a mailbox that may be full; whether it was taken.
-fn deliver(running: &Running, mut order: Order) -> bool {
-    let until = Instant::now() + MAIL_PATIENCE;
-    loop {
-        match running.orders.send(order) {
-            Ok(()) => return true,
-            Err(_) if Instant::now() >= until => return false,
-            Err(undelivered) => order = undelivered,
-        }
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
