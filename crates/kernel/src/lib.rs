@@ -21,6 +21,7 @@ pub mod counting;
 pub mod cpu;
 mod directory;
 mod driver;
+pub mod errno;
 mod file;
 mod medium;
 pub mod namespace;

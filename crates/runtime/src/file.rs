@@ -7,13 +7,16 @@
 use crate::blocking::{BlockingError, spawn_blocking, spawn_blocking_on};
 use crate::transfer::Resident;
 use crate::worker::Worker;
-use ringway_kernel::{BlockingPool, Contents, Metadata, RequestKey, Symlinks, WatchId, Watcher};
+use ringway_kernel::{
+    BlockingPool, Contents, Metadata, Reactor, RequestKey, Symlinks, Waiter, WatchId, Watcher,
+};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Instant;
 
 /// A directory that files are opened beneath. Cheap to clone, and to send to other workers.
@@ -117,16 +120,7 @@ impl Directory {
         let key = worker
             .reactor
             .enter(|reactor| reactor.open_beneath(&self.inner, path, symlinks))?;
-        let request = Request { worker, key };
-        poll_fn(|context| {
-            request
-                .worker
-                .reactor
-                .poll(context.waker(), |reactor, waiter| {
-                    reactor.poll_open(key, waiter)
-                })
-        })
-        .await
+        Request { worker, key }.wait(Reactor::poll_open).await
     }
 
     /// Does work that waits for this directory's file system: in the blocking pool, or where that
@@ -256,16 +250,7 @@ impl File {
         let key = worker
             .reactor
             .enter(|reactor| reactor.read_at(&self.inner, offset, bytes));
-        let request = Request { worker, key };
-        poll_fn(|context| {
-            request
-                .worker
-                .reactor
-                .poll(context.waker(), |reactor, waiter| {
-                    reactor.poll_read(key, waiter)
-                })
-        })
-        .await
+        Request { worker, key }.wait(Reactor::poll_read).await
     }
 
     /// The same where that may take its time.
@@ -318,6 +303,22 @@ where
 pub(crate) struct Request {
     pub(crate) worker: Rc<Worker>,
     pub(crate) key: RequestKey,
+}
+
+impl Request {
+    /// Its output, by the function of the reactor that asks for it.
+    pub(crate) async fn wait<T>(
+        self,
+        poll: impl Fn(&mut Reactor, RequestKey, &mut Waiter<'_>) -> Poll<io::Result<T>>,
+    ) -> io::Result<T> {
+        let (reactor, key) = (&self.worker.reactor, self.key);
+        poll_fn(|context| {
+            reactor.poll(context.waker(), |reactor, waiter| {
+                poll(reactor, key, waiter)
+            })
+        })
+        .await
+    }
 }
 
 impl Drop for Request {

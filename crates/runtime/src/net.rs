@@ -5,7 +5,7 @@ use crate::time::Timer;
 use crate::worker::Worker;
 use ringway_kernel::{
     Buffer, Destination, DetachedSocket, Interest, ListenOptions, ListenSocket, ListenerKey,
-    Outgoing, SocketKey, SocketOptions,
+    Outgoing, Reactor, SocketKey, SocketOptions, Waiter,
 };
 use std::fmt;
 use std::future::poll_fn;
@@ -109,9 +109,77 @@ impl fmt::Debug for TcpListener {
 /// A deadline, when set, holds for every wait on the stream from then on; a wait that it ends
 /// returns `TimedOut`, and the stream can still be used.
 pub struct TcpStream {
+    pub(crate) socket: Socket,
+    wait: Wait,
+}
+
+/// A socket of a worker's reactor. What a stream and its halves have in common is done here, with the
+/// deadline of whoever waits.
+pub(crate) struct Socket {
     pub(crate) worker: Rc<Worker>,
     pub(crate) key: SocketKey,
-    wait: Wait,
+}
+
+impl Socket {
+    #[inline]
+    fn enter<T>(&self, work: impl FnOnce(&mut Reactor, SocketKey) -> T) -> T {
+        self.worker.reactor.enter(|reactor| work(reactor, self.key))
+    }
+
+    /// Asks `poll` of the reactor, and if that isn't ready, whether `wait` is over.
+    #[inline]
+    fn poll<T>(
+        &self,
+        wait: &mut Wait,
+        context: &Context<'_>,
+        poll: impl FnOnce(&mut Reactor, SocketKey, &mut Waiter<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let reactor = &self.worker.reactor;
+        let polled = reactor.poll(context.waker(), |reactor, waiter| {
+            poll(reactor, self.key, waiter)
+        });
+        match polled {
+            Poll::Pending => wait.poll(&self.worker, context),
+            ready => ready,
+        }
+    }
+
+    fn poll_receive(
+        &self,
+        wait: &mut Wait,
+        context: &Context<'_>,
+    ) -> Poll<io::Result<Option<Buffer>>> {
+        self.poll(wait, context, Reactor::poll_receive)
+    }
+
+    async fn send(&self, wait: &mut Wait, outgoing: Outgoing) -> io::Result<()> {
+        let mut outgoing = Some(outgoing);
+        poll_fn(|context| self.poll_send(wait, &mut outgoing, context)).await
+    }
+
+    fn poll_send(
+        &self,
+        wait: &mut Wait,
+        outgoing: &mut Option<Outgoing>,
+        context: &Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll(wait, context, |reactor, key, waiter| {
+            reactor.poll_send(key, outgoing, waiter)
+        })
+    }
+
+    fn poll_flush(&self, wait: &mut Wait, context: &Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(wait, context, Reactor::poll_sent)
+    }
+
+    #[inline]
+    fn submit(&self, outgoing: &mut Option<Outgoing>) -> io::Result<()> {
+        self.enter(|reactor, key| reactor.submit(key, outgoing))
+    }
+
+    fn send_now(&self, bytes: &[u8], more_follows: bool) -> io::Result<usize> {
+        self.enter(|reactor, key| reactor.send_now(key, bytes, more_follows))
+    }
 }
 
 /// Until when one may wait, and what wakes then.
@@ -138,9 +206,12 @@ impl Wait {
 
 impl TcpStream {
     fn new(worker: &Rc<Worker>, key: SocketKey) -> TcpStream {
-        TcpStream {
+        let socket = Socket {
             worker: Rc::clone(worker),
             key,
+        };
+        TcpStream {
+            socket,
             wait: Wait::default(),
         }
     }
@@ -185,9 +256,7 @@ impl TcpStream {
     /// Whether the peer has neither sent anything that wasn't received nor ended the connection, as
     /// far as is known here: before a connection that was idle is used again.
     pub fn is_quiet(&self) -> bool {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.is_quiet(self.key))
+        self.socket.enter(|reactor, key| reactor.is_quiet(key))
     }
 
     /// Lets go of a connection at rest, so that another worker may [`TcpStream::adopt`] it.
@@ -196,7 +265,7 @@ impl TcpStream {
     /// When it isn't at rest, or no longer stands: the peer has sent something that nobody took, has
     /// ended or failed, or an earlier send is under way. The connection is closed then.
     pub async fn detach(self) -> io::Result<DetachedSocket> {
-        let (reactor, key) = (&self.worker.reactor, self.key);
+        let (reactor, key) = (&self.socket.worker.reactor, self.socket.key);
         let unread = poll_fn(|context| {
             reactor.poll(context.waker(), |reactor, waiter| {
                 reactor.poll_stop_receiving(key, waiter)
@@ -227,16 +296,14 @@ impl TcpStream {
     /// The two directions, each with a deadline of its own, so that both can be waited for at once.
     /// That of the first is the stream's, and stays when this is over.
     pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
-        let (worker, key) = (&self.worker, self.key);
+        let socket = &self.socket;
         (
             ReadHalf {
-                worker,
-                key,
+                socket,
                 wait: &mut self.wait,
             },
             WriteHalf {
-                worker,
-                key,
+                socket,
                 wait: Wait::default(),
             },
         )
@@ -244,7 +311,7 @@ impl TcpStream {
 
     /// The worker's clock, as [`now`](crate::now).
     pub fn now(&self) -> Instant {
-        self.worker.now()
+        self.socket.worker.now()
     }
 
     /// From now on, waits end with `TimedOut` when `deadline` has passed.
@@ -262,10 +329,7 @@ impl TcpStream {
 
     /// As [`TcpStream::receive`].
     pub fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Buffer>>> {
-        match poll_received(&self.worker, self.key, context) {
-            Poll::Pending => self.wait.poll(&self.worker, context),
-            ready => ready,
-        }
+        self.socket.poll_receive(&mut self.wait, context)
     }
 
     /// Sends bytes, owned until they are sent. Returns when the worker has taken charge of them,
@@ -275,8 +339,7 @@ impl TcpStream {
     /// # Errors
     /// As `send(2)` for this or an earlier send, or `TimedOut`.
     pub async fn send(&mut self, outgoing: impl Into<Outgoing>) -> io::Result<()> {
-        let mut outgoing = Some(outgoing.into());
-        poll_fn(|context| self.poll_send(&mut outgoing, context)).await
+        self.socket.send(&mut self.wait, outgoing.into()).await
     }
 
     /// As [`TcpStream::send`]; takes `outgoing` when it returns ready.
@@ -285,10 +348,7 @@ impl TcpStream {
         outgoing: &mut Option<Outgoing>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        match poll_sending(&self.worker, self.key, outgoing, context) {
-            Poll::Pending => self.wait.poll(&self.worker, context),
-            ready => ready,
-        }
+        self.socket.poll_send(&mut self.wait, outgoing, context)
     }
 
     /// As [`TcpStream::send`], without a wait: takes `outgoing`, or leaves it there when an earlier
@@ -298,9 +358,7 @@ impl TcpStream {
     /// As `send(2)`, for an earlier send.
     #[inline]
     pub fn submit(&mut self, outgoing: &mut Option<Outgoing>) -> io::Result<()> {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.submit(self.key, outgoing))
+        self.socket.submit(outgoing)
     }
 
     /// Waits until the kernel has taken everything that was sent.
@@ -313,10 +371,7 @@ impl TcpStream {
 
     /// As [`TcpStream::flush`].
     pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match poll_flushed(&self.worker, self.key, context) {
-            Poll::Pending => self.wait.poll(&self.worker, context),
-            ready => ready,
-        }
+        self.socket.poll_flush(&mut self.wait, context)
     }
 
     /// Sends at once what fits, without waiting; how much that was.
@@ -324,9 +379,7 @@ impl TcpStream {
     /// # Errors
     /// `WouldBlock` when nothing fits or an earlier send is under way; else as `send(2)`.
     pub fn send_now(&mut self, bytes: &[u8], more_follows: bool) -> io::Result<usize> {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.send_now(self.key, bytes, more_follows))
+        self.socket.send_now(bytes, more_follows)
     }
 
     /// Sends at once what fits of a file's bytes from `offset`, inside the kernel. 0: the file
@@ -335,9 +388,8 @@ impl TcpStream {
     /// # Errors
     /// `WouldBlock` when nothing fits or an earlier send is under way; else as `sendfile(2)`.
     pub fn send_file_now(&mut self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.send_file(self.key, file.inner(), offset, count))
+        self.socket
+            .enter(|reactor, key| reactor.send_file(key, file.inner(), offset, count))
     }
 
     /// Waits until there is room to send.
@@ -349,42 +401,31 @@ impl TcpStream {
     }
 
     fn poll_writable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let ready = self
-            .worker
-            .reactor
-            .poll(context.waker(), |reactor, waiter| {
-                reactor.poll_ready(self.key, Interest::Writable, waiter)
-            });
-        match ready {
-            Poll::Ready(ready) => Poll::Ready(ready),
-            Poll::Pending => self.poll_deadline(context),
-        }
+        self.socket
+            .poll(&mut self.wait, context, |reactor, key, waiter| {
+                reactor.poll_ready(key, Interest::Writable, waiter)
+            })
     }
 
     pub(crate) fn poll_deadline<T>(&mut self, context: &Context<'_>) -> Poll<io::Result<T>> {
-        self.wait.poll(&self.worker, context)
+        self.wait.poll(&self.socket.worker, context)
     }
 
     /// Bytes that this side's kernel has taken on this connection so far.
     pub fn sent_bytes(&self) -> u64 {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.sent_bytes(self.key))
+        self.socket.enter(|reactor, key| reactor.sent_bytes(key))
     }
 
     /// Bytes that the peer has taken on this connection so far (by its kernel's acknowledgements):
     /// progress, for a write deadline. A system call.
     pub fn delivered_bytes(&self) -> u64 {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.delivered_bytes(self.key))
+        self.socket
+            .enter(|reactor, key| reactor.delivered_bytes(key))
     }
 
     /// Whether an earlier send is still under way.
     pub fn is_sending(&self) -> bool {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.is_sending(self.key))
+        self.socket.enter(|reactor, key| reactor.is_sending(key))
     }
 
     /// Says that nothing more will be sent (`FIN`), behind everything that was: a send that is still
@@ -393,16 +434,13 @@ impl TcpStream {
     /// # Errors
     /// As `shutdown(2)`.
     pub fn shutdown_write(&mut self) -> io::Result<()> {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.shutdown_write(self.key))
+        self.socket
+            .enter(|reactor, key| reactor.shutdown_write(key))
     }
 
     /// Ends the connection so that the peer sees a reset, not an orderly end.
     pub fn reset(self) {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.close(self.key, true));
+        self.socket.enter(|reactor, key| reactor.close(key, true));
     }
 
     /// From now on, whatever ends the connection (a drop, a panic, the end of the process) is seen by
@@ -412,9 +450,8 @@ impl TcpStream {
     /// # Errors
     /// As `setsockopt(2)`.
     pub fn set_reset_on_drop(&mut self, is_on: bool) -> io::Result<()> {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.set_reset_on_close(self.key, is_on))
+        self.socket
+            .enter(|reactor, key| reactor.set_reset_on_close(key, is_on))
     }
 
     /// The address of the other side.
@@ -422,9 +459,7 @@ impl TcpStream {
     /// # Errors
     /// As `getpeername(2)`.
     pub fn peer_address(&self) -> io::Result<SocketAddr> {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.peer_address(self.key))
+        self.socket.enter(|reactor, key| reactor.peer_address(key))
     }
 
     /// The address of this side.
@@ -432,9 +467,7 @@ impl TcpStream {
     /// # Errors
     /// As `getsockname(2)`.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.local_address(self.key))
+        self.socket.enter(|reactor, key| reactor.local_address(key))
     }
 
     /// The CPU that received the last packet of this connection; of one that was just accepted, the
@@ -443,17 +476,13 @@ impl TcpStream {
     /// # Errors
     /// As `getsockopt(2)`; always in a simulation.
     pub fn incoming_cpu(&self) -> io::Result<u32> {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.incoming_cpu(self.key))
+        self.socket.enter(|reactor, key| reactor.incoming_cpu(key))
     }
 }
 
 impl Drop for TcpStream {
     fn drop(&mut self) {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.close(self.key, false));
+        self.socket.enter(|reactor, key| reactor.close(key, false));
     }
 }
 
@@ -463,39 +492,11 @@ impl fmt::Debug for TcpStream {
     }
 }
 
-fn poll_received(
-    worker: &Worker,
-    key: SocketKey,
-    context: &Context<'_>,
-) -> Poll<io::Result<Option<Buffer>>> {
-    worker.reactor.poll(context.waker(), |reactor, waiter| {
-        reactor.poll_receive(key, waiter)
-    })
-}
-
-fn poll_sending(
-    worker: &Worker,
-    key: SocketKey,
-    outgoing: &mut Option<Outgoing>,
-    context: &Context<'_>,
-) -> Poll<io::Result<()>> {
-    worker.reactor.poll(context.waker(), |reactor, waiter| {
-        reactor.poll_send(key, outgoing, waiter)
-    })
-}
-
-fn poll_flushed(worker: &Worker, key: SocketKey, context: &Context<'_>) -> Poll<io::Result<()>> {
-    worker.reactor.poll(context.waker(), |reactor, waiter| {
-        reactor.poll_sent(key, waiter)
-    })
-}
-
 /// The direction from the peer; made by [`TcpStream::split`].
 ///
 /// A deadline holds for every wait of this half, as with [`TcpStream::set_deadline`].
 pub struct ReadHalf<'s> {
-    pub(crate) worker: &'s Rc<Worker>,
-    pub(crate) key: SocketKey,
+    pub(crate) socket: &'s Socket,
     wait: &'s mut Wait,
 }
 
@@ -507,7 +508,7 @@ impl ReadHalf<'_> {
 
     /// As [`TcpStream::now`].
     pub fn now(&self) -> Instant {
-        self.worker.now()
+        self.socket.worker.now()
     }
 
     /// As [`TcpStream::receive`].
@@ -520,16 +521,13 @@ impl ReadHalf<'_> {
 
     /// As [`TcpStream::receive`].
     pub fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Buffer>>> {
-        match poll_received(self.worker, self.key, context) {
-            Poll::Pending => self.wait.poll(self.worker, context),
-            ready => ready,
-        }
+        self.socket.poll_receive(self.wait, context)
     }
 }
 
 impl fmt::Debug for ReadHalf<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "ReadHalf({:?})", self.key)
+        write!(out, "ReadHalf({:?})", self.socket.key)
     }
 }
 
@@ -537,8 +535,7 @@ impl fmt::Debug for ReadHalf<'_> {
 ///
 /// A deadline holds for every wait of this half, as with [`TcpStream::set_deadline`].
 pub struct WriteHalf<'s> {
-    worker: &'s Rc<Worker>,
-    pub(crate) key: SocketKey,
+    pub(crate) socket: &'s Socket,
     wait: Wait,
 }
 
@@ -553,8 +550,7 @@ impl WriteHalf<'_> {
     /// # Errors
     /// The same.
     pub async fn send(&mut self, outgoing: impl Into<Outgoing>) -> io::Result<()> {
-        let mut outgoing = Some(outgoing.into());
-        poll_fn(|context| self.poll_send(&mut outgoing, context)).await
+        self.socket.send(&mut self.wait, outgoing.into()).await
     }
 
     /// As [`TcpStream::send`]; takes `outgoing` when it returns ready.
@@ -563,10 +559,7 @@ impl WriteHalf<'_> {
         outgoing: &mut Option<Outgoing>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        match poll_sending(self.worker, self.key, outgoing, context) {
-            Poll::Pending => self.wait.poll(self.worker, context),
-            ready => ready,
-        }
+        self.socket.poll_send(&mut self.wait, outgoing, context)
     }
 
     /// As [`TcpStream::submit`].
@@ -574,9 +567,7 @@ impl WriteHalf<'_> {
     /// # Errors
     /// The same.
     pub fn submit(&mut self, outgoing: &mut Option<Outgoing>) -> io::Result<()> {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.submit(self.key, outgoing))
+        self.socket.submit(outgoing)
     }
 
     /// As [`TcpStream::send_now`].
@@ -584,9 +575,7 @@ impl WriteHalf<'_> {
     /// # Errors
     /// The same.
     pub fn send_now(&mut self, bytes: &[u8], more_follows: bool) -> io::Result<usize> {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.send_now(self.key, bytes, more_follows))
+        self.socket.send_now(bytes, more_follows)
     }
 
     /// As [`TcpStream::flush`].
@@ -594,13 +583,7 @@ impl WriteHalf<'_> {
     /// # Errors
     /// The same.
     pub async fn flush(&mut self) -> io::Result<()> {
-        poll_fn(
-            |context| match poll_flushed(self.worker, self.key, context) {
-                Poll::Pending => self.wait.poll(self.worker, context),
-                ready => ready,
-            },
-        )
-        .await
+        poll_fn(|context| self.socket.poll_flush(&mut self.wait, context)).await
     }
 
     /// As [`TcpStream::shutdown_write`].
@@ -608,9 +591,8 @@ impl WriteHalf<'_> {
     /// # Errors
     /// The same.
     pub fn shutdown_write(&mut self) -> io::Result<()> {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.shutdown_write(self.key))
+        self.socket
+            .enter(|reactor, key| reactor.shutdown_write(key))
     }
 
     /// As [`TcpStream::set_reset_on_drop`], for the whole stream.
@@ -618,29 +600,25 @@ impl WriteHalf<'_> {
     /// # Errors
     /// The same.
     pub fn set_reset_on_drop(&mut self, is_on: bool) -> io::Result<()> {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.set_reset_on_close(self.key, is_on))
+        self.socket
+            .enter(|reactor, key| reactor.set_reset_on_close(key, is_on))
     }
 
     /// As [`TcpStream::delivered_bytes`].
     pub fn delivered_bytes(&self) -> u64 {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.delivered_bytes(self.key))
+        self.socket
+            .enter(|reactor, key| reactor.delivered_bytes(key))
     }
 
     /// As [`TcpStream::is_sending`].
     pub fn is_sending(&self) -> bool {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.is_sending(self.key))
+        self.socket.enter(|reactor, key| reactor.is_sending(key))
     }
 }
 
 impl fmt::Debug for WriteHalf<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "WriteHalf({:?})", self.key)
+        write!(out, "WriteHalf({:?})", self.socket.key)
     }
 }
 

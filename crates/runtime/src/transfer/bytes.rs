@@ -59,12 +59,14 @@ impl TcpStream {
         count: u64,
         options: &TransferOptions,
     ) -> Result<TransferMethod, TransferError> {
-        let experience = &self.worker.transfers;
+        let experience = &self.socket.worker.transfers;
         let (kind, now) = self
+            .socket
             .worker
             .reactor
             .enter(|reactor| (reactor.kind(), reactor.now()));
         let has_operation = self
+            .socket
             .worker
             .reactor
             .enter(|reactor| reactor.has_zero_copy_operation());

@@ -2,6 +2,7 @@
 
 use super::{TransferMethod, TransferThresholds};
 use ringway_kernel::DriverKind;
+use ringway_kernel::errno::{ENOSYS, EOPNOTSUPP, EPERM};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
@@ -136,15 +137,13 @@ fn bit(method: TransferMethod) -> u16 {
 
 /// The call itself isn't to be had: no such call, or one that a filter answers.
 pub(super) fn is_refusal(error: &io::Error) -> bool {
-    const EPERM: i32 = 1;
-    const ENOSYS: i32 = 38;
-    const EOPNOTSUPP: i32 = 95;
     matches!(error.raw_os_error(), Some(EPERM | ENOSYS | EOPNOTSUPP))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ringway_kernel::errno::EPIPE;
 
     const ELSEWHERE: (&str, &str) = ("192.0.2.1", "198.51.100.7");
 
@@ -197,11 +196,11 @@ mod tests {
     #[test]
     fn what_is_refused_is_replaced_for_good() {
         let experience = Experience::default();
-        let refused = io::Error::from_raw_os_error(1);
+        let refused = io::Error::from_raw_os_error(EPERM);
         let thresholds = TransferThresholds::default();
         let method = || experience.choose_for_file(1 << 20, &thresholds);
         assert_eq!(method(), TransferMethod::SendFile);
-        let broken = io::Error::from_raw_os_error(32);
+        let broken = io::Error::from_raw_os_error(EPIPE);
         assert!(!experience.note_refusal(TransferMethod::SendFile, &broken));
         assert_eq!(method(), TransferMethod::SendFile);
         assert!(experience.note_refusal(TransferMethod::SendFile, &refused));

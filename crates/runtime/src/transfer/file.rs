@@ -11,7 +11,10 @@ use crate::file::{File, Request};
 use crate::net::TcpStream;
 use crate::time::{sleep, timeout};
 use crate::worker::Worker;
-use ringway_kernel::{BLOCK_BYTES, Block, Chunk, Mapping, PipeKey, Residency, WARM_BYTES};
+use ringway_kernel::errno::{
+    EBADMSG, EBUSY, EFAULT, EINVAL, EIO, EISDIR, ENODATA, ESTALE, EUCLEAN,
+};
+use ringway_kernel::{BLOCK_BYTES, Block, Chunk, Mapping, PipeKey, Reactor, Residency, WARM_BYTES};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -35,10 +38,6 @@ const POOL_PAUSE: Duration = Duration::from_millis(10);
 
 /// After so many readings-ahead that did not bring a range into memory it is copied instead.
 const WARM_TRIES: usize = 2;
-
-const EINVAL: i32 = 22;
-const EFAULT: i32 = 14;
-const EBUSY: i32 = 16;
 
 /// What one step of a transfer came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +136,7 @@ impl FileTransfer {
             self.in_turn = 0;
         }
         while !self.is_full {
-            let method = self.method(&stream.worker);
+            let method = self.method(&stream.socket.worker);
             self.report.method = method;
             match self.attempt(stream, method).await? {
                 Sent::Bytes(count) => {
@@ -273,7 +272,7 @@ impl FileTransfer {
         let Some(pipe) = self.lease_pipe(stream) else {
             return self.copy(stream, TransferMethod::Copy).await;
         };
-        let worker = Rc::clone(&stream.worker);
+        let worker = Rc::clone(&stream.socket.worker);
         let (held, capacity) = worker.reactor.enter(|reactor| reactor.pipe_bytes(pipe));
         if held == 0 {
             let count = match self.look_ahead(stream).await? {
@@ -291,7 +290,7 @@ impl FileTransfer {
         }
         let moved = worker
             .reactor
-            .enter(|reactor| reactor.splice_out(pipe, stream.key));
+            .enter(|reactor| reactor.splice_out(pipe, stream.socket.key));
         self.judge_inside(stream, TransferMethod::Splice, moved)
     }
 
@@ -312,7 +311,7 @@ impl FileTransfer {
             io::ErrorKind::Interrupted => return Ok(Sent::Again),
             _ => {}
         }
-        if stream.worker.transfers.note_refusal(method, &error) {
+        if stream.socket.worker.transfers.note_refusal(method, &error) {
             return Ok(Sent::Again);
         }
         if error.raw_os_error() == Some(EINVAL) {
@@ -347,7 +346,7 @@ impl FileTransfer {
             if seen == Residency::Resident {
                 break;
             }
-            count = self.warm(&stream.worker, part as usize).await? as u64;
+            count = self.warm(&stream.socket.worker, part as usize).await? as u64;
             has_waited = true;
             if count == 0 {
                 return Err(TransferError::Truncated);
@@ -378,7 +377,7 @@ impl FileTransfer {
 
     fn residency(&self, stream: &TcpStream, count: u64) -> Residency {
         let (file, offset) = (self.file.inner(), self.offset);
-        let reactor = &stream.worker.reactor;
+        let reactor = &stream.socket.worker.reactor;
         reactor.enter(|reactor| reactor.residency(file, offset, count))
     }
 
@@ -389,19 +388,8 @@ impl FileTransfer {
             let key = worker
                 .reactor
                 .enter(|reactor| reactor.warm(file, offset, count))?;
-            let request = Request {
-                worker: Rc::clone(worker),
-                key,
-            };
-            poll_fn(|context| {
-                request
-                    .worker
-                    .reactor
-                    .poll(context.waker(), |reactor, waiter| {
-                        reactor.poll_warmed(key, waiter)
-                    })
-            })
-            .await
+            let worker = Rc::clone(worker);
+            Request { worker, key }.wait(Reactor::poll_warmed).await
         });
         let warmed = warmed.await?;
         self.report.warmed_bytes += warmed as u64;
@@ -417,8 +405,9 @@ impl FileTransfer {
             }
         };
         let most = self.left.min(self.options.thresholds.step_bytes) as usize;
-        let (key, offset) = (stream.key, self.offset);
+        let (key, offset) = (stream.socket.key, self.offset);
         let sent = stream
+            .socket
             .worker
             .reactor
             .enter(|reactor| reactor.send_mapped(key, mapping, offset, most));
@@ -442,7 +431,7 @@ impl FileTransfer {
         let count = self.left.min(most as u64) as usize;
         let (block, count) = match self.fetched.take() {
             Some(fetched) => fetched,
-            None => match self.read(&stream.worker, method, count).await? {
+            None => match self.read(&stream.socket.worker, method, count).await? {
                 (block, count, false) => (block, count),
                 (block, count, true) => {
                     self.fetched = Some((block, count));
@@ -469,7 +458,7 @@ impl FileTransfer {
         method: TransferMethod,
     ) -> Result<Sent, TransferError> {
         if self.waiting.is_none() {
-            let free = stream.worker.reactor.enter(|reactor| reactor.free_blocks());
+            let free = stream.socket.worker.reactor.enter(|reactor| reactor.free_blocks());
             if self.fetched.is_some() || free < SPARED_BLOCKS {
                 self.report.method = TransferMethod::Copy;
                 return self.copy(stream, TransferMethod::Copy).await;
@@ -477,11 +466,13 @@ impl FileTransfer {
             let count = self.left.min(BLOCK_BYTES as u64) as usize;
             if method == TransferMethod::ZeroCopy {
                 stream
+                    .socket
                     .worker
                     .reactor
                     .enter(|reactor| reactor.register_blocks());
             }
-            let (block, count, has_waited) = self.read(&stream.worker, method, count).await?;
+            let (block, count, has_waited) =
+                self.read(&stream.socket.worker, method, count).await?;
             self.waiting = Some((Rc::new(block), 0..count));
             if has_waited {
                 return Ok(Sent::Waited);
@@ -564,14 +555,19 @@ impl FileTransfer {
 
     fn lease_pipe(&mut self, stream: &TcpStream) -> Option<PipeKey> {
         if self.pipe.is_none() {
-            self.pipe = PipeLease::new(&stream.worker);
+            self.pipe = PipeLease::new(&stream.socket.worker);
         }
         self.pipe.as_ref().map(|lease| lease.key)
     }
 
     /// Before a wait for the client: what others may need more goes back.
     fn give_way(&mut self, stream: &TcpStream) {
-        if stream.worker.reactor.enter(|reactor| reactor.wants_pipes()) {
+        if stream
+            .socket
+            .worker
+            .reactor
+            .enter(|reactor| reactor.wants_pipes())
+        {
             self.pipe = None;
         }
     }
@@ -593,12 +589,6 @@ impl fmt::Debug for FileTransfer {
 
 /// Of a call that reads a file and sends in one: whose fault its error is.
 fn by_fault(error: io::Error) -> TransferError {
-    const EIO: i32 = 5;
-    const EISDIR: i32 = 21;
-    const ENODATA: i32 = 61;
-    const EBADMSG: i32 = 74;
-    const ESTALE: i32 = 116;
-    const EUCLEAN: i32 = 117;
     match error.raw_os_error() {
         Some(EIO | EISDIR | ENODATA | EBADMSG | ESTALE | EUCLEAN | EFAULT) => {
             TransferError::Source(error)
@@ -641,19 +631,8 @@ async fn read_block(
     let key = worker
         .reactor
         .enter(|reactor| reactor.read_block(file, offset, block, count));
-    let request = Request {
-        worker: Rc::clone(worker),
-        key,
-    };
-    poll_fn(|context| {
-        request
-            .worker
-            .reactor
-            .poll(context.waker(), |reactor, waiter| {
-                reactor.poll_block_read(key, waiter)
-            })
-    })
-    .await
+    let worker = Rc::clone(worker);
+    Request { worker, key }.wait(Reactor::poll_block_read).await
 }
 
 /// A place in line for a block, left when dropped.

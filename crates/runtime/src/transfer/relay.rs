@@ -67,8 +67,8 @@ pub async fn relay(
     second: &mut TcpStream,
     options: RelayOptions,
 ) -> io::Result<RelayReport> {
-    let worker = Rc::clone(&first.worker);
-    let (one, other) = (first.key, second.key);
+    let worker = Rc::clone(&first.socket.worker);
+    let (one, other) = (first.socket.key, second.socket.key);
     let mut there = Direction::new(&worker, one, other, options.method, None);
     let mut back = Direction::new(&worker, other, one, options.method, None);
     let timer = Timer::new(Rc::clone(&worker));
@@ -185,8 +185,8 @@ pub async fn forward(
     options: ForwardOptions,
     mut progress: impl FnMut(u64),
 ) -> Result<Forwarded, ForwardError> {
-    let worker = Rc::clone(from.worker);
-    let (source, destination) = (from.key, to.key);
+    let worker = Rc::clone(&from.socket.worker);
+    let (source, destination) = (from.socket.key, to.socket.key);
     let mut way = Direction::new(&worker, source, destination, options.method, Some(bytes));
     let mut patience = Patience::new(&worker, options, to.delivered_bytes());
     poll_fn(|context| {

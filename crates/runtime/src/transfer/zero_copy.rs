@@ -6,6 +6,7 @@ use super::{Sent, TransferError, TransferMethod, TransferReport, judge_send};
 use crate::file::Request;
 use crate::net::TcpStream;
 use ringway_kernel::Chunk;
+use ringway_kernel::errno::ENOBUFS;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
@@ -21,8 +22,6 @@ pub(super) struct ZeroCopySends {
     submitted: Option<Request>,
     local: Option<IpAddr>,
 }
-
-const ENOBUFS: i32 = 105;
 
 impl ZeroCopySends {
     /// Sends what fits of `bytes`, by the one method or the other, without waiting. A send that was
@@ -60,7 +59,7 @@ impl ZeroCopySends {
                 judge_send(stream.send_now(bytes().as_slice(), false))
             }
             io::ErrorKind::Interrupted => Ok(Sent::Again),
-            _ if stream.worker.transfers.note_refusal(method, &error) => Ok(Sent::Again),
+            _ if stream.socket.worker.transfers.note_refusal(method, &error) => Ok(Sent::Again),
             _ => Err(TransferError::Stream(error)),
         }
     }
@@ -71,7 +70,7 @@ impl ZeroCopySends {
     }
 
     fn send_noticed(&mut self, stream: &TcpStream, bytes: Chunk) -> io::Result<usize> {
-        let (worker, key) = (Rc::clone(&stream.worker), stream.key);
+        let (worker, key) = (Rc::clone(&stream.socket.worker), stream.socket.key);
         let (count, key) = worker
             .reactor
             .enter(|reactor| reactor.send_noticed(key, bytes))?;
@@ -85,7 +84,7 @@ impl ZeroCopySends {
         bytes: impl Fn() -> Chunk,
     ) -> io::Result<usize> {
         if self.submitted.is_none() {
-            let (worker, key) = (Rc::clone(&stream.worker), stream.key);
+            let (worker, key) = (Rc::clone(&stream.socket.worker), stream.socket.key);
             let key = worker
                 .reactor
                 .enter(|reactor| reactor.send_zero_copy(key, bytes()))?;
@@ -146,7 +145,7 @@ impl ZeroCopySends {
             return Poll::Ready(Ok(()));
         };
         let key = oldest.key;
-        let reactor = &stream.worker.reactor;
+        let reactor = &stream.socket.worker.reactor;
         let released = reactor.poll(context.waker(), |reactor, waiter| {
             reactor.poll_released(key, waiter)
         });
@@ -161,7 +160,7 @@ impl ZeroCopySends {
             None => *self.local.insert(stream.local_address()?.ip()),
         };
         let now = stream.now();
-        let experience = &stream.worker.transfers;
+        let experience = &stream.socket.worker.transfers;
         experience.note_release(local, was_copied, now);
         Poll::Ready(Ok(()))
     }
