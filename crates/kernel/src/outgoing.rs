@@ -155,7 +155,7 @@ impl Outgoing {
     /// Only between two operations. One that the ring has (`MSG_WAITALL`) reads both runs to its
     /// end, and keeps both; asking for the parts one by one would cost an operation more for each
     /// message, to free a buffer that receives don't wait for: where they run low, what is received
-    /// is copied out of them (see `Reactor::receive`), and each send has a deadline.
+    /// is copied out of them (see `Reactor::spill`), and each send has a deadline.
     pub(crate) fn release_sent(&mut self, sent: usize) -> usize {
         let first = self.first.as_slice().len();
         match self.second.take_if(|_| sent >= first) {

@@ -599,8 +599,9 @@ impl BufferRing {
 }
 
 impl Drop for Uring {
-    /// The reactor drops a driver only when nothing is in flight; the buffers that the ring still
-    /// holds are taken from the kernel before they are unmapped.
+    /// Usually only the two polls are in flight, and the buffers that the ring still holds are taken from
+    /// the kernel before they are unmapped. What else is in flight past a teardown's patience has its
+    /// memory from the reactor, which has leaked it then, the buffers as well.
     fn drop(&mut self) {
         let unregistered = self.ring.submitter().unregister_buf_ring(BUFFER_GROUP);
         if unregistered.is_err()
