@@ -46,7 +46,7 @@ impl Reactor {
                 self.counters.spilled += 1;
                 let copy = self.spill(id, result as u32);
                 let socket = self.sockets.get_mut(key.0).expect("found above");
-                socket.spilled.get_or_insert_default().push_back(copy);
+                socket.push_spilled(copy);
             }
             None => {}
         }

@@ -155,16 +155,25 @@ impl Socket {
 
     pub(super) fn pop_received(&mut self, pool: &Rc<BufferPool>) -> Option<Buffer> {
         match self.backlog.pop(pool) {
-            None => {
-                let spilled = self.spilled.as_mut()?;
-                let bytes = spilled.pop_front();
-                if spilled.is_empty() {
-                    self.spilled = None;
-                }
-                bytes.map(Buffer::from_heap)
-            }
-            some => some,
+            None if self.spilled.is_some() => self.pop_spilled(),
+            received => received,
         }
+    }
+
+    /// Apart, because it is rare, and would only be in the way of the above.
+    #[cold]
+    fn pop_spilled(&mut self) -> Option<Buffer> {
+        let spilled = self.spilled.as_mut()?;
+        let bytes = spilled.pop_front();
+        if spilled.is_empty() {
+            self.spilled = None;
+        }
+        bytes.map(Buffer::from_heap)
+    }
+
+    #[cold]
+    pub(super) fn push_spilled(&mut self, bytes: Box<[u8]>) {
+        self.spilled.get_or_insert_default().push_back(bytes);
     }
 }
 
