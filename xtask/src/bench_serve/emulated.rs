@@ -19,9 +19,10 @@ const COUNT: u32 = 100_000;
 /// What the guest takes for itself, and for both ends of each connection with the server's and the
 /// client's share: less is enough, and none of it is touched before it is used.
 const MEMORY_MIB: u32 = 1024;
-const CONNECTION_KIB: u32 = 32;
-/// More than three servers take on a busy machine.
+const CONNECTION_KIB: u32 = 14;
+/// More than three servers take on a busy machine, and for each thousand connections besides.
 const PATIENCE: Duration = Duration::from_secs(3600);
+const THOUSAND_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Boots the machine, has all servers measured in it, and shows the table.
 pub(super) fn run(setting: &Setting<'_>) -> Result<()> {
@@ -29,12 +30,13 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<()> {
     let kernel = guest::requirements(&PROGRAMS)?;
     let archive = archive(setting, count)?;
     let memory_mib = MEMORY_MIB + count * CONNECTION_KIB / 1024;
+    let patience = PATIENCE + THOUSAND_PATIENCE * (count / 1_000);
     let mut outcome = None;
     guest::boot(
         &kernel,
         &archive,
         memory_mib,
-        PATIENCE,
+        patience,
         |line| match Said::of(line) {
             Some(Said::Line(line)) => println!("{line}"),
             Some(Said::End(code)) => outcome = Some(code),

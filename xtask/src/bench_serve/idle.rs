@@ -2,7 +2,8 @@
 //!
 //! A slope, because what a server takes at its start is no property of its connections. Each
 //! connection has had one answer before it counts as idle: until then a server has not done what
-//! it might keep memory for.
+//! it might keep memory for. At both counts a sample is asked once more: that there are many others
+//! costs a request nothing, or shows.
 
 use super::{Options, Setting};
 use crate::contestants::{BODIES, Contestant};
@@ -22,8 +23,11 @@ const FIRST_COUNT: usize = 1_000;
 const SPARE_DESCRIPTORS: u64 = 1_000;
 /// An answer that takes longer is an error.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// What all connections of one contestant may take to open.
+/// What all connections of one contestant may take to open, and each thousand of them besides.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(300);
+const THOUSAND_TIMEOUT: Duration = Duration::from_secs(3);
+/// As many are asked again.
+const SAMPLE: usize = 1_000;
 /// For a server to put away what the last requests used.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -86,7 +90,7 @@ impl Plan {
             self.count, self.per_address
         );
         println!(
-            "{:20}{:>16}{:>16}{:>16}",
+            "{:20}{:>16}{:>16}{:>16}   {SAMPLE} asked again: µs of {FIRST_COUNT}, and of all",
             "bytes a connection", "anonymous", "resident", "MiB at the end"
         );
         for one in servers {
@@ -104,9 +108,9 @@ impl Plan {
             *cpus.first().context("no CPU")?,
             &self.log,
         )?;
-        let end = Instant::now() + OPEN_TIMEOUT;
+        let end = Instant::now() + OPEN_TIMEOUT + THOUSAND_TIMEOUT * (count / 1_000) as u32;
         let mut connections = Vec::with_capacity(count);
-        let mut open_until = |wanted: usize| -> Result<()> {
+        let open_until = |connections: &mut Vec<TcpStream>, wanted: usize| -> Result<()> {
             while connections.len() < wanted {
                 ensure!(
                     Instant::now() < end,
@@ -121,17 +125,21 @@ impl Plan {
             sleep(SETTLE);
             Ok(())
         };
-        open_until(FIRST_COUNT)?;
+        open_until(&mut connections, FIRST_COUNT)?;
+        let few = sample(&mut connections, one)?;
+        sleep(SETTLE);
         let (anonymous, resident) = (server.anonymous_bytes()?, server.resident_bytes()?);
-        open_until(count)?;
+        open_until(&mut connections, count)?;
         let last = server.anonymous_bytes()?;
+        let last_resident = server.resident_bytes()?;
+        let many = sample(&mut connections, one)?;
         let slope =
             |now: u64, before: u64| (now as f64 - before as f64) / (count - FIRST_COUNT) as f64;
         println!(
-            "{:20}{:>16.0}{:>16.0}{:>16.1}",
+            "{:20}{:>16.0}{:>16.0}{:>16.1}   {few}, {many}",
             one.name,
             slope(last, anonymous),
-            slope(server.resident_bytes()?, resident),
+            slope(last_resident, resident),
             last as f64 / f64::from(1 << 20),
         );
         // A connection that the server had closed would make it look better than it is.
@@ -166,13 +174,36 @@ pub(crate) fn connect_from(source: Ipv4Addr, port: u16) -> Result<TcpStream> {
     Ok(connection)
 }
 
+/// How long connections all over the line take to be answered, one after the other: in the middle, and at
+/// 99 %.
+fn sample(connections: &mut [TcpStream], one: &Contestant) -> Result<String> {
+    let step = (connections.len() / SAMPLE).max(1);
+    let mut times = Vec::with_capacity(SAMPLE);
+    for connection in connections.iter_mut().step_by(step) {
+        let begin = Instant::now();
+        ask(connection, one)?;
+        times.push(begin.elapsed());
+    }
+    times.sort();
+    let at = |part: usize| {
+        times
+            .get(times.len() * part / 100)
+            .map_or(0, Duration::as_micros)
+    };
+    Ok(format!("{} (99 %: {})", at(50), at(99)))
+}
+
 /// Connects from `source` and has one request answered.
 fn open(source: Ipv4Addr, one: &Contestant) -> Result<TcpStream> {
     let mut connection = connect_from(source, one.port)?;
+    ask(&mut connection, one)?;
+    Ok(connection)
+}
+
+fn ask(connection: &mut TcpStream, one: &Contestant) -> Result<()> {
     let request = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", one.path);
     connection.write_all(request.as_bytes())?;
-    read_answer(&mut connection, BODIES[0].bytes)?;
-    Ok(connection)
+    read_answer(connection, BODIES[0].bytes)
 }
 
 /// Reads a head and a body of `body_bytes`.

@@ -51,9 +51,15 @@ pub(crate) struct Options {
     idle: bool,
 
     /// With --idle: how many connections; as many as the descriptor limit allows at most. Unless
-    /// given, 20,000, or 100,000 with --emulated
-    #[arg(long, value_parser = clap::value_parser!(u32).range(2_000..=100_000))]
+    /// given, 20,000, or 100,000 with --emulated. A million take 15 GiB there, and half an hour for each
+    /// server
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2_000..=1_000_000))]
     idle_connections: Option<u32>,
+
+    /// With --idle: of these servers alone: ringway-uring, ringway-epoll, nginx
+    #[arg(long = "of", requires = "idle", value_name = "SERVER",
+        value_parser = ["ringway-uring", "ringway-epoll", "nginx"])]
+    servers: Vec<String>,
 
     /// With --idle: how many of them come from one address
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
@@ -254,6 +260,8 @@ impl Setting<'_> {
             Some(one) => servers.push(one),
             None => skip("bench-serve nginx", "nginx is not installed"),
         }
+        let wanted = &self.options.servers;
+        servers.retain(|one| wanted.is_empty() || wanted.contains(&one.name));
         Ok(servers)
     }
 }
