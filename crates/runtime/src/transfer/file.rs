@@ -458,7 +458,11 @@ impl FileTransfer {
         method: TransferMethod,
     ) -> Result<Sent, TransferError> {
         if self.waiting.is_none() {
-            let free = stream.socket.worker.reactor.enter(|reactor| reactor.free_blocks());
+            let free = stream
+                .socket
+                .worker
+                .reactor
+                .enter(|reactor| reactor.free_blocks());
             if self.fetched.is_some() || free < SPARED_BLOCKS {
                 self.report.method = TransferMethod::Copy;
                 return self.copy(stream, TransferMethod::Copy).await;
