@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod asan;
 mod bench_doctor;
 mod bench_load;
 mod bench_numa;
@@ -42,6 +43,7 @@ enum Command {
     Test(test::Options),
     /// Check what ARCHITECTURE.md and CONTRIBUTING.md promise about the sources
     Tidy,
+    Asan(asan::Options),
     GuestTune(guest_tune::Options),
     Icount(icount::Options),
     GuestHost(guest_host::Options),
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
     let outcome = match CommandLine::parse().command {
         Command::Test(options) => test::run(&options),
         Command::Tidy => tidy::run(),
+        Command::Asan(options) => asan::run(&options),
         Command::GuestTune(options) => guest_tune::run(&options),
         Command::Icount(options) => icount::run(&options),
         Command::GuestHost(options) => guest_host::run(&options),
