@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use crate::backend::expect_event;
 use crate::client::{Client, request};
 use crate::server::{Io, Server, eventually, on_both_drivers};
 use crate::upstream::{self, Upstream, proxy};
@@ -550,6 +551,9 @@ fn dead_servers(io: Io) {
         client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc");
         assert!(client.passed_response_to("POST").body.ends_with(b"\n\nabc"));
     }
+    // Clients notice nothing: the log tells, of the server that fails and not of the other.
+    expect_event(&server, &["a server fails", &servers[0], "count=1"]);
+    assert!(!server.errors().contains(&servers[1]));
     let server = upstream::run(io, &upstream::config(&[nobody(), nobody()], ""));
     let mut client = server.connect();
     for _ in 0..3 {

@@ -14,6 +14,7 @@ use super::response::Scratch;
 use super::retry::{Budget, Failed, Progress, Verdict, Why, judge};
 use crate::boot::socket_options;
 use crate::config::{self, Balance, HashBy};
+use crate::log::Throttle;
 use crate::route::Values;
 use ringway_http::head::RequestHead;
 use ringway_runtime::{
@@ -33,6 +34,9 @@ const RETRIES_PER_SECOND: u32 = 3;
 
 /// Idle connections that one request may find dead before that counts against the server.
 const STALE_MAX: u32 = 4;
+
+/// How often a worker tells that a server fails.
+const FAILURES_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What the workers share of an upstream, as its servers are now.
 #[derive(Debug)]
@@ -204,6 +208,9 @@ impl fmt::Debug for Upstream {
 struct State {
     balancer: Balancer,
     health: Health,
+    /// For each server, when its failures are worth an event: another one may answer in its place,
+    /// and then nothing else tells of them.
+    failures: Vec<Throttle>,
 }
 
 /// A server that was chosen for a request, which is under way there until this is dropped.
@@ -368,9 +375,16 @@ impl Upstream {
     }
 
     fn fail(&self, server: usize, fault: &ServerFault) {
-        if self.state.borrow_mut().health.fail(server, now()) {
-            let (upstream, server) = (&self.config.name, self.label(server));
+        let (now, state) = (now(), &mut *self.state.borrow_mut());
+        let failures = &mut state.failures[server];
+        failures.add(1);
+        let count = failures.due(now);
+        let is_left_out = state.health.fail(server, now);
+        let (upstream, server) = (&self.config.name, self.label(server));
+        if is_left_out {
             tracing::warn!(upstream, server, last = %fault, "left out for its failures");
+        } else if let Some(count) = count {
+            tracing::warn!(upstream, server, count, last = %fault, "a server fails");
         }
     }
 
@@ -492,6 +506,7 @@ impl State {
         // Workers begin with different servers.
         let seed = key_of(&(worker as u64).to_le_bytes());
         State {
+            failures: vec![Throttle::new(FAILURES_INTERVAL); options.len()],
             balancer: Balancer::new(method, &options, seed),
             health: Health::new(limits, &shared.board, worker, &backups),
         }
@@ -501,6 +516,7 @@ impl State {
 impl State {
     /// Goes on with what is known of a server, which `other` calls `from`.
     fn carry_on(&mut self, server: usize, other: &State, from: usize) {
+        self.failures[server] = other.failures[from].clone();
         self.health.carry_on(server, &other.health, from);
         self.balancer.carry_on(server, &other.balancer, from);
     }
