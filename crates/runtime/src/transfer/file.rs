@@ -74,7 +74,7 @@ pub struct FileTransfer {
     pipe: Option<PipeLease>,
     mapping: Option<Mapping>,
     zero_copy: ZeroCopySends,
-    /// Read with a wait, to be copied from by the next step.
+    /// Read with a wait, for the next step.
     fetched: Option<(Block, usize)>,
     /// Read for zero-copy sends, and not sent yet: from this place to the end of the range.
     waiting: Option<(Rc<Block>, Range<usize>)>,
@@ -458,29 +458,31 @@ impl FileTransfer {
         method: TransferMethod,
     ) -> Result<Sent, TransferError> {
         if self.waiting.is_none() {
-            let free = stream
-                .socket
-                .worker
-                .reactor
-                .enter(|reactor| reactor.free_blocks());
-            if self.fetched.is_some() || free < SPARED_BLOCKS {
+            let worker = &stream.socket.worker;
+            let free = worker.reactor.enter(|reactor| reactor.free_blocks());
+            // What was fetched is a block of its own already.
+            let needed = SPARED_BLOCKS + usize::from(self.fetched.is_none());
+            if free < needed {
                 self.report.method = TransferMethod::Copy;
                 return self.copy(stream, TransferMethod::Copy).await;
             }
-            let count = self.left.min(BLOCK_BYTES as u64) as usize;
-            if method == TransferMethod::ZeroCopy {
-                stream
-                    .socket
-                    .worker
-                    .reactor
-                    .enter(|reactor| reactor.register_blocks());
-            }
-            let (block, count, has_waited) =
-                self.read(&stream.socket.worker, method, count).await?;
+            let (block, count) = match self.fetched.take() {
+                Some(fetched) => fetched,
+                None => {
+                    let count = self.left.min(BLOCK_BYTES as u64) as usize;
+                    if method == TransferMethod::ZeroCopy {
+                        worker.reactor.enter(|reactor| reactor.register_blocks());
+                    }
+                    let (block, count, has_waited) = self.read(worker, method, count).await?;
+                    if has_waited {
+                        // Others may have taken theirs meanwhile: the next step looks again.
+                        self.fetched = Some((block, count));
+                        return Ok(Sent::Waited);
+                    }
+                    (block, count)
+                }
+            };
             self.waiting = Some((Rc::new(block), 0..count));
-            if has_waited {
-                return Ok(Sent::Waited);
-            }
         }
         let (block, range) = self.waiting.as_ref().expect("filled above");
         let (block, range) = (Rc::clone(block), range.start as u32..range.end as u32);

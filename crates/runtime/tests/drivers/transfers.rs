@@ -25,6 +25,7 @@ on_both_drivers! {
     a_deadline_ends_a_step_and_not_the_transfer,
     refused_calls_are_replaced_by_copying,
     readers_that_do_not_read_hold_no_memory,
+    zero_copy_sends_leave_blocks_to_others,
     others_have_their_turn,
     bytes_in_memory_go_every_way,
     a_closed_connection_s_bytes_arrive_and_are_let_go_of,
@@ -382,6 +383,36 @@ fn readers_that_do_not_read_hold_no_memory(case: &Case) {
         }
     });
     settle(&mut runtime, 256);
+}
+
+/// A worker has sixteen blocks, and each of these clients keeps one for as long as it likes.
+fn zero_copy_sends_leave_blocks_to_others(case: &Case) {
+    for method in [TransferMethod::ZeroCopy, TransferMethod::NoticedZeroCopy] {
+        let mut runtime = case.runtime();
+        complete(&mut runtime, async move {
+            let served = served(BYTES).await;
+            let mut stalled = Vec::new();
+            for _ in 0..16 {
+                let (mut stream, peer) = narrow_pair().await;
+                let options = TransferOptions {
+                    method,
+                    ..TransferOptions::default()
+                };
+                let mut transfer = FileTransfer::new(&served.file, 0..BYTES as u64, options);
+                fill(&mut transfer, &mut stream).await;
+                stalled.push((transfer, stream, peer));
+            }
+            let methods = stalled
+                .iter()
+                .map(|(transfer, ..)| transfer.report().method);
+            let are_without_copy: Vec<bool> = methods.map(is_zero_copy).collect();
+            assert_eq!(
+                are_without_copy,
+                [[true; 12].as_slice(), &[false; 4]].concat()
+            );
+        });
+        settle(&mut runtime, 256);
+    }
 }
 
 fn others_have_their_turn(case: &Case) {
