@@ -122,8 +122,9 @@ pub(super) fn run(flags: &Load) -> Result<()> {
             progress.stop.store(true, Ordering::Relaxed);
         });
     }
-    let limit = process::raise_descriptor_limit_to(plan.connections as u64 + SPARE_DESCRIPTORS)?;
-    if plan.connections as u64 + SPARE_DESCRIPTORS > limit {
+    let wanted = (plan.connections as u64).saturating_add(SPARE_DESCRIPTORS);
+    let limit = process::raise_descriptor_limit_to(wanted)?;
+    if wanted > limit {
         bail!(
             "{} connections need as many descriptors, and this process may have {limit}: `ulimit -n` or systemd's \
              LimitNOFILE",
