@@ -220,12 +220,21 @@ impl BodyDecoder {
         self.state == State::Done
     }
 
-    /// Bytes of content that are known to be still missing: the rest of a sized body, or of the
-    /// chunk under way.
+    /// Bytes of content that come next, with nothing between them: the rest of a sized body, or of the
+    /// chunk under way, behind which there may be more. See [`BodyDecoder::remaining_bytes`].
     pub fn expected_bytes(&self) -> u64 {
         match self.state {
             State::Sized(left) | State::Chunk(left) => left,
             _ => 0,
+        }
+    }
+
+    /// Bytes of content until the body's end: the rest of a sized body. `None` for a chunked one, of
+    /// which nobody knows how much is to come.
+    pub fn remaining_bytes(&self) -> Option<u64> {
+        match self.state {
+            State::Sized(left) => Some(left),
+            _ => None,
         }
     }
 

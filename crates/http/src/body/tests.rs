@@ -113,6 +113,11 @@ fn sized_bodies() {
     let mut decoder = BodyDecoder::new(Framing::Length(5), &LIMITS).unwrap();
     decoder.decode(b"he").unwrap();
     assert_eq!(decoder.expected_bytes(), 3);
+    assert_eq!(decoder.remaining_bytes(), Some(3));
+    let mut decoder = BodyDecoder::new(Framing::Chunked, &LIMITS).unwrap();
+    decoder.decode(b"5\r\nhe").unwrap();
+    assert_eq!(decoder.expected_bytes(), 3);
+    assert_eq!(decoder.remaining_bytes(), None, "more chunks may come");
 }
 
 #[test]

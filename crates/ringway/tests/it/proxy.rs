@@ -3,7 +3,7 @@
 
 use std::io::Write as _;
 use std::os::unix::net::UnixListener;
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ on_both_drivers!(
     bodies_of_requests,
     bodies_of_responses,
     old_clients,
+    long_chunks_for_old_clients,
     heads_without_content,
     interim_answers,
     leave_to_send,
@@ -230,6 +231,39 @@ fn old_clients(io: Io) {
         assert_eq!(response.field("Connection"), Some("keep-alive"));
         assert_eq!(response.body, b"abc");
     }
+}
+
+/// A chunk is under way when all that was received has been passed on: what is left of the chunk isn't
+/// what is left of the content, however much it is.
+fn long_chunks_for_old_clients(io: Io) {
+    let (go_on, went_on) = mpsc::channel::<()>();
+    let went_on = Mutex::new(went_on);
+    let upstream = Upstream::start(move |mut peer| {
+        while let Some(request) = peer.request() {
+            let length = request.head.split(' ').nth(1).unwrap()[1..].parse();
+            let body = content(length.unwrap());
+            let chunks = chunked(&body, &[body.len() / 2]);
+            let begun = chunks.iter().position(|&byte| byte == b'\n').unwrap() + 2;
+            peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+            peer.send(&chunks[..begun]);
+            went_on.lock().unwrap().recv().unwrap();
+            peer.send(&chunks[begun..]);
+        }
+    });
+    let servers = [upstream.address().to_string()];
+    let (command, _folder) = upstream::command(io, 1, &upstream::config(&servers, ""));
+    let server = Server::start(command);
+    for length in [65_535, 65_536, 65_537, 70_000, 200_000].map(|chunk| 2 * chunk) {
+        let mut client = server.connect();
+        client.send(format!("GET /{length} HTTP/1.0\r\n\r\n"));
+        assert_eq!(client.head().status, 200);
+        let mut body = client.take(1);
+        go_on.send(()).unwrap();
+        body.extend(client.rest().unwrap());
+        assert!(body == content(length), "{length}: {} bytes", body.len());
+    }
+    // None of them was left half read for whoever came next.
+    assert_eq!(upstream.accepted(), 1);
 }
 
 fn heads_without_content(io: Io) {

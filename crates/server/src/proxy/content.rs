@@ -340,8 +340,8 @@ impl Content {
         }
     }
 
-    /// A received buffer that can be passed on as it is: nothing but content, in the middle of a
-    /// body of known length, for a receiver who gets it like that.
+    /// A received buffer that can be passed on as it is: nothing but content, in the middle of a sized
+    /// body or of a chunk, for a receiver who gets it like that.
     fn take_whole(&mut self, input: &mut Input) -> Option<Buffer> {
         let Reading::Delimited(decoder) = &mut self.reading else {
             return None;
@@ -367,16 +367,17 @@ impl Content {
         Ok(())
     }
 
-    /// How many bytes are left, where they can go inside the kernel.
+    /// How many bytes are left until the end of the content, where they can go inside the kernel.
     fn spliceable(&self) -> Option<u64> {
         match &self.reading {
-            Reading::Delimited(decoder) if self.splices && !self.in_chunks => {
-                Some(decoder.expected_bytes()).filter(|bytes| *bytes >= SPLICE_BYTES)
-            }
+            Reading::Delimited(decoder) if self.splices && !self.in_chunks => decoder
+                .remaining_bytes()
+                .filter(|bytes| *bytes >= SPLICE_BYTES),
             _ => None,
         }
     }
 
+    /// Moves the last `bytes` of the content inside the kernel.
     async fn splice(
         &mut self,
         source: &mut Source<'_>,
