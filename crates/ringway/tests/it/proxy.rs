@@ -395,7 +395,7 @@ fn early_answers_before_a_reset(io: Io) {
 
 fn events_without_delay(io: Io) {
     let (next, events) = mpsc::channel::<()>();
-    let events = std::sync::Mutex::new(events);
+    let events = Mutex::new(events);
     let upstream = Upstream::start(move |mut peer| {
         if peer.request().is_none() {
             return;
@@ -611,7 +611,7 @@ fn dead_connections(io: Io) {
 
 fn least_connections(io: Io) {
     let (free, held) = mpsc::channel::<()>();
-    let held = std::sync::Mutex::new(held);
+    let held = Mutex::new(held);
     let slow = Upstream::start(move |mut peer| {
         while peer.request().is_some() {
             let _ = held.lock().unwrap().recv();
@@ -681,7 +681,7 @@ fn sticky_cookies(io: Io) {
 
 fn full_pools(io: Io) {
     let (free, held) = mpsc::channel::<()>();
-    let held = std::sync::Mutex::new(held);
+    let held = Mutex::new(held);
     let upstream = Upstream::start(move |mut peer| {
         while let Some(request) = peer.request() {
             if request.head.starts_with("GET /hold") {
