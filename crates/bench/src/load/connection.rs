@@ -79,11 +79,20 @@ impl Shared {
         }
     }
 
-    /// Whether another so many requests may be sent.
-    fn take(&self, count: usize) -> bool {
+    /// Whether another so many requests may be sent, which are due then. Those of the warm-up are
+    /// beside the number that was asked for.
+    fn take(&self, count: usize, due: Instant) -> bool {
+        if self.is_beside(due) {
+            return true;
+        }
         let left = self.left.get().checked_sub(count as u64);
         self.left.set(left.unwrap_or(0));
         left.is_some()
+    }
+
+    /// Whether a request that is due then is none of the number that was asked for.
+    fn is_beside(&self, due: Instant) -> bool {
+        self.plan.request_count.is_some() && due < self.measured_from
     }
 
     /// What was counted. What is still under way isn't waited for.
@@ -95,11 +104,12 @@ impl Shared {
         tally
     }
 
-    fn answer(&self, status: Option<u16>, bytes: u64, from: Instant, now: Instant) {
+    fn answer(&self, answer: &Answer, turn: &Turn, now: Instant) {
         self.progress.answers.fetch_add(1, Ordering::Relaxed);
-        if now >= self.measured_from {
-            let latency = now.saturating_duration_since(from);
-            self.tally.borrow_mut().answer(status, bytes, latency);
+        if now >= self.measured_from && !self.is_beside(turn.due) {
+            let latency = now.saturating_duration_since(turn.from);
+            let mut tally = self.tally.borrow_mut();
+            tally.answer(answer.status, answer.bytes, latency);
         }
     }
 
@@ -178,6 +188,14 @@ struct Open {
     progress: Arc<Progress>,
 }
 
+/// When requests that leave together are sent.
+struct Turn {
+    /// When they are due.
+    due: Instant,
+    /// From when on their latency counts.
+    from: Instant,
+}
+
 /// What an answer was.
 struct Answer {
     /// Nothing where HTTP isn't spoken.
@@ -189,9 +207,12 @@ struct Answer {
 impl Connection {
     async fn ask_when_answered(&mut self) {
         let mut pause = PAUSE_FIRST;
-        while !self.shared.is_over() && self.may_ask() {
-            let begin = Instant::now();
-            if self.ask(begin).await {
+        while !self.shared.is_over() {
+            let due = Instant::now();
+            if !self.may_ask(due) {
+                return;
+            }
+            if self.ask(Turn { due, from: due }).await {
                 pause = PAUSE_FIRST;
             } else {
                 sleep(pause).await;
@@ -208,7 +229,7 @@ impl Connection {
         let (begin, mut count) = (self.shared.begin, 0u64);
         loop {
             let due = begin + Duration::from_secs_f64(phase + interval * count as f64);
-            if due >= self.shared.until.get() || !self.may_ask() {
+            if due >= self.shared.until.get() || !self.may_ask(due) {
                 return;
             }
             count += 1;
@@ -221,22 +242,21 @@ impl Connection {
             } else {
                 self.shared.late.set(self.shared.late.get() + 1);
             }
-            self.ask(from).await;
+            self.ask(Turn { due, from }).await;
         }
     }
 
-    fn may_ask(&self) -> bool {
+    fn may_ask(&self, due: Instant) -> bool {
         let shared = &self.shared;
-        shared.take(shared.batches[self.next].methods.len())
+        shared.take(shared.batches[self.next].methods.len(), due)
     }
 
-    /// Sends the next batch and reads its answers; their latency counts from `from`. Whether all
-    /// went well.
-    async fn ask(&mut self, from: Instant) -> bool {
+    /// Sends the next batch and reads its answers. Whether all went well.
+    async fn ask(&mut self, turn: Turn) -> bool {
         let shared = Rc::clone(&self.shared);
         let batch = &shared.batches[self.next];
         self.next = (self.next + 1) % shared.batches.len();
-        let outcome = self.exchange(batch, from).await;
+        let outcome = self.exchange(batch, &turn).await;
         if let Err(failure) = outcome {
             self.open = None;
             shared.failure(failure);
@@ -244,7 +264,7 @@ impl Connection {
         outcome.is_ok()
     }
 
-    async fn exchange(&mut self, batch: &Batch, from: Instant) -> Result<(), Failure> {
+    async fn exchange(&mut self, batch: &Batch, turn: &Turn) -> Result<(), Failure> {
         let shared = Rc::clone(&self.shared);
         let plan = &shared.plan;
         if self.open.is_none() {
@@ -262,7 +282,7 @@ impl Connection {
                 Talk::Http => open.read_answer(*method).await?,
                 Talk::PingPong(_) | Talk::Bulk(_) => open.read_echo(&batch.bytes).await?,
             };
-            shared.answer(answer.status, answer.bytes, from, Instant::now());
+            shared.answer(&answer, turn, Instant::now());
             keep_alive &= answer.keep_alive;
         }
         if !keep_alive {

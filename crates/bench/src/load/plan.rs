@@ -30,7 +30,7 @@ pub struct Plan {
     pub keep_alive: bool,
     /// How long the run is measured.
     pub duration: Duration,
-    /// After how many requests it ends before that time.
+    /// After how many requests it ends before that time. Those of the warm-up aren't among them.
     pub request_count: Option<u64>,
     /// How long it runs before that, unmeasured.
     pub warm_up: Duration,

@@ -89,6 +89,23 @@ fn every_request_is_answered_and_counted() {
     }
 }
 
+/// However many were sent before.
+#[test]
+fn a_number_of_requests_is_without_those_of_the_warm_up() {
+    for pace in [Pace::Closed, Pace::Open(2000.0)] {
+        let report = run_plan(Plan {
+            pace,
+            warm_up: Duration::from_millis(100),
+            ..plan(answers(HELLO))
+        });
+        assert_eq!(
+            (report.answers, report.failure_count()),
+            (100, 0),
+            "{pace:?}"
+        );
+    }
+}
+
 #[test]
 fn bodies_of_every_framing_are_read_to_their_end() {
     for (answer, status, connects) in [

@@ -64,7 +64,7 @@ pub(crate) struct Load {
     /// How long to run before that, unmeasured
     #[arg(long, default_value = "1s", value_name = "DURATION", value_parser = duration)]
     warm_up: Duration,
-    /// End after so many requests
+    /// End after so many requests, those of the warm-up not included
     #[arg(short = 'n', long, value_name = "COUNT")]
     requests: Option<u64>,
     /// Send so many requests a second by the clock, whatever the server does

@@ -100,7 +100,7 @@ impl Pouring<'_> {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(failure_of(&error, false))),
             };
             if self.next.is_none() {
-                if self.shared.is_over() || !self.shared.take(1) {
+                if self.shared.is_over() || !self.shared.take(1, Instant::now()) {
                     return Poll::Ready(Ok(()));
                 }
                 let bytes = &self.shared.batches[0].bytes;
