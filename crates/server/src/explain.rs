@@ -120,8 +120,8 @@ pub enum Answered {
         /// What the program's own hooks are called that look at the request, and may do something
         /// else with it.
         hooks: Option<String>,
-        /// The head of the request as it goes out, line by line. A `Host` without a value gets
-        /// the name of the server that is chosen.
+        /// The head of the request as it goes out, line by line. Where `Host` is to be the server's
+        /// own, it has the names of all servers, with " or " between them.
         request: Vec<String>,
     },
     /// A redirect.

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use super::{Answered, Considered, Explanation};
 use crate::config::Upstream;
-use crate::proxy::{Passage, asks_for_upgrade, write};
+use crate::proxy::{Passage, asks_for_upgrade, host_of, write};
 use crate::route::{Matcher, Rule, Values};
 
 /// The conditions of a route in words.
@@ -69,7 +69,23 @@ pub(super) fn request(
         edits: &rule.request_headers,
         values,
     };
-    lines(&write(head, &hop, passage).bytes)
+    let mut written = write(head, &hop, passage);
+    written.name_server(server_names(upstream).as_bytes());
+    lines(&written.bytes)
+}
+
+/// What the servers are called where each is to hear its own name: all of them, because one is
+/// chosen when it is asked.
+fn server_names(upstream: &Upstream) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for server in &upstream.servers {
+        let name = host_of(&server.address);
+        let name = name.unwrap_or_else(|| format!("what DNS lists for {}", server.address));
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join(" or ")
 }
 
 impl Display for Explanation {

@@ -141,6 +141,41 @@ fn a_route_to_an_upstream() {
     );
 }
 
+/// The line of a request that names the host, for an upstream of these servers that are to hear
+/// their own names.
+fn host_line(servers: &str) -> String {
+    let text = format!("[upstream.app]\nservers = [{servers}]\nhost = \"upstream\"");
+    let question = Question {
+        method: "GET".to_owned(),
+        url: "http://example.org/".to_owned(),
+        headers: Vec::new(),
+        listener: None,
+        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    };
+    let said = explain(&Config::from_toml(&text).unwrap(), &question).unwrap();
+    let Answered::Proxy { request, .. } = said.answer else {
+        panic!("not passed on: {said}");
+    };
+    request[1].clone()
+}
+
+#[test]
+fn a_server_that_hears_its_own_name_is_named() {
+    for (servers, expected) in [
+        ("'127.0.0.1:3000'", "Host: 127.0.0.1:3000"),
+        ("'app.internal:80'", "Host: app.internal"),
+        ("'app.internal:81'", "Host: app.internal:81"),
+        ("'unix:/run/a', 'unix:/run/b'", "Host: localhost"),
+        ("'a:81', '[::1]:82'", "Host: a:81 or [::1]:82"),
+        (
+            "'srv:_http._tcp.app'",
+            "Host: what DNS lists for srv:_http._tcp.app",
+        ),
+    ] {
+        assert_eq!(host_line(servers), expected, "{servers}");
+    }
+}
+
 /// RFC 9110 §7.6.2.
 #[test]
 fn how_often_a_request_may_go_on() {

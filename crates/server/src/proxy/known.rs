@@ -43,16 +43,15 @@ pub(crate) struct ServiceTarget {
 impl KnownServer {
     /// The server of the configuration's index that needs no looking up; `None` for a name.
     pub(crate) fn fixed(index: usize, server: &Server) -> Option<KnownServer> {
-        let (destination, host) = match &server.address {
-            ServerAddress::Socket(socket) => ((*socket).into(), socket.to_string()),
-            // There is no name of a machine in it.
-            ServerAddress::Unix(path) => (Destination::Unix(path.clone()), "localhost".to_owned()),
+        let destination = match &server.address {
+            ServerAddress::Socket(socket) => (*socket).into(),
+            ServerAddress::Unix(path) => Destination::Unix(path.clone()),
             ServerAddress::Name(..) | ServerAddress::Service(_) => return None,
         };
         Some(KnownServer {
             label: server.address.to_string(),
             destinations: vec![destination],
-            host,
+            host: host_of(&server.address)?,
             configured: index,
             weight: server.weight,
             is_backup: server.backup,
@@ -69,10 +68,7 @@ impl KnownServer {
         port: u16,
         addresses: &[IpAddr],
     ) -> Vec<KnownServer> {
-        let host = match port {
-            80 => name.to_owned(),
-            port => format!("{name}:{port}"),
-        };
+        let host = with_port(name, port);
         let made = paired(addresses).into_iter().map(|pair| {
             let sockets = pair.into_iter().map(|ip| SocketAddr::new(ip, port));
             KnownServer::at(index, server, &host, sockets.collect())
@@ -109,6 +105,24 @@ impl KnownServer {
             weight: server.weight,
             is_backup: server.backup,
         }
+    }
+}
+
+/// What a server is called in `Host`, where it is to hear its own name; `None` where only DNS knows.
+pub(crate) fn host_of(address: &ServerAddress) -> Option<String> {
+    match address {
+        ServerAddress::Socket(socket) => Some(socket.to_string()),
+        ServerAddress::Name(name, port) => Some(with_port(name, *port)),
+        // There is no name of a machine in it.
+        ServerAddress::Unix(_) => Some("localhost".to_owned()),
+        ServerAddress::Service(_) => None,
+    }
+}
+
+fn with_port(name: &str, port: u16) -> String {
+    match port {
+        80 => name.to_owned(),
+        port => format!("{name}:{port}"),
     }
 }
 

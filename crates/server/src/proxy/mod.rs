@@ -24,7 +24,7 @@ mod upstream;
 pub(crate) use exchange::{Answered, Exchange, Failure, Outbound, Trouble, Watch};
 pub(crate) use fault::{FaultKind, ServerFault};
 pub(crate) use health::Check;
-pub(crate) use known::{KnownServer, ServiceTarget, without_repeats};
+pub(crate) use known::{KnownServer, ServiceTarget, host_of, without_repeats};
 pub(crate) use request::{Passage, asks_for_upgrade, max_forwards, write};
 pub(crate) use retry::{Verdict, is_idempotent};
 pub(crate) use upstream::{Attempts, Chosen, ServerView, SharedUpstream, Upstream};
