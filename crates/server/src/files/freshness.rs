@@ -74,11 +74,21 @@ pub(crate) fn doubts(line: &str) -> Vec<String> {
     if value.trim() == "none" {
         return Vec::new();
     }
-    let directives = value.split(',').map(str::trim);
+    let directives = directives(value).map(str::trim);
     directives
         .filter(|directive| !directive.is_empty())
         .filter_map(doubt)
         .collect()
+}
+
+/// The directives of a value. A comma inside quotes divides nothing (RFC 9110 §5.6.4); the values of
+/// rules have no backslashes.
+fn directives(value: &str) -> impl Iterator<Item = &str> {
+    let mut is_quoted = false;
+    value.split(move |character| {
+        is_quoted ^= character == '"';
+        character == ',' && !is_quoted
+    })
 }
 
 fn doubt(directive: &str) -> Option<String> {
@@ -126,7 +136,7 @@ pub(super) fn private(value: &str) -> String {
         let others = ["", "public", "private", "s-maxage"];
         !others.iter().any(|other| name.eq_ignore_ascii_case(other))
     };
-    let directives = value.split(',').map(str::trim).filter(is_kept);
+    let directives = directives(value).map(str::trim).filter(is_kept);
     ["private"]
         .into_iter()
         .chain(directives)
@@ -172,6 +182,10 @@ mod tests {
             ),
             ("public, max-age=60", "private, max-age=60"),
             (
+                "no-cache=\"a, public, b\"",
+                "private, no-cache=\"a, public, b\"",
+            ),
+            (
                 "PUBLIC,s-maxage = 9 ,, Private, must-revalidate",
                 "private, must-revalidate",
             ),
@@ -190,6 +204,7 @@ mod tests {
     fn what_no_cache_would_understand_is_doubted() {
         check_doubts("*.js max-age=60, IMMUTABLE,public", &[]);
         check_doubts("*.js no-cache=\"set-cookie\", s-maxage=0", &[]);
+        check_doubts("*.js no-cache=\"a, b\", private=\"c,d\"", &[]);
         check_doubts("*.js none", &[]);
         check_doubts(
             "*.js maxage=60",
