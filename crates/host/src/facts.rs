@@ -15,7 +15,9 @@ pub use counters::{Counters, Softnet};
 pub use devices::{DeviceKind, Nic, RxQueue, TxQueue};
 pub use interrupts::{Direction, Irq};
 pub use processors::{HugePages, Node, Processor, Processors};
-pub use server::{Server, ServerMemory, ServerPlacement, ServerSteering, ServerWorker};
+pub use server::{
+    AdminListener, Server, ServerMemory, ServerPlacement, ServerSteering, ServerWorker,
+};
 pub(crate) use system::sysctl_path;
 pub use system::{Environment, Limit, Limits, SYSCTLS, System};
 

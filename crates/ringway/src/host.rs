@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use ringway_host::apply::{self, Applied, Outcome, Summary};
 use ringway_host::capture;
 use ringway_host::cpulist::CpuList;
-use ringway_host::facts::{Facts, Server};
+use ringway_host::facts::{AdminListener, Facts, Server};
 use ringway_host::intent::{self, Intent};
 use ringway_host::journal::{Folder, JOURNAL_FOLDER};
 use ringway_host::machine::{Target, Tree};
@@ -124,7 +124,7 @@ pub(crate) struct Doctor {
     service: Service,
     /// A running server to look at as well, by its admin listener: unix:PATH or ADDRESS:PORT
     #[arg(long, value_name = "LISTENER")]
-    server: Option<String>,
+    server: Option<AdminListener>,
     /// Print everything that was looked at, the decision tree and the checklist
     #[arg(long, conflicts_with = "json")]
     details: bool,
@@ -294,7 +294,7 @@ fn examine(flags: &Doctor) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut facts = flags.service.facts(&machine)?;
-    let server = flags.server.as_deref();
+    let server = flags.server.as_ref();
     facts.server = server.map(|listener| Server::ask(listener).into());
     let report = report::examine(facts, flags.service.intent(false));
     let mut out = io::stdout().lock();

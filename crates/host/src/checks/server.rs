@@ -12,6 +12,16 @@ const LIVE_SHARE: f64 = 0.9;
 
 pub(super) const TABLE: &[Check] = &[
     Check {
+        id: "server.answers",
+        reads: "/status of the server (--server)",
+        good: "it answers",
+        why: "nothing else can be said of it",
+        severity: Warning,
+        remedy: Advice("start it with --admin, and name that listener"),
+        undo: "nothing to undo",
+        judge: |case| settle(answers(case)),
+    },
+    Check {
         id: "server.driver",
         reads: "/status of the server (--server)",
         good: "io_uring in every worker",
@@ -53,6 +63,15 @@ pub(super) const TABLE: &[Check] = &[
     },
 ];
 
+fn answers(case: &Case) -> Judged {
+    match server(case) {
+        Ok(server) => Ok(Good(format!("version {}", server.version))),
+        Err(NotVisible(why)) => Ok(Bad(why)),
+        Err(verdict) => Err(verdict),
+    }
+}
+
+/// The server that was asked, or the verdict that there is none to judge.
 fn server<'a>(case: &Case<'a>) -> Result<&'a Server, Verdict> {
     let asked = case.facts.server.as_ref();
     let asked = asked.ok_or_else(|| NotAsked("no server was named (--server)".to_owned()))?;

@@ -2,9 +2,12 @@
 //! them, and how connections find them. What else `/status` holds is left alone.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// How long a server may take to connect to, and between two pieces of its answer.
@@ -63,19 +66,56 @@ pub struct ServerSteering {
     pub reason: String,
 }
 
+/// Where a server's admin listener is: `unix:PATH` or `ADDRESS:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminListener {
+    /// A socket in the file system.
+    Unix(PathBuf),
+    /// A port.
+    Tcp(SocketAddr),
+}
+
+impl FromStr for AdminListener {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<AdminListener, String> {
+        let refused = || "neither unix:PATH nor ADDRESS:PORT".to_owned();
+        match text.strip_prefix("unix:") {
+            Some("") => Err(refused()),
+            Some(path) => Ok(AdminListener::Unix(path.into())),
+            None => text.parse().map(AdminListener::Tcp).map_err(|_| refused()),
+        }
+    }
+}
+
+impl fmt::Display for AdminListener {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AdminListener::Unix(path) => write!(out, "unix:{}", path.display()),
+            AdminListener::Tcp(address) => address.fmt(out),
+        }
+    }
+}
+
 impl Server {
-    /// Asks the admin listener at `unix:PATH` or `ADDRESS:PORT`.
+    /// Asks the server at its admin listener.
     ///
     /// # Errors
     /// Why it can't be asked, or that what answers is no server of ours.
-    pub fn ask(listener: &str) -> Result<Server, String> {
-        let answer = match listener.strip_prefix("unix:") {
-            Some(path) => UnixStream::connect(path).and_then(|stream| {
+    pub fn ask(listener: &AdminListener) -> Result<Server, String> {
+        let answer = match listener {
+            AdminListener::Unix(path) => UnixStream::connect(path).and_then(|stream| {
                 stream.set_read_timeout(Some(PATIENCE))?;
                 stream.set_write_timeout(Some(PATIENCE))?;
                 exchange(stream)
             }),
-            None => connect(listener).and_then(exchange),
+            AdminListener::Tcp(address) => {
+                TcpStream::connect_timeout(address, PATIENCE).and_then(|stream| {
+                    stream.set_read_timeout(Some(PATIENCE))?;
+                    stream.set_write_timeout(Some(PATIENCE))?;
+                    exchange(stream)
+                })
+            }
         };
         let answer = answer.map_err(|error| format!("{listener}: {error}"))?;
         Server::of(&answer).map_err(|why| format!("{listener}: {why}"))
@@ -93,16 +133,6 @@ impl Server {
         }
         serde_json::from_str(body).map_err(|error| format!("/status is not what we write: {error}"))
     }
-}
-
-fn connect(address: &str) -> io::Result<TcpStream> {
-    let address = address
-        .parse()
-        .map_err(|_| io::Error::other("neither unix:PATH nor ADDRESS:PORT"))?;
-    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    Ok(stream)
 }
 
 fn exchange(mut stream: impl Read + Write) -> io::Result<Vec<u8>> {
@@ -131,11 +161,24 @@ mod tests {
 
     #[test]
     fn who_does_not_answer_is_told() {
-        let check = |listener: &str, expect: &str| {
-            let why = Server::ask(listener).expect_err("nobody is there");
-            assert!(why.starts_with(listener) && why.contains(expect), "{why}");
-        };
-        check("unix:/nonexistent/admin.sock", "No such file");
-        check("localhost", "neither unix:PATH nor ADDRESS:PORT");
+        let listener = "unix:/nonexistent/admin.sock".parse().expect("a path");
+        let why = Server::ask(&listener).expect_err("nobody is there");
+        assert!(
+            why.starts_with("unix:/nonexistent/admin.sock: No such file"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn listeners_are_paths_or_addresses_with_a_port() {
+        let good = ["unix:/run/a", "unix:a", "127.0.0.1:9090", "[::1]:9090"];
+        for text in good {
+            let listener: AdminListener = text.parse().expect(text);
+            assert_eq!(listener.to_string(), text);
+        }
+        let bad = ["", "unix:", "/run/a", "localhost:9090", "127.0.0.1", "9090"];
+        for text in bad {
+            text.parse::<AdminListener>().expect_err(text);
+        }
     }
 }

@@ -55,7 +55,7 @@ fn a_sound_machine_is_fine() {
           advanced  reached
           expert    reached
 
-        62 checks: 46 good, 4 worth knowing, 5 not visible here, 7 wait for your word
+        63 checks: 46 good, 4 worth knowing, 5 not visible here, 8 wait for your word
         --details shows all of them, the decision tree and the checklist
     "#]]
     .assert_eq(&report.text(Style::default()));
@@ -94,7 +94,7 @@ fn warnings_come_with_reason_remedy_and_undo() {
           advanced  reached
           expert    missing: numa.balancing, irq.affinity, xps.map
 
-        62 checks: 43 good, 4 worth knowing, 5 not visible here, 7 wait for your word
+        63 checks: 43 good, 4 worth knowing, 5 not visible here, 8 wait for your word
         --details shows all of them, the decision tree and the checklist
     "#]]
     .assert_eq(&report.text(Style::default()));

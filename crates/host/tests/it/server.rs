@@ -92,6 +92,15 @@ fn connections_come_in_where_they_are_received() {
 }
 
 #[test]
+fn a_server_that_does_not_answer_is_told_at_the_top() {
+    let report = doctor(Some(Fact::Unknown("127.0.0.1:1: refused".to_owned())));
+    let text = report.text(Style::default());
+    let told = "warning  server.answers: 127.0.0.1:1: refused\n";
+    assert!(text.contains(told), "{text}");
+    check("/version", json!("1"), "server.answers", good("version 1"));
+}
+
+#[test]
 fn tiers_ask_for_the_server_only_when_one_was_named() {
     let missing = |server, tier| {
         let report = doctor(server);

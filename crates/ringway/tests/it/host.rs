@@ -161,7 +161,13 @@ fn doctor_of_a_server(io: Io) {
     assert!(text.contains(&expect), "{text}");
     server.stop();
     let text = doctor(&listener);
-    assert!(text.contains("Connection refused"), "{text}");
+    let expect = format!("server.answers: {listener}: Connection refused");
+    assert!(text.contains(&expect), "{text}");
+    let text = doctor("/run/admin.sock");
+    assert!(
+        text.contains("neither unix:PATH nor ADDRESS:PORT"),
+        "{text}"
+    );
 }
 
 #[test]
