@@ -1,12 +1,13 @@
 //! Roots that ask for a password: who is let in, who isn't, and what neither can do to the others.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use crate::client::{Client, Response, request};
 use crate::peers;
-use crate::server::{Io, Server, eventually, on_every_driver, run_by};
+use crate::server::{Io, Server, eventually, on_every_driver, run_by, without};
 use crate::tree::{HELLO, Tree, content};
 
 on_every_driver!(
@@ -430,6 +431,31 @@ fn a_changed_password_file(io: Io) {
     write(format!("alice:{QUICK}\n"));
     assert_eq!((site.status(ALICE), site.status(BOB)), (200, 401));
     site.server.stop();
+}
+
+/// Checked by the user that the server runs as, it is told what hinders that user.
+#[test]
+fn a_password_file_of_somebody_else() {
+    let tree = Tree::new();
+    let file = tree.outside().join("users");
+    std::fs::write(&file, format!("alice:{QUICK}\n")).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o000)).unwrap();
+    let config = tree.outside().join("site.toml");
+    let text = "[files.members]\nroot = \"root\"\nusers_file = \"users\"\n";
+    std::fs::write(&config, text).unwrap();
+    let mut check = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    check.args(["check", "--config"]).arg(config);
+    let Some(mut check) = without(&["dac_override", "dac_read_search"], check) else {
+        return;
+    };
+    let output = check.output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    let hint = "= let the user read it that the server runs as\n";
+    assert!(
+        told.contains("Permission denied") && told.contains(hint),
+        "{told}"
+    );
 }
 
 fn without_remembering(io: Io) {

@@ -3,6 +3,7 @@
 //! What is written in the place of a hash may be a password, so no problem here shows it.
 
 use std::collections::HashSet;
+use std::io;
 use std::path::Path;
 
 use super::keys::{FILES, Root};
@@ -59,7 +60,13 @@ fn check_users_file(
     let lines = match read_file(path) {
         Ok(lines) => lines,
         Err(error) => {
-            let hint = "make it with ringway hash-password --user alice >> FILE";
+            let hint = match error.kind() {
+                io::ErrorKind::NotFound => {
+                    "make it with ringway hash-password --user alice >> FILE"
+                }
+                io::ErrorKind::PermissionDenied => "let the user read it that the server runs as",
+                _ => "a line is NAME:HASH, as ringway hash-password --user NAME prints it",
+            };
             return report(format!("{shown} can't be read: {error}"), hint.to_owned());
         }
     };
