@@ -87,9 +87,11 @@ impl Outbound {
         self.log.as_mut()?.passing.as_mut()
     }
 
-    /// For the access log: this server is asked.
+    /// This server is asked: what the access log will want of an attempt isn't the one's before.
     pub(crate) fn note_attempt(&mut self, server: usize) {
         self.connected_after.set(None);
+        self.heard_at.set(None);
+        self.status.set(0);
         if let Some(passing) = self.passing() {
             passing.server = Some(server);
             passing.attempts += 1;
@@ -232,7 +234,6 @@ impl Exchange<'_> {
     pub(crate) async fn run(&mut self) -> Result<Answered, Failure> {
         let outbound = self.outbound;
         outbound.sent_at.set(self.client.now());
-        outbound.heard_at.set(None);
         let has_body = outbound.framing != Framing::None;
         let course = Course {
             outbound,
