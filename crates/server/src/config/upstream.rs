@@ -238,7 +238,7 @@ settings! {
         /// From one byte of the answer to the next, and while the server takes none of the
         /// request. Beyond it the connection ends.
         ///
-        /// For an upgraded connection (WebSocket) it is the silence in both directions.
+        /// An upgraded connection (WebSocket) has `tunnel_idle_timeout` in its stead.
         between_bytes_timeout: Duration = Duration { min: SHORTEST, max: DAY }, Is("60s"), Shown("between-bytes-timeout");
         /// From the request's head to the last byte of the answer, retries included. Upgraded
         /// connections aren't counted.
