@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind;
 use std::process::Command;
+use std::sync::mpsc;
 
 use rustix::process::Signal;
 
@@ -17,6 +18,7 @@ on_both_drivers!(
     interrupted_calls,
     connections_that_are_killed,
     answers_that_only_the_end_delimits,
+    tunnels,
 );
 
 /// Calls that each driver waits and moves bytes with. `read` and `openat` aren't among them: the
@@ -134,11 +136,7 @@ enum Blow {
 /// HTTP/1.0 takes the end of the connection for the end of the content, so it must not be told of one
 /// that is none, whatever it is that cuts it off.
 fn answers_that_only_the_end_delimits(io: Io) {
-    let mut blows = vec![Blow::Term, Blow::SecondSignal, Blow::Kill];
-    match cfg!(debug_assertions) {
-        true => blows.push(Blow::Panic),
-        false => peers::skip("a release build has no --inject-panic"),
-    }
+    let blows = Blow::all();
     for head in [
         "Transfer-Encoding: chunked\r\n\r\n4\r\npart\r\n",
         "\r\npart",
@@ -158,29 +156,77 @@ fn check_cut_by(io: Io, blow: Blow, head: &str) {
             peer.wait_for_end();
         }
     });
+    let server = interruptible(io, &upstream);
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(client.head().status, 200);
+    assert_eq!(client.take(4), b"part");
+    blow.fall_on(&server);
+    let end = client.rest().map_err(|error| error.kind());
+    assert_eq!(end, Err(ErrorKind::ConnectionReset), "{blow:?}");
+}
+
+/// A tunnel ends where its ends say so: neither side may take another end for that.
+fn tunnels(io: Io) {
+    for blow in Blow::all() {
+        let (told, ends) = mpsc::channel();
+        let upstream = Upstream::start(move |mut peer| {
+            let request = peer.request();
+            // What makes a worker panic may get here, too.
+            if request.is_some_and(|request| request.head.contains("Upgrade: x")) {
+                peer.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n");
+                peer.send("Upgrade: x\r\n\r\npart");
+                let _ = told.send(peer.end());
+            }
+        });
+        let server = interruptible(io, &upstream);
+        let mut client = server.connect();
+        let upgrade = ["Connection: upgrade", "Upgrade: x"];
+        client.send(request("GET", "/", &upgrade));
+        assert_eq!(client.head().status, 101);
+        assert_eq!(client.take(4), b"part");
+        blow.fall_on(&server);
+        let end = client.rest().map_err(|error| error.kind());
+        assert_eq!(end, Err(ErrorKind::ConnectionReset), "{blow:?}");
+        let end = ends.recv_timeout(PATIENCE).expect("the other side's end");
+        assert_eq!(end, Err(ErrorKind::ConnectionReset), "{blow:?}");
+    }
+}
+
+/// A proxy of one worker, which can be told to panic where that is built in.
+fn interruptible(io: Io, upstream: &Upstream) -> Server {
     let config = upstream::config(&[upstream.address().to_string()], "");
     let config = format!("shutdown_timeout = \"500ms\"\n{config}");
     let (mut command, _folder) = upstream::command(io, 1, &config);
     if cfg!(debug_assertions) {
         command.args(["--inject-panic", "/fault"]);
     }
-    let server = Server::start(command);
-    let mut client = server.connect();
-    client.send("GET / HTTP/1.0\r\n\r\n");
-    assert_eq!(client.head().status, 200);
-    assert_eq!(client.take(4), b"part");
-    match blow {
-        Blow::Term => server.signal(Signal::TERM),
-        Blow::SecondSignal => {
-            server.signal(Signal::TERM);
-            eventually("it is ending", || {
-                server.errors().contains("ending").then_some(())
-            });
-            server.signal(Signal::TERM);
+    Server::start(command)
+}
+
+impl Blow {
+    /// All that this build knows.
+    fn all() -> Vec<Blow> {
+        let mut blows = vec![Blow::Term, Blow::SecondSignal, Blow::Kill];
+        match cfg!(debug_assertions) {
+            true => blows.push(Blow::Panic),
+            false => peers::skip("a release build has no --inject-panic"),
         }
-        Blow::Kill => server.signal(Signal::KILL),
-        Blow::Panic => server.connect().send(request("GET", "/fault/worker", &[])),
+        blows
     }
-    let end = client.rest().map_err(|error| error.kind());
-    assert_eq!(end, Err(ErrorKind::ConnectionReset), "{blow:?}");
+
+    fn fall_on(self, server: &Server) {
+        match self {
+            Blow::Term => server.signal(Signal::TERM),
+            Blow::SecondSignal => {
+                server.signal(Signal::TERM);
+                eventually("it is ending", || {
+                    server.errors().contains("ending").then_some(())
+                });
+                server.signal(Signal::TERM);
+            }
+            Blow::Kill => server.signal(Signal::KILL),
+            Blow::Panic => server.connect().send(request("GET", "/fault/worker", &[])),
+        }
+    }
 }

@@ -254,6 +254,12 @@ impl Peer {
         self.stream.write_all(bytes.as_ref())
     }
 
+    /// How the connection ends, whatever comes before: `Ok` in good order.
+    pub(crate) fn end(&mut self) -> Result<(), ErrorKind> {
+        let read = io::copy(&mut self.stream, &mut io::sink());
+        read.map(drop).map_err(|error| error.kind())
+    }
+
     /// Waits for the end of the connection, whatever comes before.
     pub(crate) fn wait_for_end(&mut self) {
         while self.receive() {}

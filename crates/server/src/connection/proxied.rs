@@ -8,7 +8,7 @@ use crate::hooks::Outcome;
 use crate::input::Input;
 use crate::proxy::{
     Answered, Attempts, Chosen, Exchange, Failure, Lease, Opening, Outbound, Passage, ServerFault,
-    Trouble, Upstream, Verdict, Watch, asks_for_upgrade, is_idempotent, max_forwards, write,
+    Sink, Trouble, Upstream, Verdict, Watch, asks_for_upgrade, is_idempotent, max_forwards, write,
 };
 use crate::route::HeaderEdit;
 use crate::service::{Look, Request};
@@ -17,12 +17,14 @@ use ringway_http::body::BodyError;
 use ringway_http::head::{Framing, Method};
 use ringway_http::hop::HopByHop;
 use ringway_http::target::origin_form;
-use ringway_runtime::{RelayOptions, TransferMethod, relay, sleep};
+use ringway_runtime::{RelayOptions, TcpStream, TransferMethod, relay, sleep};
 use std::cell::Cell;
 use std::future::{Future as _, poll_fn};
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 /// Bodies up to this size that came with their head are sent with it, in one piece.
 const BODY_AT_HAND_BYTES: u64 = 64 << 10;
@@ -293,6 +295,9 @@ impl Connection {
     }
 
     /// Both connections carry another protocol from now on: whatever comes goes to the other side.
+    ///
+    /// Until both sides have ended, whatever ends the tunnel (a side that fails, silence, the end of the
+    /// server) is a reset for both: so neither takes a cut for an end.
     async fn tunnel(&mut self, mut server: Lease, received: Input) -> Result<Flow, End> {
         let idle_timeout = self.worker.limits.tunnel_idle_timeout;
         let ahead = [self.input.bytes(), received.bytes()].map(<[u8]>::to_vec);
@@ -302,19 +307,21 @@ impl Connection {
             method: TransferMethod::Auto,
             idle_timeout,
         };
+        self.cut_by_reset();
+        // On a socket that is gone nothing will look like anything.
+        let _ = server.set_reset_on_drop(true);
         let relayed = async {
-            server.send(to_server).await?;
-            self.stream.send(to_client).await?;
+            send_ahead(&mut server, to_server, idle_timeout).await?;
+            send_ahead(&mut self.stream, to_client, idle_timeout).await?;
             relay(&mut self.stream, &mut server, options).await
         };
         match relayed.await {
-            Ok(_) => Ok(Flow::Silence),
-            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Err(End::Idle),
-            Err(_) => {
-                // So that neither takes a cut for an end.
-                server.into_connection().0.reset();
-                Err(End::TunnelBroken)
+            Ok(_) => {
+                let _ = server.set_reset_on_drop(false);
+                Ok(Flow::Silence)
             }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(End::Idle),
+            Err(_) => Err(End::TunnelBroken),
         }
     }
 
@@ -415,6 +422,18 @@ impl Connection {
         self.conclude(answer, outbound.log.take()).await?;
         Ok(Flow::Last(refusal.end))
     }
+}
+
+/// Sends what a tunnel's other side has sent before it was one, as long as this side takes it.
+async fn send_ahead(
+    stream: &mut TcpStream,
+    bytes: Vec<u8>,
+    idle_timeout: Duration,
+) -> io::Result<()> {
+    let now = stream.now();
+    Sink::new(stream.split().1, idle_timeout)
+        .send(bytes, now)
+        .await
 }
 
 /// Tells a request's hooks how it has ended, and the log what they say of it.

@@ -21,6 +21,7 @@ mod response;
 pub(crate) mod retry;
 mod upstream;
 
+pub(crate) use content::Sink;
 pub(crate) use exchange::{Answered, Exchange, Failure, Outbound, Trouble, Watch};
 pub(crate) use fault::{FaultKind, ServerFault};
 pub(crate) use health::Check;

@@ -87,14 +87,6 @@ impl<C: Connection> Lease<C> {
         self.link.as_ref().expect("taken only by its end")
     }
 
-    /// Takes the connection out of the pool for good, and gives its place back: to end it in another
-    /// way than by dropping it.
-    pub(crate) fn into_connection(mut self) -> C {
-        let link = self.link.take().expect("taken only here");
-        self.pool.counts().unlease();
-        link.connection
-    }
-
     /// The request is over in good order at `now`, and the connection can carry another.
     #[inline]
     pub(crate) fn finish(mut self, now: Instant) {

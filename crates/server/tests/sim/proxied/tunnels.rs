@@ -8,11 +8,14 @@
 use super::cuts::{Cut, Next, SOON, ask, calm, complete, serve};
 use super::plan::{Act, Plan};
 use super::{Got, servers};
-use ringway_runtime::{ListenOptions, SocketOptions, TcpListener, TcpStream, sleep, spawn};
+use ringway_runtime::{
+    ListenOptions, SimOptions, SocketOptions, TcpListener, TcpStream, sleep, spawn,
+};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 const REQUEST: &str =
     "GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
@@ -215,4 +218,45 @@ fn clients_that_end_behind_every_byte_of_a_tunnel() {
 #[test]
 fn clients_that_end_behind_every_byte_of_what_they_send_ahead() {
     check_client(true);
+}
+
+/// What came behind the head of an upgrade waits no longer for a client that reads nothing than what
+/// comes later: the place at the server is the next one's.
+#[test]
+fn a_client_that_reads_nothing_of_an_upgrade() {
+    let machine = calm();
+    machine.world.set_options(SimOptions {
+        socket_buffer_bytes: 4096..=4096,
+        ..SimOptions::calm()
+    });
+    let (next, asked) = (Next::default(), Rc::<Cell<usize>>::default());
+    let healthy = Plan::new(1, Act::Sized, 40);
+    // More than the sockets hold, so that the head is still on its way.
+    let (head, last) = ANSWER.split_at(ANSWER.len() - 2);
+    let long = format!("{head}X-Long: {}\r\n{last}{SAID}", "x".repeat(20_000));
+    let count = long.len();
+    let serving = serve(
+        [long.into_bytes(), healthy.answer()],
+        Rc::clone(&next),
+        asked,
+    );
+    drop(machine.clients[1].spawn(serving));
+    let address = machine.address;
+    complete(machine, async move {
+        *next.borrow_mut() = Some((count, Cut::Orderly));
+        let mut client = connect(address).await;
+        client.send(REQUEST.as_bytes().to_vec()).await.unwrap();
+        client.flush().await.unwrap();
+        // Of `tunnel_idle_timeout`, by default.
+        sleep(Duration::from_secs(3_600) + SOON).await;
+        *next.borrow_mut() = None;
+        assert_eq!(ask(address, healthy).await, Got::Whole(200));
+        let cut = loop {
+            match client.receive().await {
+                Ok(Some(_)) => {}
+                end => break end.map(drop),
+            }
+        };
+        assert!(cut.is_err(), "an end in good order");
+    });
 }
