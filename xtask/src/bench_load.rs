@@ -4,9 +4,9 @@
 //! The three run in turns, with a thread of their own on one CPU and the server on another. None warms
 //! up within its run, so that all that the server used belongs to the requests that are told.
 
-use crate::bench_serve::{INSIDE, choose_congestion_control, enter_network_namespace};
 use crate::build::Programs;
 use crate::contestants::{BODIES, Body, ringway};
+use crate::own_network;
 use crate::process::{Server, allowed_cpus, find, free_port, on_cpu};
 use crate::rounds::Spread;
 use crate::skip::skip;
@@ -70,25 +70,13 @@ struct Run {
 
 /// Builds, enters a network namespace and measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let absent = ["wrk", "h2load", "taskset", "setpriv"]
-        .into_iter()
-        .find(|program| find(program).is_none());
-    let why = match (absent, allowed_cpus()?.len()) {
-        (Some(program), _) => Some(format!("{program} is not installed")),
-        (None, 0 | 1) => Some("server and load need a CPU each".to_owned()),
-        _ => None,
-    };
-    if let Some(why) = why {
+    if let Some(why) = own_network::obstacle(&["wrk", "h2load", "taskset", "setpriv"])? {
         skip("bench-load", &why);
         println!("1 skipped");
         return Ok(());
     }
-    if std::env::var_os(INSIDE).is_none() {
-        Programs::build()?;
-        enter_network_namespace()?;
-    } else {
-        choose_congestion_control();
-    }
+    Programs::build()?;
+    own_network::enter();
     let body = BODIES.into_iter().find(|body| body.name == options.body);
     measure(options, body.context("no such size")?)
 }

@@ -18,6 +18,7 @@ mod guest;
 mod guest_host;
 mod guest_tune;
 mod icount;
+mod own_network;
 mod process;
 mod rounds;
 mod sim;

@@ -5,8 +5,8 @@
 //! disturbs all of them; the cheapest run of each counts, because noise only ever adds. System
 //! calls are counted in a run of their own: counting them costs.
 
-use crate::bench_serve::{INSIDE, choose_congestion_control, enter_network_namespace};
 use crate::build::{cargo, metadata};
+use crate::own_network;
 use crate::process::{Server, allowed_cpus, find, free_port};
 use crate::skip::skip;
 use anyhow::{Context, Result, bail, ensure};
@@ -73,15 +73,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         skip("transfer", &format!("{program} is not installed"));
         return Ok(());
     }
-    if std::env::var_os(INSIDE).is_none() {
-        let arguments = "build --release --package ringway-runtime --example send_file";
-        let status = cargo().args(arguments.split(' ')).status();
-        let status = status.context("cannot run cargo build")?;
-        ensure!(status.success(), "cargo {arguments} failed");
-        enter_network_namespace()?;
-    } else {
-        choose_congestion_control();
-    }
+    let arguments = "build --release --package ringway-runtime --example send_file";
+    let status = cargo().args(arguments.split(' ')).status();
+    let status = status.context("cannot run cargo build")?;
+    ensure!(status.success(), "cargo {arguments} failed");
+    own_network::enter();
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let cpus = allowed_cpus()?;
     let bench = Bench {

@@ -9,11 +9,11 @@ mod reuse;
 mod server;
 mod tunnels;
 
-use crate::bench_serve::{INSIDE, choose_congestion_control, enter_network_namespace};
 use crate::build::Programs;
 use crate::contestants::proxies::{self, Course};
 use crate::contestants::{BODIES, Body, Contestant};
-use crate::process::{Server, allowed_cpus, find, free_port};
+use crate::own_network;
+use crate::process::{Server, allowed_cpus, free_port};
 use crate::rounds::Rounds;
 use crate::skip::skip;
 use anyhow::{Context, Result};
@@ -89,24 +89,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(port) = options.serve {
         return server::run(port);
     }
-    let needed = ["taskset", "setpriv", "wrk"];
-    let absent = needed.into_iter().find(|program| find(program).is_none());
-    let reason = match absent {
-        Some(program) => Some(format!("{program} is not installed")),
-        None if allowed_cpus()?.len() < 2 => Some("proxy and load need a CPU each".to_owned()),
-        None => None,
-    };
-    if let Some(reason) = reason {
+    if let Some(reason) = own_network::obstacle(&["taskset", "setpriv", "wrk"])? {
         skip("bench-proxy", &reason);
         println!("1 skipped");
         return Ok(());
     }
-    if std::env::var_os(INSIDE).is_none() {
-        Programs::build()?;
-        enter_network_namespace()?;
-    } else {
-        choose_congestion_control();
-    }
+    Programs::build()?;
+    own_network::enter();
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let cpus = allowed_cpus()?;
     let setting = Setting {

@@ -10,14 +10,13 @@ pub(crate) mod idle;
 use crate::build::Programs;
 use crate::contestants::{BODIES, Body, Contestant, nginx, ringway};
 use crate::guest;
-use crate::process::{allowed_cpus, find, free_port};
+use crate::own_network;
+use crate::process::{allowed_cpus, free_port};
 use crate::rounds::Rounds;
 use crate::skip::skip;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 /// Compare `ringway serve` with the yardsticks and nginx by CPU time for each request
@@ -78,9 +77,6 @@ pub(crate) struct Options {
     serve_argument: Vec<String>,
 }
 
-/// Set for the run inside the network namespace.
-pub(crate) const INSIDE: &str = "RINGWAY_BENCH_INSIDE";
-
 /// Builds, enters the namespace and measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(list) = &options.list {
@@ -91,13 +87,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         println!("1 skipped");
         return Ok(());
     }
-    if options.emulated {
-        Programs::build()?;
-    } else if std::env::var_os(INSIDE).is_none() {
-        Programs::build()?;
-        enter_network_namespace()?;
-    } else {
-        choose_congestion_control();
+    Programs::build()?;
+    if !options.emulated {
+        own_network::enter();
     }
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let site = scratch.path().join("site");
@@ -125,64 +117,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Why this cannot run here.
 fn missing(options: &Options) -> Result<Option<String>> {
+    if options.emulated {
+        let reason = guest::requirements(&emulated::PROGRAMS).err();
+        return Ok(reason.map(|reason| format!("{reason:#}")));
+    }
     let mut programs = vec!["taskset", "setpriv"];
     if !options.idle {
         programs.push("wrk");
     }
-    let absent = programs.into_iter().find(|program| find(program).is_none());
-    if let Some(program) = absent {
-        return Ok(Some(format!("{program} is not installed")));
-    }
-    if options.emulated {
-        let programs: Vec<&str> = emulated::PROGRAMS.into();
-        return Ok(guest::requirements(&programs)
-            .err()
-            .map(|reason| format!("{reason:#}")));
-    }
-    let cpus = allowed_cpus()?.len();
-    Ok((cpus < 2).then(|| "server and load need a CPU each".to_owned()))
-}
-
-/// Leaves a host's BBR behind, which paces even on loopback and so measures its own timers.
-///
-/// A network namespace may only choose what the host's `tcp_allowed_congestion_control` lists.
-pub(crate) fn choose_congestion_control() {
-    let control = "/proc/sys/net/ipv4/tcp_congestion_control";
-    let chosen = ["cubic", "reno"]
-        .into_iter()
-        .find(|name| std::fs::write(control, name).is_ok());
-    match chosen {
-        Some(name) => println!("a network namespace of its own, congestion control {name}"),
-        None => println!("neither cubic nor reno may be chosen here: it is the host's"),
-    }
-}
-
-/// Starts this program again in a network namespace of its own; without the right to, goes on.
-pub(crate) fn enter_network_namespace() -> Result<()> {
-    let tools = ["unshare", "ip"].iter().all(|tool| find(tool).is_some());
-    if !rustix::process::geteuid().is_root() || !tools {
-        println!("needs root, unshare and ip for a network of its own: measuring on the host's");
-        return Ok(());
-    }
-    let allowed = Command::new("unshare").args(["--net", "true"]).status();
-    if !allowed.is_ok_and(|status| status.success()) {
-        println!("may not have a network of its own: measuring on the host's");
-        return Ok(());
-    }
-    let program = std::env::current_exe().context("cannot find this program")?;
-    let error = Command::new("unshare")
-        .args([
-            "--net",
-            "sh",
-            "-c",
-            "ip link set lo up && exec \"$@\"",
-            "sh",
-        ])
-        .arg(program)
-        .args(std::env::args_os().skip(1))
-        .env(INSIDE, "1")
-        .exec();
-    bail!("cannot run unshare: {error}");
+    own_network::obstacle(&programs)
 }
 
 /// What all measurements of one call share.

@@ -46,6 +46,12 @@ fn report(folder: &Path) -> Value {
     serde_json::from_str(&read("report.json")).unwrap()
 }
 
+/// The claims of a report, in its order.
+fn names(report: &Value) -> Vec<&Value> {
+    let outcomes = report["outcomes"].as_array().unwrap();
+    outcomes.iter().map(|one| &one["name"]).collect()
+}
+
 fn outcome<'a>(report: &'a Value, name: &str) -> &'a Value {
     let all = report["outcomes"].as_array().unwrap();
     all.iter().find(|one| one["name"] == name).unwrap()
@@ -67,13 +73,7 @@ fn a_report_has_a_verdict_for_each_claim() {
     assert_eq!(output.status.code(), Some(0), "{}", error(&output));
     let report = report(folder.path());
     assert_eq!(report["partial"], Value::Null);
-    let names: Vec<_> = report["outcomes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| &one["name"])
-        .collect();
-    assert_eq!(names, ["workers", "queues"]);
+    assert_eq!(names(&report), ["workers", "queues"]);
     assert_eq!(outcome(&report, "queues")["verdict"], "not_measurable");
     let workers = outcome(&report, "workers");
     let verdict = workers["verdict"].as_str().unwrap();
@@ -132,13 +132,7 @@ fn a_report_is_made_in_pieces() {
     let second = output(folder.path(), &[&["run", "workers"], &keep[..]].concat());
     assert_eq!(second.status.code(), Some(0), "{}", error(&second));
     let report = report(folder.path());
-    let names: Vec<_> = report["outcomes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| &one["name"])
-        .collect();
-    assert_eq!(names, ["workers", "queues"]);
+    assert_eq!(names(&report), ["workers", "queues"]);
     let runs = &outcome(&report, "workers")["comparisons"][0]["rows"][0]["runs"];
     assert_eq!(runs.as_array().unwrap().len(), 2);
     // Runs of another length don't belong beside them, and what is there stays as it was.
