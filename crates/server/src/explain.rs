@@ -6,23 +6,21 @@
 //! answers) it doesn't say.
 
 mod looked;
+mod question;
 mod tell;
 
 use std::fmt;
 use std::net::IpAddr;
 
+use question::{Url, find_listener, written};
 use ringway_http::head::{HeadLimits, HeadScan, Method, RequestHead, parse_head};
 use ringway_http::target::{Target, TargetError};
 
-use crate::config::{Config, Upstream};
-use crate::files::headers::Headers;
+use crate::config::{Config, Root, Upstream};
+use crate::files::told;
 use crate::proxy::max_forwards;
 use crate::route::table::{Asked, HostBuffer, Mismatch, authority_of};
 use crate::route::{Action, HeaderEdit, Matcher, Rule, Table, Values, rewrite};
-
-/// The longest URL and the most fields that are asked about; the configuration's own limits are
-/// looked at as well.
-const URL_BYTES: usize = 1 << 20;
 
 /// A request to ask about.
 #[derive(Debug, Clone)]
@@ -60,6 +58,9 @@ pub struct Explanation {
     pub listener: String,
     /// Where it listens.
     pub addresses: Vec<String>,
+    /// That the URL has a port on which nothing listens, and the only listener was asked all the
+    /// same.
+    pub note: Option<String>,
     /// The host as routes compare it; empty if there is none.
     pub host: String,
     /// The path as routes compare it; `None` if the target has none.
@@ -68,8 +69,8 @@ pub struct Explanation {
     pub considered: Vec<Considered>,
     /// Who answers.
     pub answer: Answered,
-    /// Fields that the answer has because of the configuration, each as `Name: value`, and those
-    /// that are taken away, each as `-Name`.
+    /// Fields that the answer has because of the configuration or, from a root, its status needs
+    /// (`Allow`, `Location`), each as `Name: value`; and those that are taken away, each as `-Name`.
     pub response_headers: Vec<String>,
 }
 
@@ -108,6 +109,11 @@ pub enum Answered {
         asks_password: bool,
         /// The names that are tried, each with what is there now, to the one that decides.
         looked: Vec<String>,
+        /// The status of the answer, to a request without conditions and ranges from somebody who is
+        /// let in.
+        status: u16,
+        /// The path below the root of the file that is sent, be it the page for an error.
+        file: Option<String>,
     },
     /// An upstream.
     Proxy {
@@ -152,13 +158,14 @@ pub enum Answered {
 /// # Errors
 /// The question isn't a request, or could be to several listeners.
 pub fn explain(config: &Config, question: &Question) -> Result<Explanation, BadQuestion> {
-    let url = Url::parse(&question.url)?;
-    let listener = find_listener(config, question, &url)?;
+    let url = Url::parse(question)?;
+    let (listener, note) = find_listener(config, question, &url)?;
     let raw = written(question, &url)?;
     let own = &config.listeners[listener];
     let mut explanation = Explanation {
         listener: own.name.clone(),
-        addresses: own.addresses.iter().map(ToString::to_string).collect(),
+        addresses: question::addresses(own),
+        note,
         host: String::new(),
         path: None,
         considered: Vec::new(),
@@ -256,8 +263,9 @@ impl Explanation {
         }
         let table = Table::new(config, listener);
         let rule = table.find(head, target);
-        self.answer = answered(config, rule, request);
-        self.response_headers = response_headers(config, rule, request);
+        let (answer, fields) = answered(config, rule, request);
+        self.answer = answer;
+        self.response_headers = response_headers(fields, rule, request);
     }
 
     fn why_not(&self, matcher: &Matcher, mismatch: Mismatch<'_>, head: &RequestHead<'_>) -> String {
@@ -281,22 +289,11 @@ impl Explanation {
     }
 }
 
-fn answered(config: &Config, rule: &Rule, request: &Request<'_>) -> Answered {
+/// Who answers, and what fields the answer has before the route changes them.
+fn answered(config: &Config, rule: &Rule, request: &Request<'_>) -> (Answered, Vec<String>) {
     let values = Values::of(request.head, request.target, request.client);
-    match &rule.action {
-        Action::Files(index) => {
-            let root = &config.roots[*index];
-            Answered::Files {
-                name: root.name.clone(),
-                root: root.root.display().to_string(),
-                path: lossy(rule.stripped(values.path)),
-                asks_password: root.has_users(),
-                looked: match &values.path {
-                    [] => Vec::new(),
-                    path => looked::looked(root, rule.stripped(path), request.head),
-                },
-            }
-        }
+    let answer = match &rule.action {
+        Action::Files(index) => return by_files(&config.roots[*index], rule, request, &values),
         Action::Proxy(index) => {
             let hooks = rule.hooks.map(|index| config.hooks[index].clone());
             passed_on(&config.upstreams[*index], rule, hooks, request, &values)
@@ -318,7 +315,39 @@ fn answered(config: &Config, rule: &Rule, request: &Request<'_>) -> Answered {
             status: answer.status,
             body: answer.body.as_ref().map(ToString::to_string),
         },
+    };
+    (answer, Vec::new())
+}
+
+fn by_files(
+    root: &Root,
+    rule: &Rule,
+    request: &Request<'_>,
+    values: &Values<'_>,
+) -> (Answered, Vec<String>) {
+    let path = rule.stripped(values.path);
+    let wanted = if values.path.is_empty() { &[] } else { path };
+    let looked = looked::looked(root, wanted, request.head);
+    let status = looked.ending.status();
+    let mut head = told::head(root, &looked.ending, request.head);
+    if let Some(prefix) = &rule.strip_prefix
+        && path != values.path
+        && status.is_redirection()
+    {
+        head = rewrite::relocated(&head, prefix);
     }
+    // Behind the line with the status.
+    let fields = tell::lines(&head).split_off(1);
+    let answer = Answered::Files {
+        name: root.name.clone(),
+        root: root.root.display().to_string(),
+        path: lossy(path),
+        asks_password: root.has_users(),
+        looked: looked.lines,
+        status: status.as_u16(),
+        file: looked.ending.file().map(lossy),
+    };
+    (answer, fields)
 }
 
 fn passed_on(
@@ -359,18 +388,14 @@ fn passed_on(
 }
 
 /// What the configuration says beside the answer itself.
-fn response_headers(config: &Config, rule: &Rule, request: &Request<'_>) -> Vec<String> {
+fn response_headers(fields: Vec<String>, rule: &Rule, request: &Request<'_>) -> Vec<String> {
     let values = Values::of(request.head, request.target, request.client);
     let edits: &[HeaderEdit] = &rule.response_headers;
-    let mut lines = Vec::new();
-    if let Action::Files(index) = &rule.action {
-        let path = rule.stripped(values.path);
-        lines = Headers::of_request(&config.roots[*index], path, request.head);
-        lines.retain(|line| {
-            let name = line.split(':').next().unwrap_or(line);
-            !rewrite::takes_away(edits, name.as_bytes())
-        });
-    }
+    let mut lines = fields;
+    lines.retain(|line| {
+        let name = line.split(':').next().unwrap_or(line);
+        !rewrite::takes_away(edits, name.as_bytes())
+    });
     let mut added = Vec::new();
     rewrite::emit_fields(edits, &values, &mut added);
     lines.extend(tell::lines(&added));
@@ -389,128 +414,6 @@ fn lossy(bytes: &[u8]) -> String {
         }
     }
     shown
-}
-
-/// A URL, as far as it says which listener is asked for what.
-struct Url<'a> {
-    /// Host and port; `None` for a path alone.
-    authority: Option<&'a str>,
-    /// Path and query.
-    target: &'a str,
-}
-
-impl<'a> Url<'a> {
-    fn parse(text: &'a str) -> Result<Url<'a>, BadQuestion> {
-        let fault = |message: &str| Err(BadQuestion(format!("{text:?} {message}")));
-        if text.len() > URL_BYTES {
-            return Err(BadQuestion("the URL has more than 1 MiB".to_owned()));
-        }
-        if text.starts_with('/') || text == "*" {
-            return Ok(Url {
-                authority: None,
-                target: text,
-            });
-        }
-        let Some((scheme, rest)) = text.split_once("://") else {
-            return fault("isn't a URL: such as http://example.org/path, or /path");
-        };
-        if !scheme.eq_ignore_ascii_case("http") {
-            return fault("isn't served: listeners speak http");
-        }
-        let rest = rest.split('#').next().unwrap_or(rest);
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, target) = rest.split_at(end);
-        if authority.is_empty() || authority.starts_with(':') {
-            return fault("has no host");
-        }
-        Ok(Url {
-            authority: Some(authority),
-            target: if target.is_empty() { "/" } else { target },
-        })
-    }
-
-    /// The port that is asked, if the URL says which.
-    fn port(&self) -> Option<u16> {
-        let authority = self.authority?;
-        match authority.rsplit_once(':') {
-            Some((_, port)) if !port.ends_with(']') => port.parse().ok(),
-            _ => Some(80),
-        }
-    }
-}
-
-/// The listener that a question is for.
-fn find_listener(
-    config: &Config,
-    question: &Question,
-    url: &Url<'_>,
-) -> Result<usize, BadQuestion> {
-    let names = || {
-        let names = config.listeners.iter().map(|listener| &*listener.name);
-        names.collect::<Vec<_>>().join(", ")
-    };
-    if let Some(name) = &question.listener {
-        let index = config.listeners.iter().position(|one| one.name == *name);
-        return index.ok_or_else(|| {
-            BadQuestion(format!(
-                "there is no [listen.{name}]: there are {}",
-                names()
-            ))
-        });
-    }
-    if config.listeners.len() == 1 {
-        return Ok(0);
-    }
-    let has_port = |index: &usize| {
-        let addresses = &config.listeners[*index].addresses;
-        let port = url.port();
-        addresses
-            .iter()
-            .any(|address| Some(address.socket.port()) == port)
-    };
-    let meant: Vec<usize> = (0..config.listeners.len()).filter(has_port).collect();
-    match meant[..] {
-        [index] => Ok(index),
-        _ => Err(BadQuestion(format!(
-            "several listeners could be meant: choose one with --listener ({})",
-            names()
-        ))),
-    }
-}
-
-/// The request as a client sends it.
-fn written(question: &Question, url: &Url<'_>) -> Result<Vec<u8>, BadQuestion> {
-    let parts = [
-        &*question.method,
-        url.target,
-        url.authority.unwrap_or_default(),
-    ];
-    let mut parts = parts
-        .into_iter()
-        .chain(question.headers.iter().map(String::as_str));
-    let is_odd = |character: char| character.is_control() && character != '\t';
-    if let Some(part) = parts.find(|part| part.contains(is_odd)) {
-        return Err(BadQuestion(format!("a control character in {part:?}")));
-    }
-    let mut text = format!("{} {} HTTP/1.1\r\n", question.method, url.target);
-    let is_host = |line: &String| {
-        let name = line.split(':').next().unwrap_or(line);
-        name.eq_ignore_ascii_case("Host")
-    };
-    if !question.headers.iter().any(is_host) {
-        let host = url.authority.unwrap_or("localhost");
-        text += &format!("Host: {host}\r\n");
-    }
-    for line in &question.headers {
-        if !line.contains(':') {
-            return Err(BadQuestion(format!(
-                "{line:?} isn't a field: such as \"Accept: text/html\""
-            )));
-        }
-        text += &format!("{line}\r\n");
-    }
-    text += "\r\n";
-    Ok(text.into_bytes())
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod deploy;
 mod distant;
 mod downloads;
 mod examples;
+mod explain;
 mod faults;
 mod files;
 mod hash_password;

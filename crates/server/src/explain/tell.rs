@@ -96,6 +96,9 @@ impl Display for Explanation {
             self.listener,
             self.addresses.join(", ")
         )?;
+        if let Some(note) = &self.note {
+            writeln!(out, "note      {note}")?;
+        }
         if !matches!(self.answer, Answered::Refused { .. }) {
             let path = self.path.as_deref().unwrap_or("none");
             writeln!(out, "asked     host {}, path {path}", shown(&self.host))?;
@@ -135,6 +138,7 @@ impl Display for Answered {
                 path,
                 asks_password,
                 looked,
+                ..
             } => {
                 writeln!(out, "files     files.{name}: {path} in {root}")?;
                 if *asks_password {
@@ -195,6 +199,7 @@ impl Explanation {
         json!({
             "listener": self.listener,
             "addresses": self.addresses,
+            "note": self.note,
             "host": self.host,
             "path": self.path,
             "routes": considered.collect::<Vec<_>>(),
@@ -216,6 +221,8 @@ impl Answered {
                 path,
                 asks_password,
                 looked,
+                status,
+                file,
             } => json!({
                 "by": "files",
                 "name": name,
@@ -223,6 +230,8 @@ impl Answered {
                 "path": path,
                 "asks_password": asks_password,
                 "looked": looked,
+                "status": status,
+                "file": file,
             }),
             Answered::Proxy {
                 name,

@@ -6,7 +6,6 @@
 //! on nothing but which of them asks: a [`Frame`] carries that as a number.
 
 use super::freshness::{ASK, Rule, cache_control, private};
-use super::media::content_type;
 use crate::answer::Frame;
 use crate::auth::challenge;
 use crate::config;
@@ -240,29 +239,6 @@ impl Headers {
             challenge: root.has_users().then(|| challenge(root)),
             cors,
         }
-    }
-
-    /// The fields that a root adds to the answer with the file at `path`, each as a line: for
-    /// telling it without a server. For a directory it is the first of its index files.
-    pub(crate) fn of_request(
-        root: &config::Root,
-        path: &[u8],
-        request: &RequestHead<'_>,
-    ) -> Vec<String> {
-        let index = root.index.first().filter(|_| path.ends_with(b"/"));
-        let file = [path, index.map_or(b"", |name| name.as_bytes())].concat();
-        let content_type = content_type(&file, &root.charset);
-        let headers = Rc::new(Headers::new(root));
-        let mut frame = Frame::of(request, true);
-        frame.origin = headers.origin_of(request);
-        let own = headers.of_file(&file, &content_type, false);
-        let mut out = Vec::new();
-        let head = ResponseHead::new(&mut out, StatusCode::OK, request.version);
-        // What is added was checked.
-        let _ = own.add_caching(own.add(head, frame)).finish();
-        let text = String::from_utf8_lossy(&out);
-        let lines = text.lines().skip(1).filter(|line| !line.is_empty());
-        lines.map(str::to_owned).collect()
     }
 
     /// Those of the file at `path`, which begins with a slash. `varies` when there are others to

@@ -116,14 +116,14 @@ impl Root {
 
 /// Whether the listing is a page or data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+pub(super) enum Form {
     Html,
     Json,
 }
 
 impl Form {
     /// What the client would rather have; the page when it wants neither.
-    fn choose(head: &RequestHead<'_>) -> Form {
+    pub(super) fn choose(head: &RequestHead<'_>) -> Form {
         let offered = ["text/html", "application/json"];
         match media_type(head.header("accept"), offered) {
             Some("application/json") => Form::Json,
@@ -131,7 +131,7 @@ impl Form {
         }
     }
 
-    fn policy(self) -> Option<&'static str> {
+    pub(super) fn policy(self) -> Option<&'static str> {
         match self {
             Form::Html => Some(page::POLICY),
             Form::Json => None,

@@ -22,6 +22,7 @@ pub(crate) mod pages;
 pub(crate) mod paths;
 mod respond;
 mod tags;
+pub(crate) mod told;
 mod unreadable;
 mod watched;
 

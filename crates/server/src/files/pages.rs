@@ -72,6 +72,11 @@ pub(super) fn read(root: &config::Root) -> Vec<PageRule> {
         .collect()
 }
 
+/// The path of the page that a root has for `status`, which need not be there.
+pub(crate) fn page_for(root: &config::Root, status: StatusCode) -> Option<Vec<u8>> {
+    key_of(&read(root), status).map(|key| key[1..].to_vec())
+}
+
 /// Where the page for `status` is kept: by the first rule for it.
 fn key_of(rules: &[PageRule], status: StatusCode) -> Option<&[u8]> {
     let rule = rules

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use crate::config::Config;
-use crate::explain::{Answered, Question, explain};
+use crate::explain::{Answered, Explanation, Question, explain};
 
 /// A site with a page, a folder with an index and one without, a hidden folder, and links.
 fn site() -> tempfile::TempDir {
@@ -21,7 +21,7 @@ fn site() -> tempfile::TempDir {
     place
 }
 
-fn ask(root: &Path, keys: &str, method: &str, path: &str) -> Vec<String> {
+fn explained(root: &Path, keys: &str, method: &str, path: &str) -> Explanation {
     let text = format!("[files.site]\nroot = {:?}\n{keys}", root.to_str().unwrap());
     let question = Question {
         method: method.to_owned(),
@@ -30,13 +30,22 @@ fn ask(root: &Path, keys: &str, method: &str, path: &str) -> Vec<String> {
         listener: None,
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
     };
-    match explain(&Config::from_toml(&text).unwrap(), &question)
-        .unwrap()
-        .answer
-    {
+    explain(&Config::from_toml(&text).unwrap(), &question).unwrap()
+}
+
+fn ask(root: &Path, keys: &str, method: &str, path: &str) -> Vec<String> {
+    match explained(root, keys, method, path).answer {
         Answered::Files { looked, .. } => looked,
         other => panic!("not by files: {other:?}"),
     }
+}
+
+/// Checks what the answer's fields are.
+#[track_caller]
+fn check_fields(keys: &str, method: &str, path: &str, expected: &[&str]) {
+    let site = site();
+    let said = explained(site.path(), keys, method, path);
+    assert_eq!(said.response_headers, expected, "{keys} {said}");
 }
 
 #[track_caller]
@@ -83,10 +92,16 @@ fn what_is_hidden_or_not_looked_at() {
 
 #[test]
 fn links() {
-    let out = ["/out/passwd: 404, its link leads out of the root"];
+    let out = [
+        "/out/passwd: its link leads out of the root",
+        "nothing is there: 404",
+    ];
     check("", "/out/passwd", &out);
     check("", "/link.html", &["/link.html: that file, 5 bytes"]);
-    let denied = ["/link.html: 404, a link, of which symlinks = \"deny\" has none"];
+    let denied = [
+        "/link.html: a link, of which symlinks = \"deny\" has none",
+        "nothing is there: 404",
+    ];
     check("symlinks = \"deny\"\n", "/link.html", &denied);
 }
 
@@ -117,4 +132,53 @@ fn what_else_is_tried() {
         "nothing is there: 404",
     ];
     check(spa, "/x.js", &not_for_scripts);
+}
+
+#[test]
+fn a_page_that_was_asked_for_as_a_directory() {
+    let moved = [
+        "/about/index.html: not there",
+        "/about.html: is that page: 301 to /about",
+    ];
+    check("clean_urls = true\n", "/about/", &moved);
+}
+
+#[test]
+fn a_link_out_of_the_root_is_no_end() {
+    let fallback = [
+        "/out: its link leads out of the root",
+        "/about.html: that file, 5 bytes",
+    ];
+    check(
+        "try_files = [\"{path}\", \"/about.html\"]\n",
+        "/out",
+        &fallback,
+    );
+}
+
+#[test]
+fn fields_are_those_of_the_answer() {
+    let site_keys = "headers = [\"X-All: a\", \"*.html X-Page: b\"]\n";
+    let of_page = ["X-All: a", "X-Page: b", "Cache-Control: no-cache"];
+    check_fields(site_keys, "GET", "/about.html", &of_page);
+    check_fields(site_keys, "HEAD", "/docs/", &of_page);
+    check_fields(site_keys, "GET", "/bare/", &["X-All: a"]);
+    let moved = ["X-All: a", "Location: /docs/?a=b%20c"];
+    check_fields(site_keys, "GET", "/docs?a=b%20c", &moved);
+    let allowed = ["Allow: GET, HEAD, OPTIONS", "X-All: a"];
+    check_fields(site_keys, "PUT", "/about.html", &allowed);
+    check_fields(site_keys, "OPTIONS", "/about.html", &allowed);
+    let with_page = format!("{site_keys}error_pages = [\"404 /about.html\"]\n");
+    let uncached = ["X-All: a", "X-Page: b", "Cache-Control: no-store"];
+    check_fields(&with_page, "GET", "/nothing", &uncached);
+    let without_page = format!("{site_keys}error_pages = [\"404 /none.html\"]\n");
+    check_fields(&without_page, "GET", "/nothing", &["X-All: a"]);
+    let listed = [
+        "X-Content-Type-Options: nosniff",
+        "Cache-Control: no-cache",
+        "Vary: Accept",
+    ];
+    let fields = explained(site().path(), "browse = true\n", "GET", "/bare/").response_headers;
+    assert!(fields[0].starts_with("Content-Security-Policy: default-src 'none';"));
+    assert_eq!(fields[1..], listed);
 }
