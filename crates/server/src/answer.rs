@@ -48,6 +48,14 @@ pub(crate) struct FilePart {
     pub(crate) more: Vec<Segment>,
 }
 
+impl FilePart {
+    /// Bytes of all that is to be sent with it.
+    pub(crate) fn byte_count(&self) -> u64 {
+        let of = |segment: &Segment| segment.before.len() as u64 + segment.bytes;
+        self.bytes + self.more.iter().map(of).sum::<u64>()
+    }
+}
+
 /// Bytes, and then a range of the file, which may be empty.
 #[derive(Debug)]
 pub(crate) struct Segment {

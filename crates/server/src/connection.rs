@@ -150,6 +150,29 @@ struct Said<'s> {
     note: Option<&'s str>,
 }
 
+/// An answer on its way, which is counted and logged however that ends, be it that nobody waits for
+/// it any more.
+struct Sending<'c> {
+    connection: &'c mut Connection,
+    status: StatusCode,
+    /// Bytes of its body that were handed over.
+    body_bytes: u64,
+    log: Option<LogLine>,
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        // A second panic would end the process.
+        if std::thread::panicking() {
+            return;
+        }
+        let (connection, status) = (&*self.connection, self.status);
+        let stats = &connection.worker.stats;
+        stats.count_answer(status.as_u16(), self.body_bytes);
+        connection.write_log(self.log.take(), status, self.body_bytes);
+    }
+}
+
 impl Passing {
     pub(crate) fn new(upstream: &Rc<Upstream>) -> Passing {
         Passing {
@@ -535,18 +558,31 @@ impl Connection {
 
     /// Sends the answer to a request, counts it, and writes it to the access log.
     async fn conclude(&mut self, answer: Answer, log: Option<LogLine>) -> Result<Flow, End> {
-        let worker = Rc::clone(&self.worker);
-        let keep_alive = answer.keep_alive;
-        let (status, planned) = (answer.status, answer.body_bytes);
-        let sent = match answer.file {
-            None => self.send(answer.message).await.map(|()| planned),
-            Some(part) => self.stream(answer.message, *part).await.map(|()| planned),
+        let mut sending = Sending {
+            connection: self,
+            status: answer.status,
+            body_bytes: 0,
+            log,
         };
-        let body_bytes = sent.unwrap_or_default();
-        worker.stats.count_answer(status.as_u16(), body_bytes);
-        self.write_log(log, status, body_bytes);
-        sent?;
-        Ok(if keep_alive {
+        let Sending {
+            connection,
+            body_bytes,
+            ..
+        } = &mut sending;
+        match answer.file {
+            None => {
+                connection.send(answer.message).await?;
+                *body_bytes = answer.body_bytes;
+            }
+            Some(part) => {
+                // What goes before the first of several parts is in one message with the head.
+                let opening_bytes = answer.body_bytes - part.byte_count();
+                connection.begin_file(answer.message).await?;
+                *body_bytes = opening_bytes;
+                connection.stream(*part, body_bytes).await?;
+            }
+        }
+        Ok(if answer.keep_alive {
             Flow::Continue
         } else {
             Flow::Last(End::Orderly)

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::client::request;
-use crate::server::{Io, Server, on_every_driver};
+use crate::client::{Client, request};
+use crate::server::{Io, Server, eventually, on_every_driver};
+use crate::slowness::thin_client;
 use crate::tree::{HELLO, Tree, content};
 
 on_every_driver!(
@@ -13,12 +14,20 @@ on_every_driver!(
     hostile_values,
     a_format_of_ones_own,
     duration,
+    downloads_that_are_cut,
+    a_download_that_the_end_cuts,
     standard_output_is_the_logs_alone,
     events_as_json
 );
 
 /// Larger than what is kept in memory.
 const LARGE: usize = 1 << 20;
+
+/// Larger than what sockets hold.
+const LONG: usize = 16 << 20;
+
+/// What of it is read.
+const TAKEN: usize = 1 << 20;
 
 /// The server's access log, once it has ended.
 pub(crate) fn lines(server: Server, begin: &str) -> Vec<String> {
@@ -153,6 +162,72 @@ fn duration(io: Io) {
     let duration = lines[0]["duration_seconds"].as_f64().unwrap();
     assert!(duration >= least.as_secs_f64(), "{duration}, not {least:?}");
     assert!(duration < 60.0, "{duration}");
+}
+
+/// Begins to download, and has read this much when it returns.
+fn begin(server: &Server, target: &str, fields: &[&str]) -> Client {
+    let mut client = thin_client(server);
+    client.send(request("GET", target, fields));
+    let status = client.head().status;
+    assert!([200, 206].contains(&status), "{status}");
+    client.take(TAKEN);
+    client
+}
+
+/// What of a download went out is neither nothing nor all.
+#[track_caller]
+fn expect_part(line: &Value, target: &str, status: u16) {
+    assert_eq!(
+        json!([line["target"], line["status"]]),
+        json!([target, status])
+    );
+    let bytes = line["body_bytes"].as_u64().unwrap() as usize;
+    assert!((TAKEN..LONG).contains(&bytes), "{bytes} bytes: {line}");
+}
+
+/// However a download ends, its line says how much of it went out.
+fn downloads_that_are_cut(io: Io) {
+    let tree = Tree::new();
+    tree.write("long.bin", content(1, LONG));
+    let flags = ["--access-log", "-", "--access-format", "json"];
+    let timeouts = ["--write-stall-timeout", "500ms", "--workers", "1"];
+    let server = Server::serve(io, &tree.root(), &[&flags[..], &timeouts].concat());
+    let logged = |count: usize| {
+        eventually("it is logged", || {
+            (server.output().lines().count() == count).then_some(())
+        });
+    };
+    // With something unread, which is a reset; in the second of several parts; and by the server.
+    drop(begin(&server, "/long.bin?left", &[]));
+    logged(1);
+    drop(begin(
+        &server,
+        "/long.bin?parts",
+        &["Range: bytes=0-9,100-"],
+    ));
+    logged(2);
+    let _stalled = begin(&server, "/long.bin?stalled", &[]);
+    logged(3);
+    let mut client = server.connect();
+    let whole = client.ask(&request("GET", "/long.bin", &["Range: bytes=0-9,100-199"]));
+    let lines = objects(server);
+    expect_part(&lines[0], "/long.bin?left", 200);
+    expect_part(&lines[1], "/long.bin?parts", 206);
+    expect_part(&lines[2], "/long.bin?stalled", 200);
+    assert_eq!(lines[3]["body_bytes"], whole.body.len());
+}
+
+/// There is a line, too, where the server's own end cuts it.
+fn a_download_that_the_end_cuts(io: Io) {
+    let tree = Tree::new();
+    tree.write("long.bin", content(1, LONG));
+    let flags = ["--access-log", "-", "--access-format", "json"];
+    let timeout = ["--shutdown-timeout", "100ms"];
+    let server = Server::serve(io, &tree.root(), &[&flags[..], &timeout].concat());
+    let _client = begin(&server, "/long.bin", &[]);
+    let lines = objects(server);
+    assert_eq!(lines.len(), 1);
+    expect_part(&lines[0], "/long.bin", 200);
 }
 
 fn standard_output_is_the_logs_alone(io: Io) {

@@ -114,11 +114,16 @@ impl Connection {
         }
     }
 
-    /// Sends a head and then a part of a file, or several with what stands between them.
-    pub(super) async fn stream(&mut self, head: Outgoing, mut part: FilePart) -> Result<(), End> {
+    /// Sends a part of a file, or several with what stands between them, behind what began it; adds to
+    /// `sent_bytes` what was handed over, as it is.
+    pub(super) async fn stream(
+        &mut self,
+        mut part: FilePart,
+        sent_bytes: &mut u64,
+    ) -> Result<(), End> {
         let more = std::mem::take(&mut part.more);
         let (file, metadata) = (part.file.clone(), part.metadata);
-        self.stream_file(head, part).await?;
+        self.stream_file(part, sent_bytes).await?;
         for (segment, number) in more.into_iter().zip(1..) {
             if number % TURN_REQUESTS == 0 {
                 yield_now().await;
@@ -128,10 +133,14 @@ impl Connection {
                 offset,
                 bytes,
             } = segment;
+            let before_bytes = before.len() as u64;
             if bytes == 0 {
                 self.submit(before.into()).await?;
+                *sent_bytes += before_bytes;
                 continue;
             }
+            self.begin_file(before.into()).await?;
+            *sent_bytes += before_bytes;
             let part = FilePart {
                 file: file.clone(),
                 offset,
@@ -139,16 +148,20 @@ impl Connection {
                 metadata,
                 more: Vec::new(),
             };
-            self.stream_file(before.into(), part).await?;
+            self.stream_file(part, sent_bytes).await?;
         }
         Ok(())
     }
 
-    /// Sends a head and then a file's bytes, inside the kernel where that can be. How many of them.
-    async fn stream_file(&mut self, head: Outgoing, mut part: FilePart) -> Result<u64, End> {
+    /// Sends what goes before bytes of a file.
+    pub(super) async fn begin_file(&mut self, head: Outgoing) -> Result<(), End> {
         self.flush_gathered().await?;
         self.submit(head.with_more_following()).await?;
-        self.flush().await?;
+        self.flush().await
+    }
+
+    /// Sends a file's bytes, inside the kernel where that can be.
+    async fn stream_file(&mut self, mut part: FilePart, sent_bytes: &mut u64) -> Result<(), End> {
         let range = part.offset..part.offset + part.bytes;
         let mut transfer = FileTransfer::new(&part.file, range, self.worker.transfer);
         let mut delivered = None;
@@ -162,7 +175,8 @@ impl Connection {
             }
             has_waited = false;
             match transfer.step(&mut self.stream).await {
-                Ok(Step::Sent(_) | Step::Done) => {}
+                Ok(Step::Sent(bytes)) => *sent_bytes += bytes,
+                Ok(Step::Done) => {}
                 Ok(Step::Waited) => has_waited = true,
                 Ok(Step::Full) => {
                     self.wait_for_room(&mut transfer, &mut delivered).await?;
@@ -176,7 +190,7 @@ impl Connection {
                 Err(TransferError::Stream(_)) => return Err(End::Broken),
             }
         }
-        Ok(part.bytes)
+        Ok(())
     }
 
     /// Ends the connection unless what is left of the file may still be what was promised.
