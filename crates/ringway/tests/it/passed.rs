@@ -1,13 +1,16 @@
 //! What the access log says of requests that were passed on.
 
 use std::net::TcpListener;
+use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_linger;
 use serde_json::{Value, json};
 
 use crate::backend::{Backend, proxy, run};
 use crate::client::request;
 use crate::log_formats::{lines, objects};
-use crate::server::{Io, Server, on_both_drivers};
+use crate::server::{Io, Server, eventually, on_both_drivers};
+use crate::slowness::thin_client;
 use crate::upstream::Upstream;
 
 on_both_drivers!(
@@ -15,6 +18,7 @@ on_both_drivers!(
     a_format_of_ones_own,
     failures,
     cuts,
+    clients_that_leave,
     second_attempts
 );
 
@@ -151,6 +155,50 @@ fn cuts(io: Io) {
     assert_eq!(bytes[1..3], [4, 3]);
     assert!(bytes[3] > 0 && bytes[4] > 0, "{bytes:?}");
     assert!(lines.iter().all(|line| line["upstream_attempts"] == 1));
+}
+
+/// However a client leaves within an answer, the line says what of it went out.
+fn clients_that_leave(io: Io) {
+    let upstream = Upstream::start(|mut peer| {
+        if peer.request().is_some() {
+            peer.send("HTTP/1.1 203 Other\r\nTransfer-Encoding: chunked\r\n\r\n");
+            let chunk = format!("4000\r\n{}\r\n", "a".repeat(0x4000));
+            while peer.try_send(&chunk).is_ok() {}
+        }
+    });
+    let servers = format!("servers = \"{}\"", upstream.address());
+    let limits = "[limits]\nwrite_stall_timeout = \"500ms\"";
+    let server = start(io, &format!("{servers}\n{limits}"), "json");
+    let begin = |target: &str| {
+        let mut client = thin_client(&server);
+        client.send(request("GET", target, &[]));
+        assert_eq!(client.head().status, 203);
+        client
+    };
+    // It reads slowly, and closes with something unread.
+    let mut slow = begin("/slow");
+    for _ in 0..10 {
+        slow.sip(1 << 10).unwrap();
+    }
+    drop(slow);
+    // It resets whether there is or not.
+    let reset = begin("/reset");
+    set_socket_linger(reset.stream(), Some(Duration::ZERO)).unwrap();
+    drop(reset);
+    // It reads no further, until the server has enough of that.
+    let _stalled = begin("/stalled");
+    eventually("all are logged", || {
+        let output = server.output();
+        (output.matches("\"target\"").count() == 3).then_some(())
+    });
+    let mut lines = objects(server);
+    lines.sort_by_key(|line| line["target"].to_string());
+    for (line, target) in std::iter::zip(&lines, ["/reset", "/slow", "/stalled"]) {
+        let of = ["target", "status", "upstream_status", "upstream_fault"];
+        let shown = of.map(|name| line[name].clone());
+        assert_eq!(json!(shown), json!([target, 203, 203, null]));
+        assert!(line["body_bytes"].as_u64().unwrap() > 0, "{line}");
+    }
 }
 
 fn second_attempts(io: Io) {
