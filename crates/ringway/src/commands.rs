@@ -19,6 +19,9 @@ pub(crate) fn serve(flags: &cli::Serve) -> Result<()> {
     if usage::is_configuration(directory) && Path::new(directory).is_file() {
         bail!("{directory} isn't a directory: ringway run --config {directory} runs with it");
     }
+    if directory.contains("://") && !Path::new(directory).exists() {
+        bail!("{directory} isn't a directory: ringway proxy --to {directory} passes requests on");
+    }
     let keys = flags.keys.apply(Flags::new(), &flags.directory, flags.port);
     let keys = flags.shared.apply(keys).transfer(flags.forced.transfer);
     let keys = inject_faults(keys, &flags.faults);

@@ -92,7 +92,10 @@ fn meant(error: &clap::Error, command: Option<&str>, words: &[String]) -> Option
     let context = match error.kind() {
         ErrorKind::UnknownArgument => ContextKind::InvalidArg,
         ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
-        ErrorKind::MissingRequiredArgument => return file_instead_of_flag(command?, None, words),
+        ErrorKind::MissingRequiredArgument => {
+            return url_without_method(command?, words)
+                .or_else(|| file_instead_of_flag(command?, None, words));
+        }
         _ => return None,
     };
     let Some(ContextValue::String(word)) = error.get(context) else {
@@ -108,8 +111,27 @@ fn meant(error: &clap::Error, command: Option<&str>, words: &[String]) -> Option
             "ringway run --config FILE runs with a file, and ringway {command} by flags alone"
         )),
         Some("proxy") if !word.starts_with('-') => Some(format!("--to {word} names the server")),
+        Some("serve") if !word.starts_with('-') => Some(
+            "one directory is served: a configuration has several, as ringway run --help shows"
+                .to_owned(),
+        ),
         Some(command) => file_instead_of_flag(command, Some(word), words),
     }
+}
+
+/// For `explain URL`.
+fn url_without_method(command: &str, words: &[String]) -> Option<String> {
+    let [_, rest @ ..] = words else {
+        return None;
+    };
+    let url = rest.first().filter(|word| word.contains('/'))?;
+    let is_configuration = is_configuration(url);
+    (command == "explain" && !is_configuration).then(|| {
+        format!(
+            "the method comes first: ringway explain GET {}",
+            rest.join(" ")
+        )
+    })
 }
 
 /// A command for what came in place of one.

@@ -104,6 +104,74 @@ fn the_wrong_command_for_it() {
 }
 
 #[test]
+fn a_server_where_a_directory_is_wanted() {
+    let url = "http://localhost:3000";
+    let expected = format!("{url} isn't a directory: ringway proxy --to {url} passes requests on");
+    check_error(&["serve", url], 1, &expected);
+}
+
+#[test]
+fn more_directories_than_one() {
+    check(
+        &["serve", "a", "b"],
+        "unexpected argument 'b' found; one directory is served: a configuration has several, as \
+         ringway run --help shows; see ringway serve --help",
+    );
+}
+
+#[test]
+fn a_url_without_a_method() {
+    for url in ["/a", "http://a/b"] {
+        check(
+            &["explain", url, "--config", "site.toml"],
+            &format!(
+                "the following required arguments were not provided: <URL>; the method comes \
+                 first: ringway explain GET {url} --config site.toml; see ringway explain --help"
+            ),
+        );
+    }
+}
+
+#[test]
+fn addresses_of_another_kind() {
+    check(
+        &["serve", "--listen", "unix:/run/a"],
+        "invalid value 'unix:/run/a' for '--listen <ADDR>': \"unix:/run/a\" is a Unix socket, and \
+         listeners are TCP only: such as \"127.0.0.1:8080\", \"[::1]:8080\", or \":8080\" for \
+         every address of the machine; see ringway serve --help",
+    );
+    check_error(
+        &["serve", "--admin", "0.0.0.0:0"],
+        1,
+        "--admin 0.0.0.0:0: other machines could reach 0.0.0.0:0: take 127.0.0.1 or a Unix \
+         socket; only a file allows it (ringway run --config FILE), with allow_remote = true in \
+         [admin]",
+    );
+    for (server, expected) in [
+        (
+            "3000",
+            "\"3000\" is a port without a host: such as \"localhost:3000\"",
+        ),
+        (
+            "a:1,b:2",
+            "\"a:1,b:2\" is more than one server: an element of the list for each; on the \
+             command line, --to for each",
+        ),
+        (
+            "http://user:pw@a:1",
+            "credentials before \"a:1\": leave them out: `request_headers` in a [[route]] can set \
+             Authorization",
+        ),
+    ] {
+        check_error(
+            &["proxy", "--to", server],
+            1,
+            &format!("--to {server}: {expected}"),
+        );
+    }
+}
+
+#[test]
 fn numbers_that_are_none() {
     for text in ["80000", "http", "8080/tcp"] {
         check(

@@ -149,6 +149,11 @@ impl ServerAddress {
         if let Some(name) = text.strip_prefix("srv:") {
             return service_address(name);
         }
+        if text.contains(',') {
+            let message = format!("{} is more than one server", quote(text));
+            let hint = "an element of the list for each; on the command line, --to for each";
+            return Err(Fault::new(message, hint));
+        }
         let (rest, port) = match text.split_once("://") {
             None => (text, None),
             Some(("http", rest)) => (rest, Some(80)),
@@ -165,7 +170,14 @@ impl ServerAddress {
             .strip_suffix('/')
             .filter(|_| port.is_some())
             .unwrap_or(rest);
-        if rest.contains(['/', '?', '#', '@']) {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        if let Some((_, host)) = authority.rsplit_once('@') {
+            // Not repeated: there may be a password in it.
+            let message = format!("credentials before {}", quote(host));
+            let hint = "leave them out: `request_headers` in a [[route]] can set Authorization";
+            return Err(Fault::new(message, hint));
+        }
+        if rest.contains(['/', '?', '#']) {
             let message = format!("{} is more than a host and a port", quote(text));
             let hint = "a server has no path: `rewrite` in a [[route]] changes paths";
             return Err(Fault::new(message, hint));
@@ -216,6 +228,10 @@ fn host_and_port(text: &str, default: Option<u16>) -> Result<ServerAddress, Faul
         (Some(_), _) => {
             let message = format!("{} isn't a port", quote(port.unwrap_or_default()));
             return Err(Fault::new(message, "a port is a number from 1 to 65535"));
+        }
+        (None, None) if text.parse::<u16>().is_ok() => {
+            let message = format!("{} is a port without a host", quote(text));
+            return Err(Fault::new(message, format!("such as \"localhost:{text}\"")));
         }
         (None, None) => {
             let message = format!("{} has no port", quote(text));

@@ -377,6 +377,15 @@ fn parse_address(text: &str) -> Result<Address, Refusal> {
             format!("such as \"{socket}\""),
         );
     }
+    if text.starts_with("unix:") {
+        return refuse(
+            format!(
+                "{} is a Unix socket, and listeners are TCP only",
+                quote(text)
+            ),
+            EXAMPLES,
+        );
+    }
     match text.split_once("://") {
         Some(("https", _)) => return refuse(unknown::TLS.0, unknown::TLS.1),
         Some(_) => {

@@ -39,7 +39,8 @@ pub(super) fn read_admin(section: &mut Section<'_>, sources: &Sources) -> Option
         None => {
             let without = "where there is no socket file";
             report_idle_keys(section, &["mode"], without, "leave it out");
-            read_socket(text, keys.allow_remote).map(AdminAddress::Tcp)
+            let is_flag = matches!(place, Place::Flag(_));
+            read_socket(text, keys.allow_remote, is_flag).map(AdminAddress::Tcp)
         }
     };
     match read {
@@ -90,7 +91,8 @@ fn read_path(path: &Path, is_empty: bool) -> Result<PathBuf, Fault> {
     }
 }
 
-fn read_socket(text: &str, allow_remote: bool) -> Result<SocketAddr, Fault> {
+/// `is_flag` where it is said on the command line, which has no word for allowing it.
+fn read_socket(text: &str, allow_remote: bool, is_flag: bool) -> Result<SocketAddr, Fault> {
     let Ok(socket) = text.parse::<SocketAddr>() else {
         return Err((format!("{} isn't an address", quote(text)), EXAMPLES));
     };
@@ -99,7 +101,13 @@ fn read_socket(text: &str, allow_remote: bool) -> Result<SocketAddr, Fault> {
     }
     Err((
         format!("other machines could reach {socket}"),
-        "take 127.0.0.1 or a Unix socket, or add allow_remote = true",
+        match is_flag {
+            true => {
+                "take 127.0.0.1 or a Unix socket; only a file allows it (ringway run --config \
+                 FILE), with allow_remote = true in [admin]"
+            }
+            false => "take 127.0.0.1 or a Unix socket, or add allow_remote = true",
+        },
     ))
 }
 

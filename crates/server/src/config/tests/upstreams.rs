@@ -283,10 +283,37 @@ fn an_address_with_something_wrong() {
     check_server(
         "user@a:1",
         expect![[r#"
-        site.toml:2:11: "user@a:1" is more than a host and a port
+        site.toml:2:11: credentials before "a:1"
           2 | servers = "user@a:1"
             |           ^^^^^^^^^^
+            = leave them out: `request_headers` in a [[route]] can set Authorization
+    "#]],
+    );
+    check_server(
+        "http://a:1/@b",
+        expect![[r#"
+        site.toml:2:11: "http://a:1/@b" is more than a host and a port
+          2 | servers = "http://a:1/@b"
+            |           ^^^^^^^^^^^^^^^
             = a server has no path: `rewrite` in a [[route]] changes paths
+    "#]],
+    );
+    check_server(
+        "3000",
+        expect![[r#"
+        site.toml:2:11: "3000" is a port without a host
+          2 | servers = "3000"
+            |           ^^^^^^
+            = such as "localhost:3000"
+    "#]],
+    );
+    check_server(
+        "a:1,b:2",
+        expect![[r#"
+        site.toml:2:11: "a:1,b:2" is more than one server
+          2 | servers = "a:1,b:2"
+            |           ^^^^^^^^^
+            = an element of the list for each; on the command line, --to for each
     "#]],
     );
     check_server(
