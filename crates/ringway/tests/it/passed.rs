@@ -1,6 +1,7 @@
 //! What the access log says of requests that were passed on.
 
 use std::net::TcpListener;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
@@ -19,6 +20,7 @@ on_both_drivers!(
     failures,
     cuts,
     clients_that_leave,
+    clients_that_leave_before_it,
     second_attempts
 );
 
@@ -199,6 +201,36 @@ fn clients_that_leave(io: Io) {
         assert_eq!(json!(shown), json!([target, 203, 203, null]));
         assert!(line["body_bytes"].as_u64().unwrap() > 0, "{line}");
     }
+}
+
+/// The server is asked, and nothing has come of its answer.
+fn clients_that_leave_before_it(io: Io) {
+    let (asked, is_asked) = mpsc::channel();
+    let upstream = Upstream::start(move |mut peer| {
+        if peer.request().is_some() {
+            asked.send(()).unwrap();
+            peer.wait_for_end();
+        }
+    });
+    let server = start(io, &format!("servers = \"{}\"", upstream.address()), "json");
+    let mut client = server.connect();
+    client.send(request("GET", "/asked", &[]));
+    is_asked.recv().unwrap();
+    set_socket_linger(client.stream(), Some(Duration::ZERO)).unwrap();
+    drop(client);
+    eventually("it is logged", || {
+        server.output().contains("\"target\"").then_some(())
+    });
+    let lines = objects(server);
+    let of = [
+        "target",
+        "status",
+        "upstream_status",
+        "upstream_fault",
+        "body_bytes",
+    ];
+    let shown = of.map(|name| lines[0][name].clone());
+    assert_eq!(json!(shown), json!(["/asked", 499, null, null, 0]));
 }
 
 fn second_attempts(io: Io) {

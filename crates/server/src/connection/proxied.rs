@@ -341,7 +341,11 @@ impl Connection {
         }
         let is_read = failure.is_body_read || outbound.framing == Framing::None;
         match failure.trouble {
-            Trouble::Client(end) => Err(end),
+            Trouble::Client(end) => {
+                end_hooks(outbound, None, 0);
+                self.write_log(outbound.log.take(), client_left(), 0);
+                Err(end)
+            }
             Trouble::Body(error) => self.refuse_body(outbound, error.into()).await,
             Trouble::SlowBody => self.refuse_body(outbound, Refusal::SLOW_BODY).await,
             Trouble::Server(fault) => self.gateway_error(outbound, fault.status(), is_read).await,
@@ -438,6 +442,12 @@ async fn send_ahead(
 
 /// Tells a request's hooks how it has ended, and the log what they say of it.
 #[inline]
+/// What the access log says of a request whose client left before it got anything: no answer has it, and
+/// other servers' logs have the same number.
+fn client_left() -> StatusCode {
+    StatusCode::from_u16(499).expect("a number that a status may have")
+}
+
 fn end_hooks(outbound: &mut Outbound, status: Option<u16>, body_bytes: u64) {
     if let Some(hooks) = &outbound.hooks {
         let note = hooks.log(&Outcome { status, body_bytes });

@@ -65,7 +65,11 @@ const VARIABLES: &[(&str, Variable, &str)] = &[
         "The version of the request: `HTTP/1.1` or `HTTP/1.0`.",
     ),
     ("host", Variable::Host, "The field `Host`."),
-    ("status", Variable::Status, "The status of the answer."),
+    (
+        "status",
+        Variable::Status,
+        "The status of the answer; 499 where the client left before its server had answered.",
+    ),
     (
         "body_bytes",
         Variable::BodyBytes,
