@@ -6,7 +6,7 @@
 //! so that an idle connection's own stays small.
 //!
 //! In the order of a request: this file, [`routing`], [`exchange`] or [`proxied`], [`body`],
-//! [`delivery`], [`end`].
+//! [`delivery`], [`underway`], [`end`].
 
 mod body;
 mod delivery;
@@ -14,9 +14,11 @@ mod end;
 mod exchange;
 mod proxied;
 mod routing;
+mod underway;
 
 use end::Refusal;
 use exchange::Course;
+use underway::{Sending, Underway};
 
 pub(crate) use end::End;
 pub use exchange::{BodyWriter, Completed, Exchange, ExchangeError};
@@ -148,29 +150,6 @@ struct Said<'s> {
     user: Option<&'s str>,
     passing: Option<&'s Passing>,
     note: Option<&'s str>,
-}
-
-/// An answer on its way, which is counted and logged however that ends, be it that nobody waits for
-/// it any more.
-struct Sending<'c> {
-    connection: &'c mut Connection,
-    status: StatusCode,
-    /// Bytes of its body that were handed over.
-    body_bytes: u64,
-    log: Option<LogLine>,
-}
-
-impl Drop for Sending<'_> {
-    fn drop(&mut self) {
-        // A second panic would end the process.
-        if std::thread::panicking() {
-            return;
-        }
-        let (connection, status) = (&*self.connection, self.status);
-        let stats = &connection.worker.stats;
-        stats.count_answer(status.as_u16(), self.body_bytes);
-        connection.write_log(self.log.take(), status, self.body_bytes);
-    }
 }
 
 impl Passing {
@@ -533,9 +512,11 @@ impl Connection {
     /// Has a service answer that needs more than a look.
     async fn serve_special(&mut self, special: Special) -> Result<Flow, End> {
         self.input.release_buffer();
-        let Special { mut course, work } = special;
+        let Special { course, work } = special;
         let worker = Rc::clone(&self.worker);
-        let exchange = Exchange::new(self, &mut course);
+        let mut underway = Underway::new(self, course);
+        let (connection, course) = underway.parts();
+        let exchange = Exchange::new(connection, course);
         let (served, name) = match work {
             Work::Ready(prepared) => {
                 let concluded = exchange.conclude_prepared(prepared).await;
@@ -553,22 +534,18 @@ impl Connection {
             }
         };
         let served = served.map(|completed| completed.flow);
-        self.settle(course, served, name).await
+        connection.settle(course, served, name).await
     }
 
     /// Sends the answer to a request, counts it, and writes it to the access log.
     async fn conclude(&mut self, answer: Answer, log: Option<LogLine>) -> Result<Flow, End> {
-        let mut sending = Sending {
-            connection: self,
+        let sending = Sending {
             status: answer.status,
             body_bytes: 0,
             log,
         };
-        let Sending {
-            connection,
-            body_bytes,
-            ..
-        } = &mut sending;
+        let mut underway = Underway::new(self, sending);
+        let (connection, Sending { body_bytes, .. }) = underway.parts();
         match answer.file {
             None => {
                 connection.send(answer.message).await?;

@@ -16,6 +16,7 @@ on_every_driver!(
     duration,
     downloads_that_are_cut,
     a_download_that_the_end_cuts,
+    requests_that_are_cut_before_their_answer,
     standard_output_is_the_logs_alone,
     events_as_json
 );
@@ -37,9 +38,11 @@ pub(crate) fn lines(server: Server, begin: &str) -> Vec<String> {
 }
 
 pub(crate) fn objects(server: Server) -> Vec<Value> {
-    let lines = lines(server, "{");
-    let read = |line: &String| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
-    lines.iter().map(read).collect()
+    lines(server, "{").iter().map(|line| object(line)).collect()
+}
+
+fn object(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))
 }
 
 fn serve_json(io: Io, tree: &Tree) -> Server {
@@ -228,6 +231,30 @@ fn a_download_that_the_end_cuts(io: Io) {
     let lines = objects(server);
     assert_eq!(lines.len(), 1);
     expect_part(&lines[0], "/long.bin", 200);
+}
+
+/// By their client, and by the server: each is waited for with half a body.
+fn requests_that_are_cut_before_their_answer(io: Io) {
+    let tree = Tree::new();
+    let flags = ["--access-log", "-", "--access-format", "json"];
+    let timeout = ["--shutdown-timeout", "100ms"];
+    let server = Server::serve(io, &tree.root(), &[&flags[..], &timeout].concat());
+    let ask = |target: &str| {
+        let mut client = server.connect();
+        let mut bytes = request("POST", target, &["Content-Length: 10"]);
+        bytes.push_str("half");
+        client.send(bytes);
+        client
+    };
+    drop(ask("/left"));
+    eventually("it is logged", || {
+        server.output().contains("/left").then_some(())
+    });
+    let _client = ask("/kept");
+    let lines = objects(server);
+    let shown = |line: &Value| json!([line["target"], line["status"], line["body_bytes"]]);
+    let shown: Vec<_> = lines.iter().map(shown).collect();
+    assert_eq!(json!(shown), json!([["/left", 499, 0], ["/kept", 444, 0]]));
 }
 
 fn standard_output_is_the_logs_alone(io: Io) {

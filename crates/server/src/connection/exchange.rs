@@ -6,6 +6,7 @@
 
 use super::body::BodyReader;
 use super::end::Refusal;
+use super::underway::{Tell, client_left, server_ended};
 use super::{Connection, End, Flow, LogLine, ResponseEdits};
 use crate::answer::{Answer, Frame};
 use crate::proxy::Outbound;
@@ -113,6 +114,8 @@ pub(super) struct Course {
     pub(super) status: Option<StatusCode>,
     /// Bytes of content that followed.
     pub(super) body_bytes: u64,
+    /// Whether somebody else counts and logs it, or has.
+    is_told: bool,
 }
 
 /// What is wrong on the client's side.
@@ -134,12 +137,33 @@ impl Course {
             trouble: None,
             status: None,
             body_bytes: 0,
+            is_told: false,
         }
+    }
+
+    /// For whoever tells of the request from now on.
+    fn take_log(&mut self) -> Option<LogLine> {
+        self.is_told = true;
+        self.log.take()
     }
 
     /// Whether the next request is all that can come.
     pub(super) fn is_read(&self) -> bool {
         self.framing == Framing::None || self.reader.as_ref().is_some_and(BodyReader::is_done)
+    }
+}
+
+impl Tell for Course {
+    fn tell(&mut self, connection: &Connection) {
+        if self.is_told {
+            return;
+        }
+        let log = self.take_log();
+        match (self.status, self.trouble) {
+            (Some(status), _) => connection.count_answered(log, status, self.body_bytes),
+            (None, Some(_)) => connection.write_log(log, client_left(), 0),
+            (None, None) => connection.write_log(log, server_ended(), 0),
+        }
     }
 }
 
@@ -338,7 +362,7 @@ impl<'e> Exchange<'e> {
 
     /// Sends an answer as it is, but for what its route does to it.
     pub(crate) async fn conclude(mut self, answer: Answer) -> Result<Completed<'e>, ExchangeError> {
-        let (edits, log) = (self.course.edits.take(), self.course.log.take());
+        let (edits, log) = (self.course.edits.take(), self.course.take_log());
         self.course.status = Some(answer.status);
         let concluded = self.connection.conclude_edited(answer, edits, log).await;
         concluded
@@ -372,6 +396,8 @@ impl<'e> Exchange<'e> {
         mut self,
         outbound: Box<Outbound>,
     ) -> Result<Completed<'e>, Failure> {
+        // It tells of the request itself.
+        self.course.is_told = true;
         let forwarded = self.connection.forward(outbound).await;
         match forwarded {
             Ok(flow) => {
@@ -418,8 +444,7 @@ impl<'e> BodyWriter<'e> {
         let Exchange {
             connection, course, ..
         } = self.exchange;
-        let status = course.status.unwrap_or(StatusCode::OK);
-        connection.count_answered(course.log.take(), status, course.body_bytes);
+        course.tell(connection);
         Ok(Exchange::completed(match self.frame.keep_alive {
             true => Flow::Continue,
             false => Flow::Last(End::Orderly),
@@ -478,13 +503,13 @@ impl Connection {
     /// is thrown away; or by what kept it from one. `name` is the service's.
     pub(super) async fn settle(
         &mut self,
-        mut course: Course,
+        course: &mut Course,
         served: Result<Flow, Failure>,
         name: &str,
     ) -> Result<Flow, End> {
         let failure = match served {
             Ok(Flow::Continue) if !course.is_read() => {
-                return match self.read_body(&mut course, None).await? {
+                return match self.read_body(course, None).await? {
                     Ok(()) => Ok(Flow::Continue),
                     // It has its answer.
                     Err(refusal) => Ok(Flow::Last(refusal.end)),
@@ -493,26 +518,21 @@ impl Connection {
             Ok(flow) => return Ok(flow),
             Err(failure) => failure,
         };
-        let log = course.log.take();
         match (course.trouble, course.status) {
             (Some(Trouble::End(end)), _) => Err(end),
             (Some(Trouble::Refusal(refusal)), None) => {
                 let answer = self.refusal(refusal, course.frame.is_head);
-                self.conclude(answer, log).await?;
+                self.conclude(answer, course.take_log()).await?;
                 Ok(Flow::Last(refusal.end))
             }
-            (Some(Trouble::Refusal(refusal)), Some(status)) => {
-                self.count_answered(log, status, course.body_bytes);
-                Err(refusal.end)
-            }
+            (Some(Trouble::Refusal(refusal)), Some(_)) => Err(refusal.end),
             (None, status) => {
                 self.worker.tell_failure(name, &*failure);
-                if let Some(status) = status {
-                    self.count_answered(log, status, course.body_bytes);
+                if status.is_some() {
                     return Err(End::ServiceFailed);
                 }
-                let answer = self.failed_answer(&course);
-                self.conclude(answer, log).await
+                let answer = self.failed_answer(course);
+                self.conclude(answer, course.take_log()).await
             }
         }
     }
@@ -524,11 +544,5 @@ impl Connection {
         };
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         crate::answer::brief(status, frame, &self.worker.clock, self.stream.now())
-    }
-
-    /// Counts an answer and writes it to the access log.
-    fn count_answered(&self, log: Option<LogLine>, status: StatusCode, body_bytes: u64) {
-        self.worker.stats.count_answer(status.as_u16(), body_bytes);
-        self.write_log(log, status, body_bytes);
     }
 }

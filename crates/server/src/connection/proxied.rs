@@ -2,6 +2,7 @@
 //! explained to the client where it fails.
 
 use super::end::Refusal;
+use super::underway::client_left;
 use super::{Connection, End, Flow};
 use crate::answer::{self, Answer, Frame};
 use crate::hooks::Outcome;
@@ -442,12 +443,6 @@ async fn send_ahead(
 
 /// Tells a request's hooks how it has ended, and the log what they say of it.
 #[inline]
-/// What the access log says of a request whose client left before it got anything: no answer has it, and
-/// other servers' logs have the same number.
-fn client_left() -> StatusCode {
-    StatusCode::from_u16(499).expect("a number that a status may have")
-}
-
 fn end_hooks(outbound: &mut Outbound, status: Option<u16>, body_bytes: u64) {
     if let Some(hooks) = &outbound.hooks {
         let note = hooks.log(&Outcome { status, body_bytes });

@@ -68,7 +68,7 @@ const VARIABLES: &[(&str, Variable, &str)] = &[
     (
         "status",
         Variable::Status,
-        "The status of the answer; 499 where the client left before its server had answered.",
+        "The status of the answer; 499 where the client left before there was one, 444 where the server's own end came before.",
     ),
     (
         "body_bytes",
