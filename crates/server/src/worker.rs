@@ -79,7 +79,7 @@ pub(crate) enum Order {
     Replace(usize, Directory),
     /// An upstream, by its index, has these servers now.
     Servers(usize, Arc<SharedUpstream>),
-    /// Accept nothing more, finish what is under way within this time, and end.
+    /// Accept nothing more, finish what is under way within this time, and end. A second one: at once.
     Drain(Duration),
 }
 
@@ -430,7 +430,7 @@ async fn serve(
             None => break Duration::ZERO,
         }
     };
-    let drained = worker.drain(accepting, patience).await;
+    let drained = worker.drain(accepting, &mut orders, patience).await;
     worker.count_overflows();
     worker
         .files
@@ -600,11 +600,17 @@ impl Worker {
         .await
     }
 
-    /// Ends the connections: idle ones at once, the others when they are done or `patience` is over.
+    /// Ends the connections: idle ones at once, the others when they are done, `patience` is over, or
+    /// `orders` say that it is.
     ///
     /// What has reached this machine by then counts as under way: connections that wait to be accepted,
     /// and requests that wait to be read.
-    async fn drain(&self, accepting: Vec<JoinHandle<()>>, patience: Duration) -> Drained {
+    async fn drain(
+        &self,
+        accepting: Vec<JoinHandle<()>>,
+        orders: &mut Receiver<Order>,
+        patience: Duration,
+    ) -> Drained {
         turns(GRACE_TURNS).await;
         accepting.into_iter().for_each(JoinHandle::cancel);
         turns(GRACE_TURNS).await;
@@ -614,21 +620,30 @@ impl Worker {
         // In the next turn they are woken, in the one after that they have run.
         turns(2).await;
         let busy = self.open_count.get();
-        let finished = ringway_runtime::timeout(patience, self.is_empty()).await;
+        // Whichever of its ends it comes to, what is open says which.
+        let _ = ringway_runtime::timeout(patience, self.is_empty_or_told(orders)).await;
         Drained {
             idle: open - busy,
             busy,
-            cut: finished.map_or_else(|_| self.open_count.get(), |()| 0),
+            cut: self.open_count.get(),
         }
     }
 
-    async fn is_empty(&self) {
+    /// Until the last connection has ended, or an order says that this takes too long.
+    async fn is_empty_or_told(&self, orders: &mut Receiver<Order>) {
         poll_fn(|context| {
             if self.open_count.get() == 0 {
                 return Poll::Ready(());
             }
             *self.emptied.borrow_mut() = Some(context.waker().clone());
-            Poll::Pending
+            loop {
+                match orders.poll_receive(context) {
+                    Poll::Ready(Some(Order::Drain(_)) | None) => return Poll::Ready(()),
+                    // It goes on with what it has.
+                    Poll::Ready(Some(Order::Replace(..) | Order::Servers(..))) => {}
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
         })
         .await;
     }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::client::{Client, request};
@@ -16,6 +17,7 @@ on_every_driver!(
     duration,
     downloads_that_are_cut,
     a_download_that_the_end_cuts,
+    a_download_that_a_second_signal_cuts,
     requests_that_are_cut_before_their_answer,
     standard_output_is_the_logs_alone,
     events_as_json
@@ -231,6 +233,28 @@ fn a_download_that_the_end_cuts(io: Io) {
     let lines = objects(server);
     assert_eq!(lines.len(), 1);
     expect_part(&lines[0], "/long.bin", 200);
+}
+
+/// And where there is no waiting for that end either.
+fn a_download_that_a_second_signal_cuts(io: Io) {
+    let tree = Tree::new();
+    tree.write("long.bin", content(1, LONG));
+    let mut server = serve_json(io, &tree);
+    let mut idle = server.connect();
+    assert_eq!(idle.get("/hello.txt").body, HELLO);
+    let _clients = ["/long.bin?one", "/long.bin?two"].map(|target| begin(&server, target, &[]));
+    server.signal(Signal::TERM);
+    // The first one was understood.
+    idle.expect_end();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(1));
+    let output = server.all_output();
+    let lines = output.lines().filter(|line| line.starts_with('{'));
+    let mut lines: Vec<_> = lines.map(object).collect();
+    lines.sort_by_key(|line| line["target"].to_string());
+    assert_eq!(lines.len(), 3, "{output}");
+    expect_part(&lines[1], "/long.bin?one", 200);
+    expect_part(&lines[2], "/long.bin?two", 200);
 }
 
 /// By their client, and by the server: each is waited for with half a body.

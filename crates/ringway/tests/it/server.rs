@@ -306,6 +306,11 @@ impl Server {
         self.ended(None).stderr
     }
 
+    /// Standard output of a server that has ended.
+    pub(crate) fn all_output(&self) -> String {
+        self.ended(None).stdout
+    }
+
     /// Standard error so far.
     pub(crate) fn errors(&self) -> String {
         self.stderr.text()

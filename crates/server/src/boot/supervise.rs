@@ -8,16 +8,17 @@ use crate::files;
 use crate::log::LogThread;
 use crate::proxy::SharedUpstream;
 use crate::stats::{Counter, Snapshot};
-use crate::worker::{Drained, Ending, Order, Started};
+use crate::worker::{Drained, Ending, Started};
 use ringway_runtime::Directory;
 use ringway_runtime::process::Signal;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 /// After the drain's own deadline, how long a worker may take to call back what the kernel holds.
 const TEARDOWN_PATIENCE: Duration = Duration::from_secs(8);
+/// After a second signal, how long workers may take to let go of what they have, and log it.
+const CUT_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the access log may take to write what it has when the server ends.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -249,31 +250,29 @@ impl Server {
                 post.state = State::Ended;
             }
         }
-        let until = Instant::now() + patience + TEARDOWN_PATIENCE;
+        let mut until = Instant::now() + patience + TEARDOWN_PATIENCE;
         let mut drained = Drained::default();
-        // Their mailboxes may be full: they are offered it until they take it, or have ended.
-        let mut unordered: BTreeSet<usize> = (0..self.workers.len()).collect();
+        let mut cut = None;
+        self.tell_end(patience);
         while self.is_any_running() {
-            unordered.retain(|index| !self.order_to_drain(*index, patience));
-            let again = (!unordered.is_empty()).then(|| Instant::now() + untold::AGAIN);
-            match self.next_event(Some(again.map_or(until, |again| again.min(until)))) {
+            // Their mailboxes may be full: they are offered it until they take it, or have ended.
+            let turn = self.next_turn().map_or(until, |again| again.min(until));
+            match self.next_event(Some(turn)) {
                 Some(Event::Signal(Signal::Terminate)) => match self.open_count() {
                     // Nothing was cut: only the workers hadn't said so yet.
                     0 => break,
-                    connections => return Err(ServerError::Cut { connections }),
+                    // Enough is enough.
+                    _ if cut.is_some() => break,
+                    connections => {
+                        cut = Some(connections);
+                        until = Instant::now() + CUT_PATIENCE;
+                        self.tell_end(Duration::ZERO);
+                    }
                 },
                 Some(Event::Signal(Signal::Reopen)) => self.reopen_log(),
                 Some(Event::Ready(..) | Event::Replaced(..) | Event::Servers(..)) => {}
-                Some(Event::Ended(index, ending)) => {
-                    self.workers[index].state = State::Ended;
-                    self.facts.set_started(index, None);
-                    match ending {
-                        Ending::Drained(worker) => drained += worker,
-                        failure => tracing::error!(worker = index, reason = %failure,
-                            "a worker failed while it was ending"),
-                    }
-                }
-                None if Instant::now() < until => {}
+                Some(Event::Ended(index, ending)) => drained += self.bury(index, ending),
+                None if Instant::now() < until => self.tell_workers(),
                 // What a worker still holds ends with the process.
                 None => {
                     tracing::warn!("a worker could not be ended in time");
@@ -281,14 +280,29 @@ impl Server {
                 }
             }
         }
-        Ok(drained)
+        match cut {
+            None => Ok(drained),
+            Some(connections) => Err(ServerError::Cut { connections }),
+        }
     }
 
-    /// Tells a worker to end; whether it has been told, or runs no more.
-    fn order_to_drain(&self, index: usize, patience: Duration) -> bool {
-        match &self.workers[index].state {
-            State::Running(running) => running.orders.send(Order::Drain(patience)).is_ok(),
-            State::Resting(_) | State::Ended => true,
+    /// Tells the workers to end within this time.
+    fn tell_end(&mut self, patience: Duration) {
+        let running = self.running();
+        running.for_each(|running| running.untold.set_end(patience));
+        self.tell_workers();
+    }
+
+    /// Takes note of a worker's end, which was to come.
+    fn bury(&mut self, index: usize, ending: Ending) -> Drained {
+        self.workers[index].state = State::Ended;
+        self.facts.set_started(index, None);
+        match ending {
+            Ending::Drained(drained) => drained,
+            failure => {
+                tracing::error!(worker = index, reason = %failure, "a worker failed while it was ending");
+                Drained::default()
+            }
         }
     }
 

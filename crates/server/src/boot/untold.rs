@@ -23,6 +23,8 @@ pub(super) struct Untold {
     roots: BTreeSet<usize>,
     /// Upstreams that have other servers now.
     upstreams: BTreeSet<usize>,
+    /// That it is to end, and within which time.
+    end: Option<Duration>,
     /// Since when its mailbox is full.
     since: Option<Instant>,
     is_complained_of: bool,
@@ -37,8 +39,13 @@ impl Untold {
         self.upstreams.insert(index);
     }
 
+    /// From now on nothing else matters to it.
+    pub(super) fn set_end(&mut self, patience: Duration) {
+        self.end = Some(patience);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.roots.is_empty() && self.upstreams.is_empty()
+        self.roots.is_empty() && self.upstreams.is_empty() && self.end.is_none()
     }
 
     /// Posts what there is room for; whether it is the moment to say that the worker doesn't read.
@@ -49,6 +56,13 @@ impl Untold {
         upstreams: &[Arc<SharedUpstream>],
         now: Instant,
     ) -> bool {
+        if let Some(patience) = self.end {
+            if orders.send(Order::Drain(patience)).is_err() {
+                return self.is_overdue(now);
+            }
+            *self = Untold::default();
+            return false;
+        }
         while let Some(index) = self.roots.first().copied() {
             let order = Order::Replace(index, directories[index].clone());
             if orders.send(order).is_err() {
@@ -116,6 +130,35 @@ mod tests {
         let told: Vec<_> = (0..4).map(|_| read(&mut mail).unwrap()).collect();
         assert_eq!(told[3], (7, directories[7].identity().unwrap()));
         assert_eq!((told[0].0, read(&mut mail)), (4, None));
+    }
+
+    #[test]
+    fn the_end_waits_for_room_in_a_full_mailbox_and_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let directories = [open(&folder), open(&folder), open(&folder)];
+        let now = Instant::now();
+        let (orders, mut mail) = mailbox(2);
+        let mut untold = Untold::default();
+        (0..3).for_each(|root| untold.add_root(root));
+        assert!(!untold.post(&orders, &directories, &[], now));
+        untold.set_end(Duration::from_secs(9));
+        // Neither waited for nor lost, however often it is offered.
+        for _ in 0..3 {
+            assert!(!untold.post(&orders, &directories, &[], now) && !untold.is_empty());
+        }
+        assert_eq!(read(&mut mail).unwrap().0, 0);
+        assert!(!untold.post(&orders, &directories, &[], now) && untold.is_empty());
+        assert!(!untold.post(&orders, &directories, &[], now));
+        assert_eq!(read(&mut mail).unwrap().0, 1);
+        // The third root is nobody's business any more.
+        let mut context = Context::from_waker(Waker::noop());
+        match mail.poll_receive(&mut context) {
+            Poll::Ready(Some(Order::Drain(patience))) => {
+                assert_eq!(patience, Duration::from_secs(9));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(read(&mut mail), None);
     }
 
     #[test]
