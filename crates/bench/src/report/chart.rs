@@ -8,6 +8,9 @@ use crate::statistics::Spread;
 use std::fmt::Write as _;
 
 const WIDTH: f64 = 640.0;
+/// As many letters of a heading fit into a line, in the larger font that a narrow page has.
+const LINE_LETTERS: usize = 60;
+const LINE_HEIGHT: f64 = 20.0;
 /// What the page has colours for; more series begin again.
 const COLOURS: usize = 8;
 
@@ -29,12 +32,7 @@ pub(super) fn bars(title: &str, groups: &[Group]) -> String {
     let mut body = String::new();
     let mut top = 4.0;
     for group in groups {
-        _ = write!(
-            body,
-            r#"<text class="group" x="0" y="{:.1}">{}</text>"#,
-            top + 14.0,
-            escape(&group.name)
-        );
+        top += heading(&mut body, "group", 0.0, top + 14.0, &group.name);
         top += GROUP_HEAD;
         let values = group.bars.iter().map(|(_, spread)| spread.greatest);
         let most = values.fold(f64::MIN_POSITIVE, f64::max);
@@ -46,6 +44,36 @@ pub(super) fn bars(title: &str, groups: &[Group]) -> String {
         top += 8.0;
     }
     frame(title, top, &body)
+}
+
+/// A text that begins there, in as many lines as it takes; how much higher than one line it is.
+fn heading(body: &mut String, class: &str, left: f64, top: f64, text: &str) -> f64 {
+    let lines = lines_of(text);
+    for (index, line) in lines.iter().enumerate() {
+        _ = write!(
+            body,
+            r#"<text class="{class}" x="{left}" y="{:.1}">{}</text>"#,
+            top + index as f64 * LINE_HEIGHT,
+            escape(line)
+        );
+    }
+    lines.len().saturating_sub(1) as f64 * LINE_HEIGHT
+}
+
+/// Broken between words; a word that is longer than a line has one to itself.
+fn lines_of(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        let letters = word.chars().count();
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + letters <= LINE_LETTERS => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 fn bar(body: &mut String, top: f64, colour: usize, name: &str, spread: Spread, scale: f64) {
@@ -105,9 +133,9 @@ pub(super) struct Lines {
 
 const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 62.0;
-const RIGHT: f64 = 16.0;
+const RIGHT: f64 = 24.0;
 const BOTTOM: f64 = 42.0;
-const TOP: f64 = 22.0;
+const TOP: f64 = 26.0;
 const LEGEND_LINE: f64 = 20.0;
 /// Marks on the vertical axis, about.
 const MARKS: f64 = 5.0;
@@ -145,8 +173,7 @@ pub(super) fn lines(chart: &Lines) -> Option<String> {
     }
     _ = write!(
         body,
-        r#"<text class="axis" x="{LEFT}" y="12">{}</text><text class="axis end" x="{:.1}" y="{:.1}">{}</text>"#,
-        escape(&chart.y_name),
+        r#"<text class="axis end" x="{:.1}" y="{:.1}">{}</text>"#,
         WIDTH - RIGHT,
         HEIGHT - 8.0,
         escape(&chart.x_name)
@@ -171,8 +198,11 @@ pub(super) fn lines(chart: &Lines) -> Option<String> {
             escape(name)
         );
     }
-    let height = HEIGHT + chart.series.len() as f64 * LEGEND_LINE;
-    Some(frame(&chart.title, height, &body))
+    let mut whole = String::new();
+    let more = heading(&mut whole, "axis", LEFT, 16.0, &chart.y_name);
+    _ = write!(whole, r#"<g transform="translate(0 {more})">{body}</g>"#);
+    let height = more + HEIGHT + chart.series.len() as f64 * LEGEND_LINE;
+    Some(frame(&chart.title, height, &whole))
 }
 
 /// From where to where an axis goes.
@@ -308,6 +338,40 @@ mod tests {
             "{svg}"
         );
         assert!(svg.contains("<title>&lt;t&gt;</title>"));
+    }
+
+    #[test]
+    fn a_heading_that_is_too_long_for_a_line_takes_several() {
+        assert_eq!(lines_of(""), Vec::<String>::new());
+        assert_eq!(lines_of("a b"), ["a b"]);
+        let (thirty, sixty) = ("x".repeat(30), "y".repeat(60));
+        let text = format!("{thirty} {} z {sixty}", &thirty[1..]);
+        let first = format!("{thirty} {}", &thirty[1..]);
+        assert_eq!(lines_of(&text), [first.as_str(), "z", &sixty]);
+        // What follows makes room for it.
+        let long = Lines {
+            y_name: format!("{sixty} {sixty}"),
+            ..chart(&[(1.0, 1.0), (2.0, 2.0)], Scale::Linear)
+        };
+        let svg = lines(&long).unwrap();
+        let height = HEIGHT + LEGEND_LINE + LINE_HEIGHT;
+        assert!(
+            svg.starts_with(&format!(r#"<svg viewBox="0 0 640 {height:.0}""#)),
+            "{svg}"
+        );
+        assert!(svg.contains(r#"<g transform="translate(0 20)">"#), "{svg}");
+        let group = |name: &str| Group {
+            name: name.to_owned(),
+            bars: vec![("a".to_owned(), Spread::of(&[1.0]).unwrap())],
+        };
+        let top = |svg: &str| -> f64 {
+            let (_, rest) = svg
+                .split_once(r#"<rect class="series-0" x="190" y=""#)
+                .unwrap();
+            rest.split_once('"').unwrap().0.parse().unwrap()
+        };
+        let (one, two) = (bars("t", &[group("g")]), bars("t", &[group(&long.y_name)]));
+        assert_eq!(top(&two) - top(&one), LINE_HEIGHT);
     }
 
     #[test]

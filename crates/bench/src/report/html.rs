@@ -84,7 +84,7 @@ fn write_gains(out: &mut String, report: &Report) -> std::fmt::Result {
     }
     writeln!(
         out,
-        "<section><h2>Gains, as claimed and as measured here</h2><div class=\"wide\"><table>"
+        "<section><h2>Gains, as claimed and as measured here</h2><table class=\"gains\">"
     )?;
     writeln!(
         out,
@@ -100,7 +100,7 @@ fn write_gains(out: &mut String, report: &Report) -> std::fmt::Result {
             times(gain.claimed)
         )?;
     }
-    writeln!(out, "</tbody></table></div></section>")
+    writeln!(out, "</tbody></table></section>")
 }
 
 fn write_changes(out: &mut String, changes: &[Change]) -> std::fmt::Result {
