@@ -19,6 +19,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// A million connections take longer to open than one may be idle otherwise. nginx has it, too.
+const IDLE_TIMEOUT: &str = "1h";
+
 /// Compare `ringway serve` with the yardsticks and nginx by CPU time for each request
 ///
 /// Prints, for each size of file, the median, least and greatest ratio of its rounds, and the ratio
@@ -183,6 +186,7 @@ impl Setting<'_> {
                     // Without a number it keeps a descriptor free for a file of each connection.
                     let bound = (connections + 256).to_string();
                     let one = one.argument("--connections").argument(bound);
+                    let one = one.argument("--idle-timeout").argument(IDLE_TIMEOUT);
                     let more = self.options.serve_argument.iter();
                     servers.push(more.fold(one, |one, argument| one.argument(argument)));
                 }
