@@ -143,6 +143,12 @@ fn figure(value: f64) -> String {
     }
 }
 
+/// A number with what it counts: "1 thread", "2 threads".
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
 /// Microseconds in words.
 fn duration(micros: u64) -> String {
     match micros as f64 {

@@ -4,7 +4,7 @@
 //! and the servers end with it.
 
 use crate::comparison::Comparison;
-use crate::report::Report;
+use crate::report::{Report, counted};
 use crate::statistics::Spread;
 use ringway_kernel::namespace;
 use ringway_runtime::{cpu, process};
@@ -192,11 +192,7 @@ impl Setting {
             warm_up,
             ..
         } = options.lengths;
-        let rounds = if rounds == 1 {
-            "1 round".to_owned()
-        } else {
-            format!("{rounds} rounds")
-        };
+        let rounds = counted(rounds as usize, "round");
         method.push(format!(
             "{rounds} of {measured:?} for each contestant after a warm-up of {warm_up:?}, in turns A B C, C B A; ratios \
              are to the first one's run of the same round"

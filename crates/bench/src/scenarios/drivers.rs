@@ -3,6 +3,7 @@
 use super::suite::{SMALL, ringway};
 use crate::comparison::{Comparison, Shape, compare};
 use crate::outcome::{Findings, Gain, judge_gain};
+use crate::report::counted;
 use crate::setting::{Setting, Trouble};
 
 const CLAIMED: f64 = 2.49;
@@ -13,7 +14,7 @@ const PIPELINED_CONNECTIONS: usize = 64;
 pub(super) fn find(setting: &mut Setting) -> Result<Findings, Trouble> {
     let mut comparisons = Vec::new();
     for connections in CONNECTIONS {
-        let title = format!("1 KB, {connections} connections");
+        let title = format!("1 KB, {}", counted(connections, "connection"));
         let shape = Shape::closed(connections, SMALL.bytes);
         comparisons.push(both(setting, &title, &shape)?.at(connections as f64));
     }

@@ -2,6 +2,7 @@
 
 use crate::comparison::{Comparison, Run};
 use crate::outcome::{Findings, Gain, judge_gain, times};
+use crate::report::counted;
 use crate::setting::{Setting, Step, Trouble};
 use crate::statistics::Spread;
 use ringway_runtime::cpu;
@@ -73,7 +74,10 @@ fn compare(setting: &Setting, threads: usize) -> Result<Comparison, Trouble> {
     let rounds = setting.lengths().rounds * ROUNDS_FOR_ONE;
     let mut runs = [const { Vec::new() }; Kind::ALL.len()];
     let mut twins = Vec::new();
-    setting.tell(Step::Doing(format!("{threads} threads, {rounds} rounds")));
+    setting.tell(Step::Doing(format!(
+        "{}, {rounds} rounds",
+        counted(threads, "thread")
+    )));
     // The first round warms up.
     for round in 0..=rounds {
         setting.go_on()?;
@@ -97,8 +101,10 @@ fn compare(setting: &Setting, threads: usize) -> Result<Comparison, Trouble> {
         .into_iter()
         .zip(runs)
         .map(|(name, runs)| (name, None, runs));
-    let thread = if threads == 1 { "thread" } else { "threads" };
-    let title = format!("{threads} {thread}, {operations} operations each");
+    let title = format!(
+        "{}, {operations} operations each",
+        counted(threads, "thread")
+    );
     let comparison = Comparison::new(&title, "ns for an operation", noise, rows.collect());
     let comparison =
         comparison.ok_or_else(|| Trouble::Failed("nothing was measured".to_owned()))?;

@@ -4,6 +4,7 @@ use super::suite::SMALL;
 use crate::comparison::{Shape, compare};
 use crate::contestant::Yardstick;
 use crate::outcome::{Findings, Verdict, times};
+use crate::report::counted;
 use crate::setting::{Setting, Trouble};
 use crate::statistics::{Difference, difference};
 
@@ -36,7 +37,8 @@ fn compare_both(setting: &Setting, notes: Vec<String>) -> Result<Findings, Troub
             let yardstick = Yardstick::Threads { count, is_shared };
             contestants.push(yardstick.contestant(setting.program(), setting.free_port()?, "/"));
         }
-        let title = format!("1 KB, {connections} connections, {count} threads");
+        let threads = counted(count, "thread");
+        let title = format!("1 KB, {connections} connections, {threads}");
         let shape = Shape::closed(connections, SMALL.bytes);
         let comparison = compare(setting, &title, &shape, &contestants)?;
         comparisons.push(comparison.at(connections as f64));
