@@ -36,6 +36,8 @@ pub(super) struct Shared {
     active: Cell<usize>,
     /// Requests that were due while the one before hadn't been answered.
     late: Cell<u64>,
+    /// Connections that hold, of those that send without end.
+    holding: Cell<u64>,
 }
 
 /// Requests that leave together.
@@ -64,6 +66,7 @@ impl Shared {
             left: Cell::new(requests),
             active: Cell::new(connections),
             late: Cell::new(0),
+            holding: Cell::new(0),
             plan,
         }
     }
@@ -101,6 +104,7 @@ impl Shared {
         let until = self.until.get().min(Instant::now());
         tally.elapsed = until.saturating_duration_since(self.measured_from);
         tally.late = self.late.get();
+        tally.holding = self.holding.get();
         tally
     }
 

@@ -2,6 +2,7 @@
 
 use super::plan::{Pace, Plan, Talk};
 use super::tally::{Failure, Tally};
+use crate::report::counted;
 use serde::Serialize;
 use std::fmt;
 
@@ -41,6 +42,9 @@ pub struct Report {
     pub sent_bytes_per_second: Option<f64>,
     /// Connections opened, those of the warm-up included.
     pub connects: u64,
+    /// Those that held to the end, of `bulk`. One that took the place of another that had failed is
+    /// among them from its second second on.
+    pub holding: Option<u64>,
     /// Answers by class: 1xx, 2xx, 3xx, 4xx, 5xx.
     pub statuses: [u64; 5],
     /// Failures by kind; kinds that didn't happen are left out.
@@ -104,6 +108,7 @@ impl Report {
             bytes_per_second: per_second(tally.bytes),
             sent_bytes_per_second: is_bulk.then(|| per_second(tally.sent_bytes)),
             connects: tally.connects,
+            holding: is_bulk.then_some(tally.holding),
             statuses: tally.statuses,
             failures: failures
                 .map(|(failure, name)| (name, tally.failures[failure as usize]))
@@ -123,9 +128,11 @@ impl Report {
         }
     }
 
-    /// Whether anything was answered or, in bulk, taken.
+    /// Whether anything was answered or, in bulk, taken by a connection that held: what this side's kernel
+    /// had taken from others need not have gone anywhere.
     pub fn has_anything(&self) -> bool {
-        self.answers > 0 || self.sent_bytes_per_second.is_some_and(|sent| sent > 0.0)
+        let is_taken = self.sent_bytes_per_second.is_some_and(|sent| sent > 0.0);
+        self.answers > 0 || (is_taken && self.holding > Some(0))
     }
 
     /// Failures of all kinds.
@@ -143,12 +150,15 @@ impl fmt::Display for Report {
         };
         let bytes = match self.talk_bytes {
             None => String::new(),
-            Some(bytes) => format!(", {bytes} bytes at a time"),
+            Some(bytes) => format!(", {} at a time", counted(bytes, "byte")),
         };
         writeln!(
             out,
-            "{} connections on {} threads ({}), {:.1} s, {loop_kind}{bytes}",
-            self.connections, self.threads, self.driver, self.seconds
+            "{} on {} ({}), {:.1} s, {loop_kind}{bytes}",
+            counted(self.connections, "connection"),
+            counted(self.threads, "thread"),
+            self.driver,
+            self.seconds
         )?;
         match self.sent_bytes_per_second {
             Some(sent) => {

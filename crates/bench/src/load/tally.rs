@@ -56,6 +56,8 @@ pub(super) struct Tally {
     /// Bytes sent that this side's kernel has taken, of [`Talk::Bulk`](super::Talk::Bulk) alone.
     pub(super) sent_bytes: u64,
     pub(super) connects: u64,
+    /// Those that hadn't failed in the end, of [`Talk::Bulk`](super::Talk::Bulk) alone.
+    pub(super) holding: u64,
     /// In microseconds.
     pub(super) latency: Histogram<u64>,
     /// Requests that were due while the connection still waited for the answer before.
@@ -74,6 +76,7 @@ impl Tally {
             bytes: 0,
             sent_bytes: 0,
             connects: 0,
+            holding: 0,
             latency: latency.expect("the bounds are constants that are right"),
             late: 0,
             elapsed: Duration::ZERO,
@@ -109,6 +112,7 @@ impl Tally {
         self.bytes += other.bytes;
         self.sent_bytes += other.sent_bytes;
         self.connects += other.connects;
+        self.holding += other.holding;
         self.late += other.late;
         self.latency
             .add(&other.latency)

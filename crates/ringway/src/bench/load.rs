@@ -59,16 +59,16 @@ pub(crate) struct Load {
     #[arg(short, long, default_value_t = 1, value_name = "COUNT")]
     threads: usize,
     /// How long to measure, such as 10s or 500ms
-    #[arg(short, long, default_value = "10s", value_parser = duration)]
+    #[arg(short, long, default_value = "10s", value_parser = some_time)]
     duration: Duration,
     /// How long to run before that, unmeasured
     #[arg(long, default_value = "1s", value_name = "DURATION", value_parser = duration)]
     warm_up: Duration,
     /// End after so many requests, those of the warm-up not included
-    #[arg(short = 'n', long, value_name = "COUNT")]
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     requests: Option<u64>,
     /// Send so many requests a second by the clock, whatever the server does
-    #[arg(short, long, value_name = "PER_SECOND", conflicts_with = "pipeline")]
+    #[arg(short, long, value_name = "PER_SECOND", conflicts_with = "pipeline", value_parser = rate)]
     rate: Option<f64>,
     /// Send so many requests before waiting for their answers
     #[arg(long, default_value_t = 1, value_name = "COUNT")]
@@ -77,7 +77,7 @@ pub(crate) struct Load {
     #[arg(long, conflicts_with = "pipeline")]
     no_keep_alive: bool,
     /// How long an answer may take
-    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = some_time)]
     timeout: Duration,
     /// The request's method
     #[arg(short, long, default_value = "GET")]
@@ -147,6 +147,9 @@ pub(super) fn run(flags: &Load) -> Result<()> {
     match (report.has_anything(), is_reached) {
         (true, _) => Ok(()),
         (false, false) => bail!("{}: {}", plan.target.authority, worst(&report)),
+        (false, true) if report.holding == Some(0) => {
+            bail!("every connection was broken off: {}", worst(&report))
+        }
         (false, true) if flags.bulk.is_some() => bail!("nothing was taken: {}", worst(&report)),
         (false, true) => bail!("no request was answered: {}", worst(&report)),
     }
@@ -200,11 +203,6 @@ fn plan(flags: &Load) -> Result<Plan> {
     let target = Target::parse(&flags.url).with_context(|| flags.url.clone())?;
     if flags.connections == 0 || flags.threads == 0 || flags.pipeline == 0 {
         bail!("--connections, --threads and --pipeline are at least 1");
-    }
-    if let Some(rate) = flags.rate
-        && (!rate.is_finite() || rate <= 0.0)
-    {
-        bail!("--rate is a number of requests a second, above 0");
     }
     let body = match (&flags.body, &flags.body_file) {
         (Some(body), _) => body.clone().into_bytes(),
@@ -267,6 +265,23 @@ fn talk(flags: &Load, target: &Target) -> Result<Talk> {
             target.authority
         ),
     }
+}
+
+/// A time in which something can happen.
+fn some_time(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    let out_of_range = || format!("{text:?} is out of range: from 1ms");
+    (!time.is_zero()).then_some(time).ok_or_else(out_of_range)
+}
+
+/// Requests a second, few and many enough for the times at which they are due to be counted.
+fn rate(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>();
+    let number = number.map_err(|_| format!("{text:?} isn't a number, such as 5000 or 0.5"))?;
+    let is_right = (0.001..=1e9).contains(&number);
+    let out_of_range =
+        || format!("{text:?} is out of range: from 0.001 to 1000000000 requests a second");
+    is_right.then_some(number).ok_or_else(out_of_range)
 }
 
 fn talk_bytes(text: &str) -> Result<usize, String> {

@@ -192,6 +192,34 @@ fn a_peer_that_answers_garbage_is_an_error_with_the_reason() {
     );
 }
 
+/// Bytes had been handed to the kernel all the same.
+#[test]
+fn a_peer_that_breaks_every_connection_off_is_an_error_with_the_reason() {
+    let breaking = peer(|mut stream| {
+        // Closed with most of it unread, which is a reset.
+        _ = stream.read_exact(&mut [0; 1000]);
+    });
+    let url = format!("tcp://{breaking}");
+    let output = load(&[
+        &url,
+        "--bulk",
+        "64KiB",
+        "-c",
+        "1",
+        "-d",
+        "300ms",
+        "--warm-up",
+        "0s",
+    ]);
+    let told = error(&output);
+    let is_told = told.starts_with("ringway: every connection was broken off: ");
+    assert!(is_told, "{told}");
+    assert_eq!(output.status.code(), Some(1));
+    let counted = String::from_utf8(output.stdout).unwrap();
+    let first = "1 connection on 1 thread (";
+    assert!(counted.starts_with(first), "{counted}");
+}
+
 #[test]
 fn what_is_to_be_said_has_to_suit_the_target() {
     let what = "tcp://127.0.0.1:1: what is to be said there? --ping-pong SIZE or --bulk SIZE";
@@ -223,6 +251,16 @@ fn flags_that_exclude_each_other_or_are_out_of_range_are_wrong_usage() {
     check(&["--bulk", "17MiB"], "out of range: from 1B to 16MiB");
     check(&["--bulk", "much"], "isn't a size");
     check(&["--bulk", "8k"], "8KiB");
+    for rate in ["0", "1e-300", "inf", "NaN", "-1"] {
+        check(
+            &[&format!("--rate={rate}")],
+            "out of range: from 0.001 to 1000000000",
+        );
+    }
+    check(&["--rate", "fast"], "isn't a number, such as");
+    check(&["--requests", "0"], "0 is not in 1..");
+    check(&["--duration", "0s"], "\"0s\" is out of range: from 1ms");
+    check(&["--timeout", "0ms"], "\"0ms\" is out of range: from 1ms");
 }
 
 #[test]

@@ -18,16 +18,22 @@ const TURN: usize = 16;
 
 impl Shared {
     fn sent(&self, bytes: u64) {
-        if Instant::now() >= self.measured_from {
+        if self.is_measured() {
             self.tally.borrow_mut().sent_bytes += bytes;
         }
     }
 
     fn received(&self, bytes: u64) {
         self.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if Instant::now() >= self.measured_from {
+        if self.is_measured() {
             self.tally.borrow_mut().bytes += bytes;
         }
+    }
+
+    /// Whether what happens now belongs to the time that the bytes are divided by: what is under way at
+    /// its end goes on for a moment.
+    fn is_measured(&self) -> bool {
+        (self.measured_from..self.until.get()).contains(&Instant::now())
     }
 }
 
@@ -35,11 +41,13 @@ impl Connection {
     /// Sends until the time is over, on a new connection when one fails.
     pub(super) async fn pour(&mut self) {
         let mut pause = PAUSE_FIRST;
+        let mut has_failed = false;
         while !self.shared.is_over() && self.shared.left.get() > 0 {
             let begin = Instant::now();
-            let Err(failure) = self.pour_once().await else {
+            let Err(failure) = self.pour_once(has_failed).await else {
                 return;
             };
+            has_failed = true;
             self.shared.failure(failure);
             if begin.elapsed() > PAUSE_MAX {
                 pause = PAUSE_FIRST;
@@ -49,27 +57,25 @@ impl Connection {
         }
     }
 
-    async fn pour_once(&mut self) -> Result<(), Failure> {
+    async fn pour_once(&mut self, has_failed: bool) -> Result<(), Failure> {
         let mut stream = self.connect().await?;
         let shared = Rc::clone(&self.shared);
         let mut pouring = Pouring {
             next: None,
             under_way: 0,
+            opened: Instant::now(),
+            holds: false,
             shared: &shared,
         };
-        poll_fn(|context| pouring.poll(&mut stream, context)).await?;
-        let under_way = pouring.under_way;
-        stream.set_deadline(Some(now() + shared.plan.timeout));
-        let flushed = stream.flush().await;
-        flushed.map_err(|error| failure_of(&error, false))?;
-        shared.sent(under_way);
-        // Ended in order, so that everything arrives; a peer that never ends its side is left.
-        if stream.shutdown_write().is_ok() {
-            while let Ok(Some(buffer)) = stream.receive().await {
-                shared.received(buffer.len() as u64);
-            }
+        if !has_failed {
+            pouring.hold();
         }
-        Ok(())
+        let poured = pouring.send_all(&mut stream).await;
+        match poured {
+            Ok(()) => pouring.hold(),
+            Err(_) => pouring.break_off(),
+        }
+        poured
     }
 }
 
@@ -78,10 +84,40 @@ struct Pouring<'s> {
     next: Option<Outgoing>,
     /// Bytes that were handed over, and that the kernel hasn't said it has taken.
     under_way: u64,
+    opened: Instant,
+    /// Whether it is one of those that hold. After one that failed, the next has to prove it.
+    holds: bool,
     shared: &'s Shared,
 }
 
 impl Pouring<'_> {
+    fn hold(&mut self) {
+        if !std::mem::replace(&mut self.holds, true) {
+            self.shared.holding.set(self.shared.holding.get() + 1);
+        }
+    }
+
+    fn break_off(&mut self) {
+        if std::mem::replace(&mut self.holds, false) {
+            self.shared.holding.set(self.shared.holding.get() - 1);
+        }
+    }
+
+    async fn send_all(&mut self, stream: &mut TcpStream) -> Result<(), Failure> {
+        poll_fn(|context| self.poll(stream, context)).await?;
+        stream.set_deadline(Some(now() + self.shared.plan.timeout));
+        let flushed = stream.flush().await;
+        flushed.map_err(|error| failure_of(&error, false))?;
+        self.shared.sent(self.under_way);
+        // Ended in order, so that everything arrives; a peer that never ends its side is left.
+        if stream.shutdown_write().is_ok() {
+            while let Ok(Some(buffer)) = stream.receive().await {
+                self.shared.received(buffer.len() as u64);
+            }
+        }
+        Ok(())
+    }
+
     /// Ready when there is nothing more to send.
     fn poll(
         &mut self,
@@ -89,6 +125,9 @@ impl Pouring<'_> {
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Failure>> {
         let timeout = self.shared.plan.timeout;
+        if !self.holds && self.opened.elapsed() > PAUSE_MAX {
+            self.hold();
+        }
         for _ in 0..TURN {
             let is_quiet = match stream.poll_receive(context) {
                 Poll::Pending => true,
@@ -119,5 +158,49 @@ impl Pouring<'_> {
         }
         context.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::Progress;
+    use crate::load::plan::{Pace, Plan, Talk, Target};
+    use ringway_runtime::Io;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    /// Of ten bytes sent and twenty received at once, in a run of these lengths.
+    fn counted(warm_up: Duration, duration: Duration) -> (u64, u64) {
+        let talk = Talk::Bulk(1);
+        let plan = Plan {
+            target: Target::parse("tcp://127.0.0.1:1").unwrap(),
+            talk,
+            requests: talk.requests(),
+            connections: 1,
+            threads: 1,
+            pace: Pace::Closed,
+            pipeline: 1,
+            keep_alive: true,
+            duration,
+            request_count: None,
+            warm_up,
+            timeout: Duration::from_secs(1),
+            io: Io::Auto,
+        };
+        let shared = Shared::new(Arc::new(plan), Arc::new(Progress::default()), 1, u64::MAX);
+        shared.sent(10);
+        shared.received(20);
+        let tally = shared.finish();
+        (tally.sent_bytes, tally.bytes)
+    }
+
+    #[test]
+    fn bytes_before_and_after_the_measured_time_are_not_counted() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        assert_eq!(counted(Duration::ZERO, HOUR), (10, 20));
+        assert_eq!(counted(HOUR, HOUR), (0, 0));
+        // It is over as it begins.
+        assert_eq!(counted(Duration::ZERO, Duration::ZERO), (0, 0));
     }
 }

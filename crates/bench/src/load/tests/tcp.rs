@@ -125,6 +125,7 @@ fn bulk_arrives_to_the_last_byte() {
             let sent = report.sent_bytes_per_second.unwrap() * report.seconds;
             assert!((sent - 20.0 * count as f64).abs() < 1.0, "{report}");
             assert!(report.has_anything() && report.answers == 0);
+            assert_eq!(report.holding, Some(4));
         }
     }
 }
@@ -165,12 +166,17 @@ fn failures_of_bulk_are_told_apart() {
         std::thread::park();
         drop(stream);
     });
-    check(silent, &["not answered in time"]);
+    let report = check(silent, &["not answered in time"]);
+    assert!(!report.has_anything(), "{report}");
     let breaking = server(|_, mut stream: TcpStream| {
         stream.read_exact(&mut [0; 1000]).unwrap();
     });
     let kinds = ["reset by the server", "closed before the answer was whole"];
-    check(breaking, &kinds);
+    let report = check(breaking, &kinds);
+    assert!(
+        report.holding == Some(0) && !report.has_anything(),
+        "{report}"
+    );
 }
 
 #[test]
