@@ -6,6 +6,7 @@ pub(crate) mod two_nodes;
 use crate::build::metadata;
 use crate::process::find;
 use anyhow::{Context, Result, bail};
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -48,10 +49,14 @@ pub(crate) fn stripped(program: &Path, folder: &Path) -> Result<PathBuf> {
 /// A kernel image from Debian's packages, kept among the build products.
 fn kernel() -> Result<PathBuf> {
     let cache = metadata()?.target_directory.join("icount-cache");
+    std::fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
+    // Tests run side by side, and on a new machine each of them finds no kernel: one fetches it, the
+    // others wait here.
+    let turn = File::create(cache.join("lock")).context("cannot make the cache's lock")?;
+    turn.lock().context("cannot lock the cache")?;
     if let Some(image) = cached_image(&cache) {
         return Ok(image);
     }
-    std::fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
     for package in KERNEL_PACKAGES {
         // The package is empty and depends on the one of the moment.
         let output = Command::new("apt-cache")
@@ -80,7 +85,7 @@ fn kernel() -> Result<PathBuf> {
         if !download.success() {
             bail!("apt-get download {real} failed");
         }
-        unpack(&cache)?;
+        unpack(&cache).context("cannot unpack the kernel's package")?;
         return cached_image(&cache).context("the kernel package holds no image");
     }
     bail!(
@@ -89,18 +94,21 @@ fn kernel() -> Result<PathBuf> {
     );
 }
 
+/// Unpacks what was fetched. The kernel's folder appears with all that is in it, or not at all.
 fn unpack(cache: &Path) -> Result<()> {
+    let folder = tempfile::tempdir_in(cache)?;
     for entry in std::fs::read_dir(cache)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "deb") {
             let mut unpack = Command::new("dpkg-deb");
-            unpack.arg("--extract").arg(&path).arg(cache.join("kernel"));
+            unpack.arg("--extract").arg(&path).arg(folder.path());
             if !unpack.status().context("cannot run dpkg-deb")?.success() {
                 bail!("dpkg-deb cannot unpack {}", path.display());
             }
             std::fs::remove_file(&path)?;
         }
     }
+    std::fs::rename(folder.keep(), cache.join("kernel"))?;
     Ok(())
 }
 

@@ -152,16 +152,7 @@ fn no_descriptors_left(io: Io) {
         assert_eq!(client.get("/hello.txt").body, HELLO);
     }
     let stuck = take_descriptors(&server, &tree, LIMIT);
-    let before = server.cpu_time();
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(1) {
-        inside[0].is_answered_within(Duration::from_millis(250));
-    }
-    let used = server.cpu_time() - before;
-    assert!(
-        used < Duration::from_millis(300),
-        "{used:?} of a second, for nothing"
-    );
+    server.expect_rest();
     for client in &mut inside {
         // A file that can't be opened is an error of the server's, for the moment.
         for (path, body) in [("/hello.txt", HELLO), ("/large.bin", &large[..])] {
@@ -176,8 +167,14 @@ fn no_descriptors_left(io: Io) {
     eventually("its descriptors are closed", || {
         (server.descriptors() <= base + inside.len()).then_some(())
     });
+    // Those who waited to be let in are let in only now, and may take the descriptors once more before
+    // it is seen that they have left.
     for client in &mut inside {
-        assert!(client.get("/large.bin").body == large);
+        let response = eventually("a descriptor for the file", || {
+            let response = client.get("/large.bin");
+            (response.status != 503).then_some(response)
+        });
+        assert!(response.body == large);
     }
     server.expect_alive("/hello.txt", HELLO);
     server.stop();
@@ -558,13 +555,7 @@ fn log_that_nobody_reads(io: Io) {
     let server = Server::serve(io, &tree.root(), &["--access-log", log.to_str().unwrap()]);
     // Far more than a pipe and a bounded queue hold.
     ask_with_long_lines(&server, 3000);
-    let idle = server.cpu_time();
-    let mut client = server.connect();
-    assert!(!client.is_answered_within(Duration::from_millis(300)));
-    assert!(
-        server.cpu_time() - idle < Duration::from_millis(150),
-        "it spins on the pipe"
-    );
+    server.expect_rest();
     let ended = server.stop();
     let mut written = vec![0; 1 << 20];
     let length = pipe.read(&mut written).unwrap();

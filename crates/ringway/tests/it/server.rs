@@ -379,6 +379,19 @@ impl Server {
         Duration::from_millis(ticks * 10)
     }
 
+    /// Checks that it comes to rest: that it isn't awake for nothing, over and over.
+    ///
+    /// What is still to be done, and whoever else is on the machine, makes that later and not false.
+    #[track_caller]
+    pub(crate) fn expect_rest(&self) {
+        const WINDOW: Duration = Duration::from_millis(500);
+        eventually("half a second with next to no work", || {
+            let before = self.cpu_time();
+            std::thread::sleep(WINDOW);
+            (self.cpu_time() - before <= WINDOW / 20).then_some(())
+        });
+    }
+
     /// Bytes that the kernel still has to send for it over IPv4, also on connections that it has
     /// closed.
     pub(crate) fn queued_bytes(&self) -> u64 {
