@@ -3,7 +3,7 @@
 use crate::comparison::{Comparison, Shape, compare};
 use crate::contestant::{Contestant, DRIVERS, Yardstick, serve};
 use crate::outcome::{Findings, Verdict, judge_bound};
-use crate::setting::{Setting, Trouble};
+use crate::setting::{Setting, Step, Trouble};
 
 /// A file that is served.
 #[derive(Clone, Copy)]
@@ -130,7 +130,9 @@ pub(super) fn find(setting: &mut Setting) -> Result<Findings, Trouble> {
         let comparison = match compare_case(setting, &case) {
             // A case that this machine hasn't the descriptors or ports for doesn't spoil the others.
             Err(Trouble::Failed(why)) => {
-                notes.push(format!("{}: {why}", case.title()));
+                let note = format!("{}: {why}", case.title());
+                setting.tell(Step::Note(format!("  {note}")));
+                notes.push(note);
                 continue;
             }
             other => other?,
