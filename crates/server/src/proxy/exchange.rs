@@ -25,6 +25,7 @@ use ringway_http::received::{
 use ringway_http::response::InvalidHeader;
 use ringway_runtime::{Buffer, Outgoing, ReadHalf, TcpStream, now};
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
@@ -323,38 +324,77 @@ impl Exchange<'_> {
         let mut upload = pin!(async {
             let head = outbound.written.bytes.clone();
             let sent = server_sink.send(head, now()).await;
-            sent.map_err(server_trouble)?;
+            sent.map_err(ContentError::Destination)?;
             course.is_sent.set(true);
             spent.set(true);
             let nothing = Vec::new().into();
-            let passed = body.pass(&mut source, &mut server_sink, nothing).await;
-            passed.map_err(upload_trouble)?;
+            body.pass(&mut source, &mut server_sink, nothing).await?;
             course.upload.set(Upload::Taken);
             let flushed = server_sink.flush(now()).await;
-            flushed.map_err(server_trouble)
+            flushed.map_err(ContentError::Destination)?;
+            course.upload.set(Upload::Done);
+            outbound.sent_at.set(now());
+            let Source {
+                mut half, input, ..
+            } = source;
+            half.set_deadline(None);
+            let mut watch = Watch::new(half, input);
+            let gone = poll_fn(|context| watch.poll_gone(context)).await;
+            Err::<Infallible, _>(ContentError::Source(gone))
         });
         let mut no_watch = None;
         let mut answer = pin!(course.answer(&mut server, &mut client, &mut no_watch));
         poll_fn(|context| {
-            if course.upload.get().is_under_way()
-                && let Poll::Ready(ended) = upload.as_mut().poll(context)
+            if course.is_client_heard()
+                && let Poll::Ready(Err(error)) = upload.as_mut().poll(context)
             {
-                course.outbound.sent_at.set(now());
-                match ended {
-                    Ok(()) => course.upload.set(Upload::Done),
-                    // It takes no more, and says nothing either.
-                    Err(Trouble::Server(ServerFault::Stalled)) if !outbound.is_answered.get() => {
-                        return Poll::Ready(Err(Trouble::Server(ServerFault::Stalled)));
-                    }
-                    // It may have answered before it stopped listening.
-                    Err(Trouble::Server(_)) => course.upload.set(Upload::Failed),
-                    Err(trouble) => return Poll::Ready(Err(trouble)),
-                }
+                outbound.sent_at.set(now());
+                course.go_on_without(error)?;
             }
             answer.as_mut().poll(context)
         })
         .await
     }
+}
+
+impl Course<'_> {
+    /// Whether it matters what the client does on its side of a request with a body: until that has been
+    /// sent, and then as long as it waits.
+    fn is_client_heard(&self) -> bool {
+        match self.upload.get() {
+            Upload::Running | Upload::Taken => true,
+            Upload::Done => !self.outbound.is_answered.get(),
+            Upload::Failed => false,
+        }
+    }
+
+    /// Goes on without the rest of a body, where its end doesn't end everything.
+    fn go_on_without(&self, error: ContentError) -> Result<(), Trouble> {
+        let is_answered = self.outbound.is_answered.get();
+        match error {
+            // It takes no more, and says nothing either.
+            ContentError::Destination(error)
+                if error.kind() == io::ErrorKind::TimedOut && !is_answered =>
+            {
+                return Err(server_trouble(error));
+            }
+            // It may have answered before it stopped listening.
+            ContentError::Destination(_) => {}
+            // RFC 9112 §9.5: who sees an answer within its body should stop, and end its side.
+            ContentError::Source(error) if is_answered && has_stopped(&error) => {}
+            error => return Err(upload_trouble(error)),
+        }
+        self.upload.set(Upload::Failed);
+        Ok(())
+    }
+}
+
+/// Whether a client sends nothing more, and may read on.
+fn has_stopped(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::TimedOut | io::ErrorKind::UnexpectedEof
+    )
 }
 
 /// Sends what of a whole request didn't go at once, which it nearly always does.
@@ -432,6 +472,11 @@ impl<'w> Watch<'w> {
 
     /// Ready when the client has gone.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Trouble> {
+        let gone = self.poll_gone(context);
+        gone.map(|_| Trouble::Client(End::Broken))
+    }
+
+    fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         while !self.is_over && self.input.bytes().len() < AHEAD_BYTES {
             match self.half.poll_receive(context) {
                 Poll::Pending => return Poll::Pending,
@@ -441,7 +486,7 @@ impl<'w> Watch<'w> {
                 }
                 // It sends nothing more, and may still want its answer (RFC 9112 §9.6).
                 Poll::Ready(Ok(None)) => self.is_over = true,
-                Poll::Ready(Err(_)) => return Poll::Ready(Trouble::Client(End::Broken)),
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
             }
         }
         Poll::Pending

@@ -5,13 +5,14 @@
 //! one that was sent ([`origin`]), the client whether the answer is its own, and the whole of it where
 //! it seems so ([`visitor`]). Where neither network nor client does anything wrong, each request gets
 //! just what `docs/proxy.md` promises. At the end nothing may be left. [`cuts`] and
-//! [`tunnels`] enumerate what chance might miss, [`queue`] is a crowd.
+//! [`tunnels`] enumerate what chance might miss, [`queue`] is a crowd, [`uploads`] are broken off.
 
 mod cuts;
 mod origin;
 mod plan;
 mod queue;
 mod tunnels;
+mod uploads;
 mod visitor;
 mod wire;
 
