@@ -437,9 +437,12 @@ impl Fields {
             (_, Some(bytes)) => ReceivedFraming::Length(bytes),
             (_, None) => ReceivedFraming::UntilClose,
         };
+        // RFC 9112 §6.1, RFC 9110 §8.6: it must not announce content, so whoever does may send some.
+        let is_sound = head.status != 204 || (!self.is_chunked && self.length.unwrap_or(0) == 0);
         head.keep_alive = !self.close
             && (head.version == Version::Http11 || self.keep_alive)
-            && head.framing != ReceivedFraming::UntilClose;
+            && head.framing != ReceivedFraming::UntilClose
+            && is_sound;
         Ok(())
     }
 }

@@ -139,6 +139,23 @@ fn some_responses_have_no_content_whatever_they_say() {
     );
 }
 
+/// Such a server may send the content, too, and that would be read as the next answer.
+#[test]
+fn a_204_that_announces_content_is_the_last_of_its_connection() {
+    use ReceivedFraming::None;
+    for (announced, keep_alive) in [
+        ("Content-Length: 0", true),
+        ("Content-Length: 2", false),
+        ("Transfer-Encoding: chunked", false),
+    ] {
+        let input = |status| format!("HTTP/1.1 {status} x\r\n{announced}\r\n\r\n");
+        get(&input(204), 204, None, keep_alive);
+        // Of these it tells what a GET would have had, or has.
+        get(&input(304), 304, None, true);
+        check(&input(200), Method::Head, 200, None, true);
+    }
+}
+
 #[test]
 fn persistence_is_that_of_the_version_and_its_options() {
     use ReceivedFraming::Length;
