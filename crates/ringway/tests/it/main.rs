@@ -24,6 +24,7 @@ mod configuration;
 mod deploy;
 mod distant;
 mod downloads;
+mod drained;
 mod examples;
 mod explain;
 mod faults;

@@ -284,8 +284,9 @@ impl<'e> Exchange<'e> {
             ..
         } = &*self.course;
         // Whether a body follows that the client has no leave to send is up to the client, so
-        // nobody knows where the next request begins.
-        let is_last = *expects_continue || trouble.is_some();
+        // nobody knows where the next request begins. And a drain may have begun meanwhile.
+        let is_draining = self.connection.worker.is_draining();
+        let is_last = *expects_continue || trouble.is_some() || is_draining;
         Frame {
             keep_alive: frame.keep_alive && !is_last,
             ..*frame

@@ -2,7 +2,7 @@
 //! explained to the client where it fails.
 
 use super::end::Refusal;
-use super::underway::client_left;
+use super::underway::{Tell, Underway, client_left, server_ended};
 use super::{Connection, End, Flow};
 use crate::answer::{self, Answer, Frame};
 use crate::hooks::Outcome;
@@ -97,6 +97,22 @@ fn not_allowed(request: &Request<'_>) -> Answer {
     answer::brief(status, frame, moment.clock, moment.now)
 }
 
+/// A request that is passed on, until that has come to an end of its own.
+struct Forwarding(Option<Box<Outbound>>);
+
+impl Tell for Forwarding {
+    /// Nobody waits for it any more: the time of a drain is up, or the server has to end at once.
+    fn tell(&mut self, connection: &Connection) {
+        if let Some(outbound) = &mut self.0 {
+            outbound.note_failure(None);
+            match outbound.is_answered.get() {
+                true => connection.log_cut(outbound),
+                false => connection.log_unanswered(outbound, server_ended()),
+            }
+        }
+    }
+}
+
 impl Connection {
     /// Has a server answer, and passes its answer on.
     ///
@@ -111,11 +127,14 @@ impl Connection {
         }
         self.input.release_buffer();
         let upstream = &*Rc::clone(&outbound.upstream);
+        let mut underway = Underway::new(self, Forwarding(Some(outbound)));
         let mut received = Input::default();
         let total_timeout = upstream.config.timeouts.total_timeout;
         let mut too_late = total_timeout.map(|limit| Box::pin(sleep(limit)));
         let asked = {
-            let mut asking = pin!(self.ask(upstream, &mut outbound, &mut received));
+            let (connection, Forwarding(outbound)) = underway.parts();
+            let outbound = outbound.as_deref_mut().expect("taken only below");
+            let mut asking = pin!(connection.ask(upstream, outbound, &mut received));
             // Not `timeout`: without one, this is no more than what is waited for.
             poll_fn(|context| match asking.as_mut().poll(context) {
                 Poll::Ready(asked) => Poll::Ready(Some(asked)),
@@ -126,6 +145,9 @@ impl Connection {
             })
             .await
         };
+        let (_, Forwarding(outbound)) = underway.parts();
+        let mut outbound = outbound.take().expect("taken only here");
+        drop(underway);
         match asked {
             Some(Ok((answered, None))) => Ok(self.conclude_proxied(answered, &mut outbound)),
             asked => Box::pin(self.end_unusually(asked, outbound, received)).await,
@@ -343,8 +365,7 @@ impl Connection {
         let is_read = failure.is_body_read || outbound.framing == Framing::None;
         match failure.trouble {
             Trouble::Client(end) => {
-                end_hooks(outbound, None, 0);
-                self.write_log(outbound.log.take(), client_left(), 0);
+                self.log_unanswered(outbound, client_left());
                 Err(end)
             }
             Trouble::Body(error) => self.refuse_body(outbound, error.into()).await,
@@ -393,13 +414,19 @@ impl Connection {
         self.gateway_error(outbound, fault.status(), is_read).await
     }
 
-    /// Tells hooks and log of an answer that the client got a part of: the status is what it saw, and
-    /// the bytes are those that were handed over.
+    /// Tells hooks and log of a request whose client got nothing; no answer has had this status.
+    fn log_unanswered(&self, outbound: &mut Outbound, status: StatusCode) {
+        end_hooks(outbound, None, 0);
+        self.write_log(outbound.log.take(), status, 0);
+    }
+
+    /// Counts an answer that the client got a part of, and tells hooks and log of it: the status is
+    /// what it saw, and the bytes are those that were handed over.
     fn log_cut(&self, outbound: &mut Outbound) {
         let (status, body_bytes) = (outbound.status.get(), outbound.passed_bytes.get());
         end_hooks(outbound, Some(status), body_bytes);
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-        self.write_log(outbound.log.take(), status, body_bytes);
+        self.count_answered(outbound.log.take(), status, body_bytes);
     }
 
     async fn gateway_error(
@@ -409,7 +436,7 @@ impl Connection {
         is_body_read: bool,
     ) -> Result<Flow, End> {
         let frame = Frame {
-            keep_alive: outbound.frame.keep_alive && is_body_read,
+            keep_alive: outbound.frame.keep_alive && is_body_read && !self.worker.is_draining(),
             ..outbound.frame
         };
         let answer = answer::brief(status, frame, &self.worker.clock, self.stream.now());

@@ -721,8 +721,10 @@ impl Course<'_> {
         let delimited = Delimited::of(head.framing, client.version);
         // Where its body would have gone on, nobody knows where the next request begins.
         let is_read = self.upload.get().is_taken();
+        // A drain may have begun since the request came.
+        let goes_on = is_read && !self.worker.is_draining();
         let frame = Frame {
-            keep_alive: client.keep_alive && is_read && delimited != Delimited::Close,
+            keep_alive: client.keep_alive && goes_on && delimited != Delimited::Close,
             ..client
         };
         let date = self.worker.clock.date(at);
