@@ -4,11 +4,12 @@
 //! they share is in [`SharedUpstream`], without locks.
 
 use super::balance::{Balancer, Method, Outcome, ServerOptions, Sticky, Wanted, key_of};
-use super::exchange::{Failure, Outbound, Trouble};
+use super::exchange::{Failure, Trouble};
 use super::fault::{FaultCounts, KIND_COUNT, ServerFault};
 use super::health::{Board, Health, HealthLimits, ServerHealth};
 use super::known::KnownServer;
 use super::link::Link;
+use super::outbound::Outbound;
 use super::pool::{Keeper, Lease, Leased, Local, Opening, PoolLimits, PoolStats, Shared};
 use super::response::Scratch;
 use super::retry::{Budget, Failed, Progress, Verdict, Why, judge};
