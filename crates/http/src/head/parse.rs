@@ -112,6 +112,13 @@ fn resume<'a>(
     };
     let input = &input[skipped..];
     let window = &input[..input.len().min(limits.head_bytes)];
+    // As without empty lines: what can't become a head isn't waited for.
+    if skipped > 0
+        && scan.searched == 0
+        && let Some((head, bytes)) = read(window, limits)?
+    {
+        return Ok(Some((head, skipped + bytes)));
+    }
     let (end, fault) = match scan.advance(window) {
         Found::End(end) => (end, HeadError::RequestLine),
         Found::BareLineFeed => (window.len(), HeadError::BareLineFeed),

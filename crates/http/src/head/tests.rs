@@ -320,6 +320,26 @@ fn empty_lines_before() {
     check_error("\rGET / HTTP/1.0\r\n\r\n", HeadError::RequestLine);
 }
 
+/// They kept the parser from looking at what had come with them until that ended, and the client
+/// waiting for its answer.
+#[test]
+fn a_fault_behind_empty_lines_is_found_at_once() {
+    let check = |input: &str, expect| {
+        let outcome = feed(input.as_bytes(), []);
+        assert_eq!(outcome, Outcome::Refused(expect), "{input:?}");
+    };
+    check("\r\nGARBAGE\r\n", HeadError::RequestLine);
+    check(
+        "\r\n\r\nGET  / HTTP/1.1\r\nHost: a\r\n",
+        HeadError::RequestLine,
+    );
+    let target = "a".repeat(50);
+    check(
+        &format!("\r\nGET /{target} HTTP/1.1\r\n"),
+        HeadError::TargetTooLong,
+    );
+}
+
 #[test]
 fn bare_line_feeds() {
     check_error("GET / HTTP/1.1\nHost: a\r\n\r\n", HeadError::BareLineFeed);

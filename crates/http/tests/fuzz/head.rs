@@ -21,7 +21,7 @@ pub(crate) fn run(data: &[u8]) {
         let chopped = feed(data, (cuts..data.len()).step_by(cuts).chain([data.len()]));
         match &chopped {
             // A fault in a head that doesn't end may not have been looked for yet.
-            Ok(None) if whole.is_err() => assert!(!contains(data, b"\r\n\r\n")),
+            Ok(None) if whole.is_err() => assert!(!has_end(data)),
             _ => assert_eq!(chopped, whole),
         }
     }
@@ -127,6 +127,10 @@ fn check_written_anew(head: &RequestHead<'_>) {
     assert_eq!(well_known(&again), well_known(head));
 }
 
-fn contains(data: &[u8], part: &[u8]) -> bool {
-    data.windows(part.len()).any(|window| window == part)
+/// Whether there is an empty line, but for those that may come first.
+fn has_end(mut data: &[u8]) -> bool {
+    while let [b'\r', b'\n', rest @ ..] = data {
+        data = rest;
+    }
+    data.windows(4).any(|window| window == b"\r\n\r\n")
 }
