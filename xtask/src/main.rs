@@ -14,6 +14,7 @@ mod bench_proxy;
 mod bench_serve;
 mod build;
 mod contestants;
+mod fuzz;
 mod guest;
 mod guest_host;
 mod guest_tune;
@@ -45,6 +46,7 @@ enum Command {
     /// Check what ARCHITECTURE.md and CONTRIBUTING.md promise about the sources
     Tidy,
     Asan(asan::Options),
+    Fuzz(fuzz::Options),
     GuestTune(guest_tune::Options),
     Icount(icount::Options),
     GuestHost(guest_host::Options),
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Tidy => tidy::run(),
         Command::Asan(options) => asan::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::GuestTune(options) => guest_tune::run(&options),
         Command::Icount(options) => icount::run(&options),
         Command::GuestHost(options) => guest_host::run(&options),
