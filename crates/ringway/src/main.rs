@@ -20,6 +20,7 @@ use clap::Parser as _;
 use crate::cli::{Cli, Command};
 
 /// Thread-local heaps: workers share no allocator lock.
+#[cfg(not(feature = "system-allocator"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
