@@ -25,6 +25,7 @@ mod rounds;
 mod sim;
 mod skip;
 mod slow_readers;
+mod soak;
 mod test;
 mod tidy;
 mod transfer;
@@ -58,6 +59,7 @@ enum Command {
     BenchServe(bench_serve::Options),
     Sim(sim::Options),
     SlowReaders(slow_readers::Options),
+    Soak(soak::Options),
     Transfer(transfer::Options),
 }
 
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         Command::BenchServe(options) => bench_serve::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::SlowReaders(options) => slow_readers::run(&options),
+        Command::Soak(options) => soak::run(&options),
         Command::Transfer(options) => transfer::run(&options),
     };
     match outcome {

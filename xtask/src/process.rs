@@ -148,6 +148,38 @@ impl Server {
         tasks.map(|task| count(&task)).sum()
     }
 
+    /// Descriptors that the server has open.
+    pub(crate) fn descriptors(&self) -> Result<usize> {
+        Ok(self.open_files()?.len())
+    }
+
+    /// Those of them that are sockets, listeners included.
+    pub(crate) fn sockets(&self) -> Result<usize> {
+        let is_socket =
+            |file: &&PathBuf| file.as_os_str().as_encoded_bytes().starts_with(b"socket:");
+        Ok(self.open_files()?.iter().filter(is_socket).count())
+    }
+
+    /// What its descriptors are of. One that is closed meanwhile may be missing.
+    fn open_files(&self) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for member in self.members() {
+            let folder = format!("/proc/{member}/fd");
+            for entry in std::fs::read_dir(&folder).with_context(|| folder.clone())? {
+                files.extend(std::fs::read_link(entry?.path()));
+            }
+        }
+        Ok(files)
+    }
+
+    /// Threads of the server, the kernel's workers for its rings included.
+    pub(crate) fn threads(&self) -> usize {
+        self.members()
+            .into_iter()
+            .map(|member| tasks(member).len())
+            .sum()
+    }
+
     /// The server's own memory in bytes: anonymous pages, its share of them where shared.
     pub(crate) fn anonymous_bytes(&self) -> Result<u64> {
         self.sum_kib(|member| format!("/proc/{member}/smaps_rollup"), "Pss_Anon:")
