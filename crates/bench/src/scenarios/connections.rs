@@ -21,8 +21,9 @@ const MILLION: usize = 1_000_000;
 const QUICK: usize = 10_000;
 /// The lower end of the slope.
 const FIRST: usize = 1_000;
-/// Descriptors for everything but the connections.
-const SPARE: u64 = 1_000;
+/// Descriptors for everything but the connections: the server keeps some 1,300 for the files that it holds open, and
+/// takes fewer connections where they aren't left.
+const SPARE: u64 = 2_000;
 /// The ports of one address would not do, and a server may bound what one address gets.
 const PER_ADDRESS: usize = 10_000;
 /// As many are asked again.
@@ -233,7 +234,7 @@ mod tests {
     fn the_tightest_bound_counts_and_is_named() {
         let gib = 1 << 30;
         let (count, by) = possible(MILLION, 20_000, 16 * gib);
-        assert_eq!((count, by.contains("20000 descriptors")), (19_000, true));
+        assert_eq!((count, by.contains("20000 descriptors")), (18_000, true));
         let (count, by) = possible(MILLION, 2_000_000, 2 * gib);
         assert_eq!((count, by.contains("memory")), (131_072, true));
         assert_eq!(possible(MILLION, 2_000_000, 64 * gib).0, MILLION);
