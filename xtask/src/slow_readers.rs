@@ -160,6 +160,16 @@ fn measure(
     Ok((before, most))
 }
 
+/// A connection whose kernel holds so little for this side. Made so before it is there: a window that
+/// shrinks below what the other side sends at once would be waited for, with pauses of its own.
+pub(crate) fn thin_stream(port: u16, receive_buffer_bytes: usize) -> Result<TcpStream> {
+    let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, receive_buffer_bytes)?;
+    rustix::net::connect(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    Ok(TcpStream::from(socket))
+}
+
 /// A client that takes its time.
 struct Client {
     stream: TcpStream,
@@ -168,11 +178,7 @@ struct Client {
 
 impl Client {
     fn ask(port: u16) -> Result<Client> {
-        let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
-        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-        rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER_BYTES)?;
-        rustix::net::connect(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-        let mut stream = TcpStream::from(socket);
+        let mut stream = thin_stream(port, RECEIVE_BUFFER_BYTES)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(b"GET /file HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
         let mut head = [0; 12];

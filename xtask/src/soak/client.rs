@@ -1,7 +1,7 @@
 //! One of the crowd: connects, asks, compares, leaves, and comes again, as its seed has it.
 
+use crate::slow_readers::thin_stream;
 use anyhow::{Context, Result, ensure};
-use rustix::net::sockopt::set_socket_recv_buffer_size;
 use std::fmt;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const THIN_BYTES: usize = 16 << 10;
 /// How long such a one pauses between two reads, and after how many bytes it has enough.
 const PAUSE: Duration = Duration::from_millis(10);
-const SLOW_BYTES: usize = 50 * THIN_BYTES;
+const SLOW_BYTES: usize = 20 * THIN_BYTES;
 
 /// The files, and what is in them.
 pub(super) struct Site {
@@ -118,14 +118,17 @@ impl<'s> Client<'s> {
 
     /// A connection with a few requests.
     fn visit(&mut self, is_over: &AtomicBool) -> Result<()> {
-        let stream =
-            TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).context("no connection")?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        let is_slow = self.chance.below(16) == 0;
+        let stream = match is_slow {
+            true => thin_stream(self.port, THIN_BYTES),
+            false => TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).map_err(Into::into),
+        };
         let mut connection = Connection {
-            stream,
+            stream: stream.context("no connection")?,
             bytes: Vec::new(),
         };
+        connection.stream.set_read_timeout(Some(PATIENCE))?;
+        connection.stream.set_write_timeout(Some(PATIENCE))?;
         if self.chance.below(16) == 0 {
             // It has only come to look, or doesn't get far.
             if self.chance.below(2) == 0 {
@@ -138,8 +141,8 @@ impl<'s> Client<'s> {
             let is_last = number == count || is_over.load(Ordering::Relaxed);
             let question = self.question(is_last);
             let asked = question.head.lines().next().unwrap_or_default().to_owned();
-            let goes_on = self.ask(&mut connection, &question).context(asked)?;
-            if !goes_on {
+            let asking = self.ask(&mut connection, &question, is_slow);
+            if !asking.context(asked)? {
                 return Ok(());
             }
             if is_last {
@@ -194,11 +197,16 @@ impl<'s> Client<'s> {
     }
 
     /// Asks, and reads in some manner; whether the connection can go on.
-    fn ask(&mut self, connection: &mut Connection, question: &Question<'_>) -> Result<bool> {
+    fn ask(
+        &mut self,
+        connection: &mut Connection,
+        question: &Question<'_>,
+        is_slow: bool,
+    ) -> Result<bool> {
         let body = question.body;
         let manner = match self.chance.below(40) {
             0 => Manner::Part(self.chance.below(body.len() as u64 + 1) as usize),
-            1 => Manner::Slowly,
+            _ if is_slow => Manner::Slowly,
             _ => Manner::Whole,
         };
         connection.stream.write_all(question.head.as_bytes())?;
@@ -215,7 +223,6 @@ impl<'s> Client<'s> {
             Manner::Whole => body,
         };
         if matches!(manner, Manner::Slowly) {
-            set_socket_recv_buffer_size(&connection.stream, THIN_BYTES)?;
             for piece in read.chunks(THIN_BYTES) {
                 sleep(PAUSE);
                 connection.expect(piece)?;
