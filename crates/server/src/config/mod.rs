@@ -18,6 +18,7 @@ mod include;
 pub(crate) mod key;
 pub(crate) mod keys;
 mod load;
+mod masked;
 mod node;
 mod notes;
 pub(crate) mod problem;

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 
+use super::masked::masked;
 use super::node::Place;
 use super::source::{Source, Sources};
 
@@ -148,7 +149,7 @@ impl fmt::Display for Problems {
 
 fn write_flag_problem(out: &mut fmt::Formatter<'_>, flag: &str, problem: &Problem) -> fmt::Result {
     if !flag.is_empty() {
-        write!(out, "{flag}: ")?;
+        write!(out, "{}: ", masked(flag))?;
     }
     write!(out, "{}", problem.message)?;
     match &problem.hint {
@@ -192,9 +193,11 @@ fn write_file_problem(
     }
 }
 
-/// What someone wrote, as a message repeats it: in quotes, escaped, and not at length.
+/// What someone wrote, as a message repeats it: in quotes, escaped, without passwords, and not at
+/// length.
 pub(crate) fn quote(text: &str) -> String {
     const SHOWN_LENGTH: usize = 48;
+    let text = masked(text);
     match text.char_indices().nth(SHOWN_LENGTH) {
         Some((end, _)) => format!("{:?}…", &text[..end]),
         None => format!("{text:?}"),
@@ -241,7 +244,8 @@ impl Excerpt {
             source.push('…');
             indent += 1;
         }
-        let shown = text[line_start..line_end].chars().enumerate().skip(skipped);
+        let line_text = masked(&text[line_start..line_end]);
+        let shown = line_text.chars().enumerate().skip(skipped);
         for (index, character) in shown.take(SHOWN_WIDTH) {
             let cells = push_visible(&mut source, character);
             if index < before {

@@ -280,6 +280,25 @@ fn an_address_with_something_wrong() {
             = a server has no path: `rewrite` in a [[route]] changes paths
     "#]],
     );
+    // Whoever gets the report needn't learn it.
+    check_server(
+        "http://user:hunter2@a:1",
+        expect![[r#"
+        site.toml:2:11: credentials before "a:1"
+          2 | servers = "http://************@a:1"
+            |           ^^^^^^^^^^^^^^^^^^^^^^^^^
+            = leave them out: `request_headers` in a [[route]] can set Authorization
+    "#]],
+    );
+    check_server(
+        "http://user:hunter2@a:1,b:2",
+        expect![[r#"
+        site.toml:2:11: "http://************@a:1,b:2" is more than one server
+          2 | servers = "http://************@a:1,b:2"
+            |           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+            = an element of the list for each; on the command line, --to for each
+    "#]],
+    );
     check_server(
         "user@a:1",
         expect![[r#"
@@ -292,8 +311,8 @@ fn an_address_with_something_wrong() {
     check_server(
         "http://a:1/@b",
         expect![[r#"
-        site.toml:2:11: "http://a:1/@b" is more than a host and a port
-          2 | servers = "http://a:1/@b"
+        site.toml:2:11: "http://****@b" is more than a host and a port
+          2 | servers = "http://****@b"
             |           ^^^^^^^^^^^^^^^
             = a server has no path: `rewrite` in a [[route]] changes paths
     "#]],
