@@ -1,5 +1,5 @@
 //! The code map of ARCHITECTURE.md: every file of a crate is named there, or lies in a folder that is;
-//! what is named is there; and its lines can be read.
+//! what is named is there, before the map too; and its lines can be read.
 
 /// Where the map is.
 const PAGE: &str = "ARCHITECTURE.md";
@@ -19,7 +19,8 @@ pub(super) fn check(files: &[(String, String)], problems: &mut Vec<String>) {
             ));
         }
     }
-    let map = text.split("\n## Code map\n").nth(1).unwrap_or_default();
+    let (before, map) = text.split_once("\n## Code map\n").unwrap_or((text, ""));
+    check_paths(before, files, problems);
     let map = map.split("\n## ").next().unwrap_or_default();
     for part in map.split("\n### `crates/").skip(1) {
         let Some((name, text)) = part.split_once('`') else {
@@ -32,6 +33,23 @@ pub(super) fn check(files: &[(String, String)], problems: &mut Vec<String>) {
             .filter(|path| path.ends_with(".rs"))
             .collect();
         check_crate(&folder, &own, text, problems);
+    }
+}
+
+/// Sources are named by their path below `crates/`, with its `src/`, so that they are found.
+fn check_paths(text: &str, files: &[(String, String)], problems: &mut Vec<String>) {
+    let is_of_path =
+        |character: char| character.is_ascii_alphanumeric() || "_/.".contains(character);
+    let words = text.split(|character| !is_of_path(character));
+    for word in words.filter(|word| word.ends_with(".rs") && *word != "lib.rs") {
+        if !files
+            .iter()
+            .any(|(path, _)| path.strip_prefix("crates/") == Some(word))
+        {
+            problems.push(format!(
+                "{PAGE}: it has {word}, but there is no crates/{word}"
+            ));
+        }
     }
 }
 
@@ -90,6 +108,24 @@ mod tests {
     fn what_is_named_is_there() {
         let expect = ["ARCHITECTURE.md: the code map has crates/http/src/e.rs, which isn't there"];
         check("`a.rs`, `b/`, `e.rs`", &expect);
+    }
+
+    #[test]
+    fn what_is_named_before_the_map_is_there() {
+        for (text, problem) in [
+            ("`http/src/b/c.rs`, and each `lib.rs`", None),
+            (
+                "(http/b/c.rs)",
+                Some("it has http/b/c.rs, but there is no crates/http/b/c.rs"),
+            ),
+        ] {
+            let page = format!("# A\n{text}\n\n## Code map\n\n### `crates/http`\n`b/`\n");
+            let source = ("crates/http/src/b/c.rs".to_owned(), String::new());
+            let mut problems = Vec::new();
+            super::check(&[(PAGE.to_owned(), page), source], &mut problems);
+            let expect = problem.map(|problem| format!("{PAGE}: {problem}"));
+            assert_eq!(problems, Vec::from_iter(expect));
+        }
     }
 
     #[test]
