@@ -33,10 +33,12 @@ fn echo(change: impl Fn(&mut Vec<u8>) + Send + Sync + 'static) -> SocketAddr {
     })
 }
 
-fn unreachable() -> SocketAddr {
-    // A port that nobody listens on: bound here, and let go of.
+/// Where nobody listens, nor can for as long as the connection lives whose own address it is.
+fn unreachable() -> (TcpStream, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    let taken = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let address = taken.local_addr().unwrap();
+    (taken, address)
 }
 
 #[test]
@@ -88,7 +90,8 @@ fn failures_of_ping_pong_are_told_apart() {
         let told: Vec<_> = report.failures.iter().map(|(name, _)| *name).collect();
         assert!(told.contains(&kind), "{kind}: {report}");
     };
-    check(unreachable(), "connection refused");
+    let (_taken, address) = unreachable();
+    check(address, "connection refused");
     check(echo(|bytes| bytes.reverse()), changed);
     check(echo(|bytes| bytes.push(0)), changed);
     // Twice the same, once the exchange is over.
@@ -159,7 +162,8 @@ fn failures_of_bulk_are_told_apart() {
         );
         report
     };
-    let report = check(unreachable(), &["connection refused"]);
+    let (_taken, address) = unreachable();
+    let report = check(address, &["connection refused"]);
     assert!(!report.has_anything());
     // It takes nothing, and what the buffers hold isn't all of it.
     let silent = server(|_, stream| {
