@@ -8,7 +8,7 @@ use crate::harness::{Case, Pattern, complete, listen, settle, std_connect};
 use ringway_runtime::{Directory, TransferMethod, spawn, spawn_blocking};
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 on_both_drivers! {
@@ -131,26 +131,56 @@ impl Drop for Program {
     }
 }
 
-/// An example's program, which cargo puts beside the tests; it builds none for a single test.
+/// An example's program, which cargo puts beside the tests: but not for a single test, and then there
+/// may be an old one, or none.
 fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let program = test.ancestors().nth(2).unwrap().join("examples").join(name);
-    if !program.exists() {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args([
-            "build",
-            "--quiet",
-            "--package",
-            "ringway-runtime",
-            "--example",
-            name,
-        ]);
-        if !cfg!(debug_assertions) {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().unwrap().success());
+    let folder = test.ancestors().nth(2).unwrap();
+    let program = folder.join("examples").join(name);
+    if !is_fresh(&program) {
+        build(name, folder);
+        assert!(program.exists(), "cargo has put it elsewhere");
     }
     program
+}
+
+/// Whether it is there, and newer than all that it was made of, which cargo lists beside it:
+/// `PROGRAM: SOURCE SOURCE ...`, with a backslash before a space that is a part of a path.
+fn is_fresh(program: &Path) -> bool {
+    let changed = |path: &Path| std::fs::metadata(path).and_then(|it| it.modified());
+    let (Ok(made), Ok(list)) = (
+        changed(program),
+        std::fs::read_to_string(program.with_extension("d")),
+    ) else {
+        return false;
+    };
+    let list = list.replace("\\ ", "\0");
+    let Some((_, sources)) = list.trim_end().split_once(": ") else {
+        return false;
+    };
+    let mut sources = sources.split(' ').map(|source| source.replace('\0', " "));
+    sources.all(|source| changed(Path::new(&source)).is_ok_and(|changed| changed <= made))
+}
+
+/// Builds an example as the tests were built, to where they are: `folder` is that of their profile.
+fn build(name: &str, folder: &Path) {
+    let profile = match folder.file_name().unwrap().to_str().unwrap() {
+        "debug" => "dev",
+        other => other,
+    };
+    let above = folder.parent().unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--package", "ringway-runtime"]);
+    cargo.args(["--example", name, "--profile", profile]);
+    // With `--target` there is one more folder, such as `x86_64-unknown-linux-gnu`.
+    let target = above.file_name().unwrap().to_str().unwrap();
+    if target.starts_with(&format!("{}-", std::env::consts::ARCH)) {
+        cargo.args(["--target", target]);
+        cargo.arg("--target-dir").arg(above.parent().unwrap());
+    } else {
+        cargo.arg("--target-dir").arg(above);
+    }
+    assert!(cargo.status().unwrap().success());
 }
 
 fn echo_sends_back_what_it_gets(case: &Case) {
