@@ -1,7 +1,7 @@
 //! `ringway doctor` and `ringway tune`: their flags, and what they ask of the host crate.
 
 use crate::{cli, usage};
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail, ensure};
 use clap::{Args, ValueEnum, ValueHint};
 use ringway_host::apply::{self, Applied, Outcome, Summary};
 use ringway_host::capture;
@@ -346,6 +346,11 @@ fn change(flags: &Tune) -> Result<ExitCode> {
         print_reverted(&reverted.map_err(|why| anyhow!(why))?)
     } else if flags.confirm {
         let count = undo::confirm(&folder(flags)?).map_err(|why| anyhow!(why))?;
+        // Whoever comes too late must not believe that it is kept.
+        ensure!(
+            count > 0,
+            "nothing waits to be kept: it is kept already, or was undone (ringway tune --list tells)"
+        );
         writeln!(io::stdout(), "kept: {count}")?;
         Ok(ExitCode::SUCCESS)
     } else if let Some(wait) = flags.guard {

@@ -295,6 +295,25 @@ fn what_is_confirmed_is_kept() {
     assert_eq!(backlog(root), "4096\n");
 }
 
+/// Whoever confirms too late is told, and not that it is kept.
+#[test]
+fn nothing_can_be_kept_that_does_not_wait_for_it() {
+    let root = machine();
+    let root = root.path();
+    let expect_nothing = || {
+        let (code, text) = run(root, &["tune", "--confirm"]);
+        assert!(text.contains("nothing waits to be kept"), "{text}");
+        assert_eq!(code, 4, "{text}");
+    };
+    expect_nothing();
+    run(root, &["tune", "--apply"]);
+    run(root, &["tune", "--revert"]);
+    expect_nothing();
+    run(root, &["tune", "--apply"]);
+    assert_eq!(run(root, &["tune", "--confirm"]).0, 0);
+    expect_nothing();
+}
+
 #[test]
 fn what_is_kept_is_kept_with_the_flags_it_was_asked_with() {
     let root = machine();
