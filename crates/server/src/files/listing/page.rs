@@ -12,7 +12,7 @@ use std::io::Write as _;
 /// What the page may do: be styled by [`STYLE`] and ask for itself in another order, and nothing else. The hash is the style's
 /// (CSP 3, §8.3), so that no other style could be smuggled in.
 pub(super) const POLICY: &str = "default-src 'none'; \
-     style-src 'sha256-V4SSzdQscgcOacjsbufUs7YGsUKt+mhSi/C6TIPuNAo='; base-uri 'none'; form-action 'self'; \
+     style-src 'sha256-/+jdLsqPf4ab8/bJrKkQs8Vnxm1dPW1M1FL66hbhK3U='; base-uri 'none'; form-action 'self'; \
      frame-ancestors 'self'";
 
 const STYLE: &str = "\
@@ -51,7 +51,7 @@ u{display:inline-block;margin:0 .1em;padding:0 .25em;border:1px solid;border-rad
 font:.8em ui-monospace,monospace;text-decoration:none}
 footer{padding:.8rem .6rem 0;color:var(--dim);font-size:.875rem}
 @media(max-width:38rem){body{padding-top:1rem}th,td{padding:.6rem .35rem}\
-th:first-child,td:first-child{padding-left:0}time span{display:none}}
+th:first-child,td:first-child{padding-left:0}footer{padding-inline:0}time span{display:none}}
 ";
 
 /// A folder, a file, and the way up.
