@@ -295,14 +295,18 @@ impl Server {
             }
         }
         let stats = (0..config.workers).map(|_| Arc::default()).collect();
+        let facts = Facts::new(config, bound, placement, steering, stats);
         let mut server = Server {
             config: Arc::clone(config),
             extensions,
             directories,
-            files: Arc::new(files::Shared::new(watches(config))),
+            files: Arc::new(files::Shared::new(
+                watches(config),
+                Arc::clone(&facts.refused),
+            )),
             passwords,
             upstreams,
-            facts: Arc::new(Facts::new(config, bound, placement, steering, stats)),
+            facts: Arc::new(facts),
             prepared,
             control: None,
             blocking: BlockingPool::new(limits.blocking_threads, limits.blocking_queue),

@@ -17,7 +17,7 @@ mod status;
 use crate::config::{self, Config};
 use crate::proxy::{KnownServer, SharedUpstream};
 use crate::stats::WorkerStats;
-use crate::worker::Started;
+use crate::worker::{Refused, Started};
 use names::Names;
 use ringway_host::placement::{Placement, WorkerPlace};
 use ringway_runtime::{DriverChoice, SteeringChoice};
@@ -50,6 +50,8 @@ pub(crate) struct Facts {
     /// Where the workers are; they are bound to their places if the configuration says so.
     pub(crate) placement: Placement,
     pub(crate) stats: Vec<Arc<WorkerStats>>,
+    /// Ways to send that are refused here, as workers find out.
+    pub(crate) refused: Arc<Refused>,
     /// How connections find their worker.
     steering: Mutex<SteeringChoice>,
     /// What each worker found when it started; `None` while it doesn't run.
@@ -75,6 +77,7 @@ impl Facts {
             steering: Mutex::new(steering),
             started_as: stats.iter().map(|_| Mutex::new(None)).collect(),
             stats,
+            refused: Arc::default(),
             is_draining: AtomicBool::new(false),
         }
     }

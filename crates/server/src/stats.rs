@@ -9,6 +9,7 @@
 //! number: what happened to one request is in the access log.
 
 use crate::admission::Refusal;
+use ringway_runtime::TransferMethod;
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -103,6 +104,22 @@ counters! {
     Answers5xx = Total, "answers", "class": "5xx";
     /// Bytes of the answers' bodies.
     BodyBytes = Total, "answer_body_bytes";
+    /// Bytes of files that were sent from the page cache or a disk by `sendfile(2)`.
+    FileSendFile = Total, "file_bytes", "method": "sendfile";
+    /// Those that were sent by `splice(2)`.
+    FileSplice = Total, "file_bytes", "method": "splice";
+    /// Those that were read into memory and sent.
+    FileCopy = Total, "file_bytes", "method": "copy";
+    /// Those that were read into 8 KiB of memory and sent.
+    FileNaiveCopy = Total, "file_bytes", "method": "naive-copy";
+    /// Those that were read into memory that the ring knows, and sent.
+    FileRegistered = Total, "file_bytes", "method": "registered";
+    /// Those that were sent from a mapping.
+    FileMap = Total, "file_bytes", "method": "mmap";
+    /// Those that were sent with `MSG_ZEROCOPY`.
+    FileNoticedZeroCopy = Total, "file_bytes", "method": "msg-zerocopy";
+    /// Those that were sent by io_uring's `SEND_ZC`.
+    FileZeroCopy = Total, "file_bytes", "method": "send-zc";
 
     /// Request heads that were not complete in time.
     TimeoutHead = Total, "timeouts", "wait": "head";
@@ -188,6 +205,24 @@ impl WorkerStats {
         self.add(Counter::BodyBytes, body_bytes);
     }
 
+    /// Counts bytes of a file that the kernel has taken, by the way they went.
+    pub fn count_file_bytes(&self, method: TransferMethod, bytes: u64) {
+        let counter = match method {
+            TransferMethod::SendFile => Counter::FileSendFile,
+            TransferMethod::Splice => Counter::FileSplice,
+            TransferMethod::NaiveCopy => Counter::FileNaiveCopy,
+            TransferMethod::Registered => Counter::FileRegistered,
+            TransferMethod::Map => Counter::FileMap,
+            TransferMethod::NoticedZeroCopy => Counter::FileNoticedZeroCopy,
+            TransferMethod::ZeroCopy => Counter::FileZeroCopy,
+            // Of a file one gathered send is a copy, and what suits is one of the others.
+            TransferMethod::Copy | TransferMethod::Gathered | TransferMethod::Auto => {
+                Counter::FileCopy
+            }
+        };
+        self.add(counter, bytes);
+    }
+
     /// Counts a connection that wasn't admitted.
     pub fn count_refusal(&self, refusal: Refusal) {
         self.count(match refusal {
@@ -240,6 +275,7 @@ impl AddAssign for Snapshot {
 mod tests {
     use super::{Counter, Kind, Snapshot, WorkerStats};
     use crate::admission::Refusal;
+    use ringway_runtime::TransferMethod;
     use std::collections::HashSet;
     use std::sync::Arc;
 
@@ -287,6 +323,25 @@ mod tests {
         }
         for interim in [100, 101, 199] {
             check_answer(interim, None);
+        }
+    }
+
+    #[test]
+    fn file_bytes_count_by_the_way_they_went() {
+        for method in TransferMethod::ALL {
+            let stats = WorkerStats::default();
+            stats.count_file_bytes(method, 7);
+            let counted: Vec<_> = stats
+                .snapshot()
+                .iter()
+                .filter(|(_, value)| *value > 0)
+                .map(|(counter, value)| (counter.name(), counter.label(), value))
+                .collect();
+            let word = match method {
+                TransferMethod::Auto | TransferMethod::Gathered => "copy",
+                method => method.name(),
+            };
+            assert_eq!(counted, [("file_bytes", Some(("method", word)), 7)]);
         }
     }
 

@@ -1,6 +1,6 @@
 /* Runs a command some of whose system calls fail with EPERM, as under a container's seccomp profile:
-   `refuse_calls CALLS COMMAND...`, where CALLS are words with commas between them: io_uring, sendfile,
-   splice, zerocopy (the option of a socket that MSG_ZEROCOPY needs).
+   `refuse_calls CALLS COMMAND...`, where CALLS are words with commas between them: none, io_uring, sendfile,
+   splice, zerocopy (the option of a socket that MSG_ZEROCOPY needs), cachestat, preadv2.
    Without anything: tries whether a ring can be made. */
 #include <errno.h>
 #include <linux/filter.h>
@@ -18,6 +18,9 @@
 #define SKIP_UNLESS(value, count) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (value), 0, (count))
 #define REFUSE BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM)
 #define ALLOW BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+
+/* The same number everywhere, and newer than many a header. */
+#define CACHESTAT 451
 
 static struct sock_filter filter[64];
 static unsigned short length;
@@ -37,6 +40,10 @@ static int refuse(const char *word) {
         LOAD(args[1]), SKIP_UNLESS(SOL_SOCKET, 3),
         LOAD(args[2]), SKIP_UNLESS(SO_ZEROCOPY, 1), REFUSE,
     };
+    const struct sock_filter cachestat[] = {LOAD(nr), SKIP_UNLESS(CACHESTAT, 1), REFUSE};
+    const struct sock_filter preadv2[] = {LOAD(nr), SKIP_UNLESS(SYS_preadv2, 1), REFUSE};
+    if (!strcmp(word, "none"))
+        return 1;
     if (!strcmp(word, "io_uring"))
         add(ring, sizeof ring);
     else if (!strcmp(word, "sendfile"))
@@ -45,6 +52,10 @@ static int refuse(const char *word) {
         add(splice, sizeof splice);
     else if (!strcmp(word, "zerocopy"))
         add(zerocopy, sizeof zerocopy);
+    else if (!strcmp(word, "cachestat"))
+        add(cachestat, sizeof cachestat);
+    else if (!strcmp(word, "preadv2"))
+        add(preadv2, sizeof preadv2);
     else
         return 0;
     return 1;

@@ -270,6 +270,7 @@ impl FileTransfer {
 
     async fn splice(&mut self, stream: &mut TcpStream) -> Result<Sent, TransferError> {
         let Some(pipe) = self.lease_pipe(stream) else {
+            self.report.method = TransferMethod::Copy;
             return self.copy(stream, TransferMethod::Copy).await;
         };
         let worker = Rc::clone(&stream.socket.worker);

@@ -175,7 +175,11 @@ impl Connection {
             }
             has_waited = false;
             match transfer.step(&mut self.stream).await {
-                Ok(Step::Sent(bytes)) => *sent_bytes += bytes,
+                Ok(Step::Sent(bytes)) => {
+                    *sent_bytes += bytes;
+                    let method = transfer.report().method;
+                    self.worker.stats.count_file_bytes(method, bytes);
+                }
                 Ok(Step::Done) => {}
                 Ok(Step::Waited) => has_waited = true,
                 Ok(Step::Full) => {

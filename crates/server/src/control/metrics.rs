@@ -155,7 +155,15 @@ fn of_process(facts: &Facts) -> Vec<Family> {
     if let Some(share) = live_share(&sum(facts)) {
         live.real(&[], share);
     }
-    vec![build, start, lost, live]
+    let mut refused = Family::level(
+        "transfer_refused",
+        "Always 1: a way to send that this machine refuses, and what takes its place.",
+    );
+    for (method, instead) in facts.refused.known() {
+        let labels = [("method", method.name()), ("instead", instead.name())];
+        refused.count(&labels, 1_u64);
+    }
+    vec![build, start, lost, live, refused]
 }
 
 fn of_workers(facts: &Facts, load: &Load) -> Vec<Family> {
@@ -204,6 +212,7 @@ fn family_help(counter: Counter) -> &'static str {
         }
         "answers" => "Final answers, by the class of their status.",
         "timeouts" => "Connections that a deadline ended, by what was waited for.",
+        "file_bytes" => "Bytes of files that weren't kept in memory, by the way they were sent.",
         _ => counter.help().trim(),
     }
 }

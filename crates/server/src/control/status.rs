@@ -69,6 +69,7 @@ pub(super) fn describe(facts: &Facts, upstreams: &[Arc<SharedUpstream>], load: &
         "obstacles": obstacles,
         "placement": placement(facts),
         "steering": steering(facts),
+        "transfer": transfer(facts),
         "workers": workers(facts, load),
         "listeners": listeners(facts),
         "upstreams": facts.config.upstreams.iter().zip(upstreams)
@@ -87,6 +88,24 @@ fn placement(facts: &Facts) -> Value {
         "nic": placement.nic,
         "receives_on_cpus": placement.arrivals.known(),
         "notes": placement.notes,
+    })
+}
+
+/// How files that aren't kept in memory go: what was asked for, what is in use, and what this machine
+/// refuses, with what takes its place.
+fn transfer(facts: &Facts) -> Value {
+    let sum = sum(facts);
+    let sent = sum.iter().filter(|(_, bytes)| *bytes > 0);
+    let in_use = sent.filter(|(counter, _)| counter.name() == "file_bytes");
+    let refused = facts.refused.known();
+    json!({
+        "method": facts.config.transfer.method.name(),
+        "in_use": in_use
+            .filter_map(|(counter, _)| Some(counter.label()?.1))
+            .collect::<Vec<_>>(),
+        "refused": refused
+            .map(|(method, instead)| (method.name().to_owned(), json!(instead.name())))
+            .collect::<Map<_, _>>(),
     })
 }
 

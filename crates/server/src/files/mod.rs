@@ -99,16 +99,17 @@ pub(crate) struct Shared {
     /// Without it, everything is looked at each interval.
     pub(crate) watches: Option<Arc<Watches>>,
     /// What was told of ways to send that are refused here.
-    pub(crate) refused: Refused,
+    pub(crate) refused: Arc<Refused>,
     jobs: Jobs,
     /// Siblings that were told to be older than their source; of a bounded number.
     told: Mutex<HashSet<Box<[u8]>>>,
 }
 
 impl Shared {
-    pub(crate) fn new(watches: Option<Arc<Watches>>) -> Shared {
+    pub(crate) fn new(watches: Option<Arc<Watches>>, refused: Arc<Refused>) -> Shared {
         Shared {
             watches,
+            refused,
             ..Shared::default()
         }
     }

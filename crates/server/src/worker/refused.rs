@@ -1,5 +1,6 @@
 //! System calls that this machine refuses, as a seccomp profile does: what is sent goes another way,
-//! which costs more, and is told once for the whole process.
+//! which costs more, and is told once for the whole process. `/status` and the metrics have it from
+//! here.
 
 use ringway_runtime::TransferMethod;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
@@ -23,6 +24,18 @@ impl Refused {
                 );
             }
         }
+    }
+
+    /// Each method that some worker was refused, with what takes its place.
+    pub(crate) fn known(&self) -> impl Iterator<Item = (TransferMethod, TransferMethod)> {
+        let methods = TransferMethod::ALL.into_iter().zip(&self.0);
+        methods.filter_map(|(method, told)| {
+            let told = told.load(Relaxed);
+            // The list has what takes the place of the others, copying, before them.
+            let mut all = TransferMethod::ALL.into_iter().enumerate();
+            let (_, instead) = all.find(|(position, _)| told & 1 << position != 0)?;
+            Some((method, instead))
+        })
     }
 
     /// Whether this is to be told. What takes its place may be refused later: then it is news again.
@@ -55,5 +68,22 @@ mod tests {
         assert!(refused.is_new(NoticedZeroCopy, Copy));
         assert!(refused.is_new(ZeroCopy, Copy));
         assert!(!refused.is_new(ZeroCopy, Copy));
+    }
+
+    #[test]
+    fn what_is_known_is_the_last_that_takes_the_place() {
+        let refused = Refused::default();
+        let known = || refused.known().collect::<Vec<_>>();
+        assert_eq!(known(), []);
+        refused.tell([(SendFile, Splice)]);
+        assert_eq!(known(), [(SendFile, Splice)]);
+        // Another worker has come further, or the same one later.
+        refused.tell([(SendFile, Copy), (Splice, Copy)]);
+        refused.tell([(SendFile, Splice)]);
+        assert_eq!(known(), [(SendFile, Copy), (Splice, Copy)]);
+        refused.tell([(ZeroCopy, NoticedZeroCopy)]);
+        assert_eq!(known()[2..], [(ZeroCopy, NoticedZeroCopy)]);
+        refused.tell([(ZeroCopy, Copy), (NoticedZeroCopy, Copy)]);
+        assert_eq!(known()[2..], [(NoticedZeroCopy, Copy), (ZeroCopy, Copy)]);
     }
 }
