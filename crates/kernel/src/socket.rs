@@ -4,6 +4,7 @@
 //! operation of the driver instead.
 
 use crate::driver::SendParts;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::fmt;
@@ -452,6 +453,15 @@ pub(crate) fn is_silent(fd: BorrowedFd<'_>) -> bool {
         rustix::net::recv(fd, &mut byte, flags),
         Err(Errno::AGAIN | Errno::INTR)
     )
+}
+
+/// Whether there is room to send, or an error to be told of. When there is none, the kernel notes that
+/// somebody wants to hear of the next (`tcp_poll` sets `SOCK_NOSPACE`, seen in Linux 6.18), and an
+/// edge-triggered epoll is told.
+pub(crate) fn is_writable(fd: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::new(&fd, PollFlags::OUT)];
+    // Where nothing can be learnt, whoever sends will see.
+    !matches!(poll(&mut polled, Some(&Timespec::default())), Ok(0))
 }
 
 pub(crate) fn send_file(

@@ -121,7 +121,7 @@ pub struct TransferThresholds {
     pub zero_copy_min_bytes: u64,
     /// Zero-copy sends of one connection that may be unacknowledged. Default: 4, of a block each.
     pub zero_copy_in_flight: usize,
-    /// The most that is asked of one call. Default: 1 MiB.
+    /// The most that is asked of one call. Default: 4 MiB, more than sockets take at once.
     pub step_bytes: u64,
     /// What one connection may send in a row before the others have their turn. Default: 4 MiB.
     pub turn_bytes: u64,
@@ -135,7 +135,7 @@ impl Default for TransferThresholds {
             copy_max_bytes: 16 << 10,
             zero_copy_min_bytes: 64 << 10,
             zero_copy_in_flight: 4,
-            step_bytes: 1 << 20,
+            step_bytes: 4 << 20,
             turn_bytes: 4 << 20,
             look_ahead_bytes: 4 << 20,
         }

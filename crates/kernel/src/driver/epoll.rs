@@ -661,7 +661,13 @@ impl Driver for Epoll {
         count: usize,
     ) -> io::Result<usize> {
         let sent = socket::send_file(socket.as_fd(), file, offset, count);
-        self.note_room(socket, &sent);
+        match sent {
+            // Full, or the file ends there: only after the former will there be an edge.
+            Ok(some) if some < count && !socket::is_writable(socket.as_fd()) => {
+                self.watch(socket.number()).writable = false;
+            }
+            _ => self.note_room(socket, &sent),
+        }
         sent
     }
 }

@@ -112,9 +112,9 @@ impl FileTransfer {
         self.left
     }
 
-    /// Whether the next step may be the last one.
+    /// Whether the next step may be the last one. While the client has to take some first it isn't.
     pub fn is_nearly_done(&self) -> bool {
-        self.left <= self.options.thresholds.step_bytes
+        !self.is_full && self.left <= self.options.thresholds.step_bytes
     }
 
     /// What became of it so far.
@@ -263,8 +263,13 @@ impl FileTransfer {
             Ahead::Resident(count) => count,
             Ahead::Other(sent) => return Ok(sent),
         };
-        let most = count.min(self.options.thresholds.step_bytes) as usize;
+        let thresholds = &self.options.thresholds;
+        let turn = thresholds.turn_bytes.saturating_sub(self.in_turn).max(1);
+        let most = count.min(thresholds.step_bytes).min(turn) as usize;
         let sent = stream.send_file_now(&self.file, self.offset, most);
+        // Another call would look up pages only to say so. (Or the file has ended: then there is no
+        // wait, and the next call tells.)
+        self.is_full = matches!(sent, Ok(count) if 0 < count && count < most);
         self.judge_inside(stream, TransferMethod::SendFile, sent)
     }
 

@@ -1,6 +1,6 @@
 //! Files: opened beneath a root, read, and sent inside the kernel.
 
-use crate::harness::{Case, Pattern, complete, pair, pair_with_std, settle};
+use crate::harness::{Case, Pattern, complete, give_up, pair, pair_with_std, settle};
 use ringway_runtime::{
     BlockingPool, Directory, File, FileKind, Runtime, Symlinks, TcpStream, spawn, spawn_blocking,
 };
@@ -15,6 +15,7 @@ on_both_drivers! {
     unknown_names_fail_even_when_they_have_to_be_looked_up,
     a_file_is_sent_to_a_slow_reader,
     a_truncated_file_sends_nothing,
+    after_a_short_send_the_wait_is_for_room_alone,
 }
 
 /// A folder, and the same as a root.
@@ -254,6 +255,39 @@ fn a_truncated_file_sends_nothing(case: &Case) {
             0
         );
         assert_eq!(file.metadata().unwrap().bytes, 1000);
+    });
+    settle(&mut runtime, 256);
+}
+
+/// Nobody asks a second time before the wait, so that the first call has to note whether it was for
+/// want of room: with an edge-triggered epoll the wait is for ever otherwise, or for nothing.
+fn after_a_short_send_the_wait_is_for_room_alone(case: &Case) {
+    const BYTES: usize = 16 << 20;
+    let mut runtime = case.runtime();
+    let (folder, root) = folder();
+    std::fs::write(folder.path().join("short"), [7; 1000]).unwrap();
+    let large = Pattern::new(5).chunk(0, BYTES);
+    std::fs::write(folder.path().join("large"), &large).unwrap();
+    complete(&mut runtime, async move {
+        let _folder = folder;
+        let (mut stream, mut peer) = pair().await;
+        let short = open(&root, "short").await.unwrap();
+        assert_eq!(stream.send_file_now(&short, 0, 2000).unwrap(), 1000);
+        let room = give_up(20, stream.writable()).await;
+        room.expect("there is room, but the file has ended")
+            .unwrap();
+
+        let large = open(&root, "large").await.unwrap();
+        let sent = stream.send_file_now(&large, 0, BYTES).unwrap();
+        assert!(sent < BYTES, "{sent}");
+        let room = give_up(20, stream.writable()).await;
+        assert!(room.is_none(), "nobody has read");
+        let mut received = 0;
+        while received < 1000 + sent {
+            received += peer.receive().await.unwrap().unwrap().len();
+        }
+        stream.writable().await.unwrap();
+        assert!(stream.send_file_now(&large, 0, BYTES).unwrap() > 0);
     });
     settle(&mut runtime, 256);
 }

@@ -478,7 +478,7 @@ settings! {
         /// The most that one call is asked to send.
         ///
         /// A call that sends more takes longer than others of the same worker should wait.
-        step_bytes: u64 = Size { min: 4 << 10, max: 64 << 20 }, Is("1MiB"), None;
+        step_bytes: u64 = Size { min: 4 << 10, max: 64 << 20 }, Is("4MiB"), None;
         /// What one connection may send in a row before the others of its worker have their turn.
         turn_bytes: u64 = Size { min: 4 << 10, max: 1 << 30 }, Is("4MiB"), None;
         /// How much of a file is looked for in memory at one time, before it is sent.
