@@ -43,9 +43,13 @@ pub(crate) struct Options {
     #[arg(long, default_value = "uring,epoll", value_delimiter = ',')]
     io: Vec<String>,
 
-    /// Which ways to send, by their names. Zero-copy sends hold their blocks until a client has read,
-    /// so that of a crowd like this most get none in time and are cut
-    #[arg(long, default_value = "auto,copy,splice", value_delimiter = ',')]
+    /// Which ways to send, by their names. Of zero-copy sends all but a few become copies here, because
+    /// their blocks are the kernel's until a client has read
+    #[arg(
+        long,
+        default_value = "auto,copy,splice,msg-zerocopy,send-zc",
+        value_delimiter = ','
+    )]
     methods: Vec<String>,
 
     /// A program that was built before, instead of a release build
