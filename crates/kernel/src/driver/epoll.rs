@@ -425,6 +425,15 @@ impl Epoll {
     }
 }
 
+/// Whether a read that mustn't wait failed for that alone: the bytes aren't in memory, or the file system
+/// or the kernel knows no such read, or a seccomp profile refuses it (`preadv2`).
+fn needs_a_wait(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAGAIN | libc::EOPNOTSUPP | libc::ENOSYS | libc::EPERM)
+    )
+}
+
 fn count_or_errno(result: io::Result<usize>) -> i32 {
     result.map_or_else(|error| negative_errno(&error), |count| count as i32)
 }
@@ -531,8 +540,7 @@ impl Driver for Epoll {
         let borrowed = unsafe { &mut *request };
         match borrowed.read_cached() {
             Ok(count) => return self.complete(token, count as i32),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EOPNOTSUPP)) => {
-            }
+            Err(error) if needs_a_wait(&error) => {}
             Err(error) => return self.complete(token, negative_errno(&error)),
         }
         let mut owned = ReadRequest {
@@ -697,8 +705,7 @@ impl TransferCalls for Epoll {
         let space = &mut borrowed.block.bytes_mut()[..count];
         match file::read_cached(file.descriptor(), offset, space) {
             Ok(count) => return self.complete(token, count as i32),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EOPNOTSUPP)) => {
-            }
+            Err(error) if needs_a_wait(&error) => {}
             Err(error) => return self.complete(token, negative_errno(&error)),
         }
         let (finished, wake) = (Arc::clone(&self.finished), self.wake.clone());
