@@ -59,6 +59,6 @@ pub use reactor::{
 };
 pub use residency::Residency;
 pub use socket::{Destination, Keepalive, ListenOptions, ListenSocket, SocketOptions};
-pub use steering::{Steering, SteeringChoice};
+pub use steering::{ProgramGroup, Steering, SteeringChoice};
 pub use wake::WakeHandle;
 pub use watch::{Change, WatchId, Watcher};

@@ -161,6 +161,12 @@ impl ListenSocket {
         local_address(self.descriptor.as_fd())
     }
 
+    /// The same socket by another descriptor.
+    pub(crate) fn try_clone(&self) -> io::Result<ListenSocket> {
+        let descriptor = self.descriptor.try_clone()?;
+        Ok(ListenSocket { descriptor })
+    }
+
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }

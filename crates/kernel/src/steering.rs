@@ -4,19 +4,20 @@
 //! mechanisms do better. With `SO_INCOMING_CPU` a listener names its CPU; the kernel has honoured
 //! that for TCP up to 4.5 and again since 6.2 (commit b261eda84ec1, and some stable kernels before).
 //! A classic BPF program on the group (`SO_ATTACH_REUSEPORT_CBPF`, 4.6) returns the place of a
-//! listener in the group; it is exact as long as none of them closes, because then the last one
-//! takes the place that became free. Which one works is found out by trying it, never by version.
+//! listener in the group. When one of them closes, the last one takes the place that became free
+//! (`__reuseport_detach_sock`), so whoever wants it to stay exact has to know in which order they
+//! close: a [`ProgramGroup`] does. Which one works is found out by trying it, never by version.
 //!
 //! What isn't for any worker's CPU is spread by the hash, with all three. Nothing here moves a
 //! connection that was accepted already.
 
 use crate::cpu;
-use crate::socket::{ListenOptions, ListenSocket};
+use crate::socket::{self, ListenOptions, ListenSocket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::set_socket_incoming_cpu;
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 
 /// CPUs that the self-test connects from: with more it would only take longer.
@@ -168,6 +169,81 @@ impl ListenSocket {
     }
 }
 
+/// A group that a program steers, while its listeners come and go.
+///
+/// The program answers with places, and the place of a listener that goes is the last one's then. A
+/// worker that fails lets go of its listener when its ring does, some time later, and of two that
+/// fail at once nobody could say which went first. So each listener is held here, too, and taken out
+/// from here ([`ProgramGroup::remove`]), whoever else has it open still.
+///
+/// Not for the end of a server: a listener that is held here goes on listening after its worker
+/// closed it.
+#[derive(Debug, Default)]
+pub struct ProgramGroup {
+    /// In the order of their places.
+    members: Vec<Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    cpu: usize,
+    listener: ListenSocket,
+}
+
+impl ProgramGroup {
+    /// Steers a group, which is whole and in the order in which it was bound; each of its listeners is
+    /// for the CPU of the same index, and no two are for the same.
+    ///
+    /// # Errors
+    /// As [`ListenSocket::steer_group`], and when there are no descriptors left.
+    pub fn new(group: &[ListenSocket], cpus: &[usize]) -> io::Result<ProgramGroup> {
+        let mut steered = ProgramGroup::default();
+        for (listener, &cpu) in std::iter::zip(group, cpus) {
+            let listener = listener.try_clone()?;
+            steered.members.push(Member { cpu, listener });
+        }
+        steered.renew()?;
+        Ok(steered)
+    }
+
+    /// Takes the listener of this CPU out: it listens no more, and what waits in its queue is reset.
+    /// The others stay exact.
+    ///
+    /// # Errors
+    /// As `setsockopt(2)`: it is out, and the program may lead to wrong listeners.
+    pub fn remove(&mut self, cpu: usize) -> io::Result<()> {
+        let Some(place) = self.members.iter().position(|member| member.cpu == cpu) else {
+            return Ok(());
+        };
+        let gone = self.members.swap_remove(place);
+        // Of a listener it means to stop. Refused, it had stopped already.
+        let _ = socket::shutdown(gone.listener.as_fd(), Shutdown::Both);
+        self.renew()
+    }
+
+    /// Adds one that was bound beside the others, or first when none is left; before any other is.
+    ///
+    /// # Errors
+    /// As [`ProgramGroup::new`]; it isn't held then.
+    pub fn add(&mut self, listener: &ListenSocket, cpu: usize) -> io::Result<()> {
+        let listener = listener.try_clone()?;
+        self.members.push(Member { cpu, listener });
+        let renewed = self.renew();
+        if renewed.is_err() {
+            self.members.pop();
+        }
+        renewed
+    }
+
+    fn renew(&self) -> io::Result<()> {
+        let cpus: Vec<usize> = self.members.iter().map(|member| member.cpu).collect();
+        match self.members.first() {
+            Some(member) => member.listener.attach(&program(&cpus)),
+            None => Ok(()),
+        }
+    }
+}
+
 fn result_of(result: libc::c_int) -> io::Result<()> {
     match result {
         0 => Ok(()),
@@ -296,6 +372,89 @@ mod tests {
         assert!(group[1].detach_program().is_err(), "there is none");
         group[0].attach(&program(&[0, 1])).unwrap();
         group[1].detach_program().unwrap();
+    }
+
+    /// Connections from a CPU arrive at the listener that is for it, and at none of the others.
+    #[track_caller]
+    fn check_arrival(live: &[(usize, ListenSocket)], cpu: usize) {
+        let place = live.iter().position(|one| one.0 == cpu).unwrap();
+        let group: Vec<ListenSocket> = live.iter().map(|one| one.1.try_clone().unwrap()).collect();
+        let address = group[0].local_address().unwrap();
+        let arrived = std::thread::scope(|scope| {
+            let connecting = scope.spawn(|| connect_from(cpu, address, &group, place));
+            connecting.join().unwrap()
+        });
+        assert_eq!(arrived, Ok(()), "CPU {cpu}");
+    }
+
+    /// Whichever of four goes and comes again, while it is open elsewhere still: connections of the
+    /// CPUs that are left find their listeners, and those of the new one find that.
+    #[test]
+    fn a_program_goes_on_when_listeners_go_and_come() {
+        let Some(cpus) = two_cpus("a_program_goes_on_when_listeners_go_and_come") else {
+            return;
+        };
+        let (first, second) = (cpus[0], cpus[1]);
+        // The other two are for CPUs that don't exist.
+        for (order, gone) in [
+            ([first, 9000, second, 9001], first),
+            ([9000, first, 9001, second], first),
+            ([first, second, 9000, 9001], second),
+            ([9000, 9001, second, first], first),
+        ] {
+            let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let options = ListenOptions::default();
+            let group = ListenSocket::bind_group(any, 4, &options).unwrap();
+            let address = group[0].local_address().unwrap();
+            let mut steered = ProgramGroup::new(&group, &order).unwrap();
+            let mut live: Vec<(usize, ListenSocket)> = order.into_iter().zip(group).collect();
+            let left = if gone == first { second } else { first };
+            // What went is open still, as with a ring that has yet to let go of it.
+            let mut open = Vec::new();
+            for cpu in [gone, 9001] {
+                steered.remove(cpu).unwrap();
+                let place = live.iter().position(|one| one.0 == cpu).unwrap();
+                open.push(live.remove(place));
+                check_arrival(&live, left);
+            }
+            for cpu in [9001, gone] {
+                let again = ListenSocket::bind_sibling(address, &options).unwrap();
+                steered.add(&again, cpu).unwrap();
+                live.push((cpu, again));
+                check_arrival(&live, left);
+            }
+            drop(open);
+            check_arrival(&live, left);
+            check_arrival(&live, gone);
+        }
+    }
+
+    #[test]
+    fn a_program_begins_again_when_all_listeners_went() {
+        let Some(cpus) = two_cpus("a_program_begins_again_when_all_listeners_went") else {
+            return;
+        };
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let options = ListenOptions::default();
+        let group = ListenSocket::bind_group(any, 2, &options).unwrap();
+        let address = group[0].local_address().unwrap();
+        let mut steered = ProgramGroup::new(&group, &cpus[..2]).unwrap();
+        for &cpu in &cpus[..2] {
+            steered.remove(cpu).unwrap();
+            // Once more is nothing more.
+            steered.remove(cpu).unwrap();
+        }
+        drop(group);
+        // The other way round.
+        let later = ListenSocket::bind_first(address, &options).unwrap();
+        steered.add(&later, cpus[1]).unwrap();
+        let mut live = vec![(cpus[1], later)];
+        check_arrival(&live, cpus[1]);
+        let last = ListenSocket::bind_sibling(address, &options).unwrap();
+        steered.add(&last, cpus[0]).unwrap();
+        live.push((cpus[0], last));
+        check_arrival(&live, cpus[0]);
+        check_arrival(&live, cpus[1]);
     }
 
     #[test]

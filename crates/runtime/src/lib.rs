@@ -52,9 +52,9 @@ pub use ringway_kernel::{
     BlockingPool, Buffer, Change, Chunk, Contents, Counters, Destination, DetachedSocket,
     DirectoryEntry, DriverChoice, DriverKind, FileKind, Io, Keepalive, ListenOptions, ListenSocket,
     MemoryOptions, MemoryReport, Metadata, NumaBuffer, NumaPool, NumaPoolOptions, Outgoing, Pages,
-    Part, Policy, PoolFull, ReactorOptions as RuntimeOptions, SimDescriptor, SimOptions, SimWorld,
-    SocketOptions, Steering, SteeringChoice, Symlinks, WatchId, Watcher, cpu, describe_kernel,
-    numa, process,
+    Part, Policy, PoolFull, ProgramGroup, ReactorOptions as RuntimeOptions, SimDescriptor,
+    SimOptions, SimWorld, SocketOptions, Steering, SteeringChoice, Symlinks, WatchId, Watcher, cpu,
+    describe_kernel, numa, process,
 };
 pub use time::{Elapsed, Sleep, Timeout, now, sleep, timeout, wall_clock};
 pub use transfer::{

@@ -253,6 +253,8 @@ struct Server {
     files: Arc<files::Shared>,
     passwords: Vec<Option<Arc<Passwords>>>,
     upstreams: Vec<Arc<SharedUpstream>>,
+    /// How the connections of each address find their workers.
+    groups: Vec<steer::Group>,
     facts: Arc<Facts>,
     /// Until it is started.
     prepared: Option<Prepared>,
@@ -289,11 +291,14 @@ impl Server {
         let (mut sockets, bound) = bind_all(config)?;
         let placement = placement::of_workers(config);
         let steering = steer::choose(config, &placement);
-        for ((group, _), (address, _)) in sockets.iter().zip(&bound) {
-            if steer::is_steered(config, *address) {
-                steer::steer(group, &placement, &steering, *address)?;
+        let steer = |((group, _), (address, _)): (&(Vec<ListenSocket>, _), &(SocketAddr, _))| {
+            match steer::is_steered(config, *address) {
+                true => steer::Group::steer(group, &placement, &steering, *address),
+                false => Ok(steer::Group::Hashed),
             }
-        }
+        };
+        let groups = sockets.iter().zip(&bound).map(steer);
+        let groups = groups.collect::<Result<_, _>>()?;
         let stats = (0..config.workers).map(|_| Arc::default()).collect();
         let facts = Facts::new(config, bound, placement, steering, stats);
         let mut server = Server {
@@ -306,6 +311,7 @@ impl Server {
             )),
             passwords,
             upstreams,
+            groups,
             facts: Arc::new(facts),
             prepared,
             control: None,
@@ -448,15 +454,16 @@ impl Server {
     }
 
     /// One more socket of each address, for the worker of this index that is started anew.
-    fn rebind(&self, worker: usize) -> Result<Vec<(ListenSocket, usize)>, ServerError> {
+    fn rebind(&mut self, worker: usize) -> Result<Vec<(ListenSocket, usize)>, ServerError> {
         let is_running = |post: &Post| matches!(post.state, State::Running(_));
         let has_siblings = self.workers.iter().any(is_running);
-        let mut bound = self.facts.bound.iter();
+        let (config, facts) = (Arc::clone(&self.config), Arc::clone(&self.facts));
+        let mut bound = facts.bound.iter().enumerate();
         let mut sockets = Vec::new();
-        for listener in &self.config.listeners {
+        for listener in &config.listeners {
             let options = listen_options(listener);
             for _ in &listener.addresses {
-                let (address, index) = bound.next().expect("one for each address");
+                let (group, (address, index)) = bound.next().expect("one for each address");
                 // Without siblings the port is free, and may be another program's by now.
                 let socket = if has_siblings {
                     ListenSocket::bind_sibling(*address, &options)
@@ -467,7 +474,7 @@ impl Server {
                     address: *address,
                     error,
                 })?;
-                self.steer_again(worker, &socket, *address);
+                self.steer_again(worker, &socket, group);
                 sockets.push((socket, *index));
             }
         }
@@ -477,13 +484,9 @@ impl Server {
 
 impl Server {
     /// Steers connections to the new listener of a worker, as far as that goes on.
-    fn steer_again(&self, worker: usize, listener: &ListenSocket, address: SocketAddr) {
-        if !steer::is_steered(&self.config, address) {
-            return;
-        }
-        let kind = self.facts.steering().kind;
-        if !steer::steer_again(listener, self.facts.cpu(worker), kind) {
-            let steering = SteeringChoice::hash("a worker was started anew, which ends steering");
+    fn steer_again(&mut self, worker: usize, listener: &ListenSocket, group: usize) {
+        if !self.groups[group].add(listener, self.facts.cpu(worker)) {
+            let steering = SteeringChoice::hash("a worker was started anew, which ended steering");
             tracing::warn!(%steering, "connections aren't steered to the CPU where they come in");
             self.facts.set_steering(steering);
         }
@@ -615,10 +618,13 @@ pub(crate) fn socket_options(socket: &config::SocketOptions) -> SocketOptions {
 /// are kept open. Says what is lowered.
 fn share_descriptors(config: &mut Config) -> Result<(), ServerError> {
     let addresses: usize = config.listeners.iter().map(|one| one.addresses.len()).sum();
+    // Where a program steers, each listener is held twice.
+    let may_steer = config.workers > 1 && config.steer != config::Steer::Off;
+    let listeners = addresses as u64 * if may_steer { 2 } else { 1 };
     let own = OWN_DESCRIPTORS
         + control::descriptors(config)
         + config.roots.len() as u64
-        + config.workers as u64 * (WORKER_DESCRIPTORS + addresses as u64);
+        + config.workers as u64 * (WORKER_DESCRIPTORS + listeners);
     let limits = &mut config.limits;
     let (wanted, kept) = (limits.connections, limits.cache_descriptors as u64);
     let limit = raise_descriptor_limit_to(Bound::descriptors_for(wanted, own + kept))

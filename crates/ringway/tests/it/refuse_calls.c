@@ -1,6 +1,7 @@
 /* Runs a command some of whose system calls fail with EPERM, as under a container's seccomp profile:
    `refuse_calls CALLS COMMAND...`, where CALLS are words with commas between them: none, io_uring, sendfile,
-   splice, zerocopy (the option of a socket that MSG_ZEROCOPY needs), cachestat, preadv2.
+   splice, zerocopy and incoming_cpu (setting the options of a socket that MSG_ZEROCOPY needs, and that
+   names a listener's CPU), cachestat, preadv2.
    Without anything: tries whether a ring can be made. */
 #include <errno.h>
 #include <linux/filter.h>
@@ -17,6 +18,9 @@
 #define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
 #define SKIP_UNLESS(value, count) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (value), 0, (count))
 #define REFUSE BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM)
+#define REFUSE_OPTION(option)                                                                            \
+    LOAD(nr), SKIP_UNLESS(SYS_setsockopt, 5), LOAD(args[1]), SKIP_UNLESS(SOL_SOCKET, 3), LOAD(args[2]),  \
+        SKIP_UNLESS(option, 1), REFUSE
 #define ALLOW BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
 
 /* The same number everywhere, and newer than many a header. */
@@ -35,11 +39,8 @@ static int refuse(const char *word) {
     const struct sock_filter ring[] = {LOAD(nr), SKIP_UNLESS(SYS_io_uring_setup, 1), REFUSE};
     const struct sock_filter sendfile[] = {LOAD(nr), SKIP_UNLESS(SYS_sendfile, 1), REFUSE};
     const struct sock_filter splice[] = {LOAD(nr), SKIP_UNLESS(SYS_splice, 1), REFUSE};
-    const struct sock_filter zerocopy[] = {
-        LOAD(nr), SKIP_UNLESS(SYS_setsockopt, 5),
-        LOAD(args[1]), SKIP_UNLESS(SOL_SOCKET, 3),
-        LOAD(args[2]), SKIP_UNLESS(SO_ZEROCOPY, 1), REFUSE,
-    };
+    const struct sock_filter zerocopy[] = {REFUSE_OPTION(SO_ZEROCOPY)};
+    const struct sock_filter incoming_cpu[] = {REFUSE_OPTION(SO_INCOMING_CPU)};
     const struct sock_filter cachestat[] = {LOAD(nr), SKIP_UNLESS(CACHESTAT, 1), REFUSE};
     const struct sock_filter preadv2[] = {LOAD(nr), SKIP_UNLESS(SYS_preadv2, 1), REFUSE};
     if (!strcmp(word, "none"))
@@ -52,6 +53,8 @@ static int refuse(const char *word) {
         add(splice, sizeof splice);
     else if (!strcmp(word, "zerocopy"))
         add(zerocopy, sizeof zerocopy);
+    else if (!strcmp(word, "incoming_cpu"))
+        add(incoming_cpu, sizeof incoming_cpu);
     else if (!strcmp(word, "cachestat"))
         add(cachestat, sizeof cachestat);
     else if (!strcmp(word, "preadv2"))

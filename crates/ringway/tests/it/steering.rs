@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::backend::expect_event;
 use crate::client::{Client, request};
 use crate::peers;
-use crate::server::{Io, PATIENCE, Server, eventually, on_both_drivers};
+use crate::server::{Io, PATIENCE, Server, command, eventually, on_both_drivers, run_by};
 use crate::tree::{HELLO, Tree};
 
 on_both_drivers!(
@@ -36,6 +36,11 @@ struct Site {
 impl Site {
     /// `None`, and the test is skipped, where there is one CPU alone.
     fn start(io: Io, flags: &[&str]) -> Option<Site> {
+        Site::start_without(None, io, flags)
+    }
+
+    /// With this call refused, as an older kernel or a container would.
+    fn start_without(refused: Option<&str>, io: Io, flags: &[&str]) -> Option<Site> {
         let allowed = cpu::allowed().unwrap();
         let &[first, second, ..] = &allowed[..] else {
             peers::skip("one CPU alone is allowed");
@@ -46,7 +51,11 @@ impl Site {
         let admin = format!("unix:{}", socket.display());
         let list = format!("{first},{second}");
         let own = ["--worker-cpus", &list, "--admin", &admin];
-        let server = Server::serve(io, &tree.root(), &[&own, flags].concat());
+        let serve = command(io, &tree.root(), &[&own, flags].concat());
+        let server = Server::start(match refused {
+            None => serve,
+            Some(call) => run_by(peers::refuse_calls(), &[call], &serve),
+        });
         let mut site = Site {
             server,
             cpus: [first, second],
@@ -96,8 +105,17 @@ fn clients_from(cpu: usize, address: SocketAddr, count: usize) -> Vec<Client> {
     std::thread::spawn(connect).join().unwrap()
 }
 
+/// Both ways to steer: listeners that name their CPU, and the program where that is refused.
+const WAYS: [(Option<&str>, &str); 2] = [(None, "incoming-cpu"), (Some("incoming_cpu"), "bpf")];
+
 fn connections_go_to_the_worker_of_their_cpu(io: Io) {
-    let Some(site) = Site::start(io, &["--steer", "on"]) else {
+    for (refused, kind) in WAYS {
+        check_steering(io, refused, kind);
+    }
+}
+
+fn check_steering(io: Io, refused: Option<&str>, kind: &str) {
+    let Some(site) = Site::start_without(refused, io, &["--steer", "on"]) else {
         return;
     };
     let address = site.server.address();
@@ -109,8 +127,13 @@ fn connections_go_to_the_worker_of_their_cpu(io: Io) {
         [1, 2].map(|times| times * CONNECTIONS as u64)
     );
     let status = site.status();
-    assert_ne!(status["steering"]["kind"], "hash", "{status}");
-    assert_eq!(status["steering"]["live"], 1.0);
+    let steering = &status["steering"];
+    // Kernels before 6.2 have the program alone.
+    assert!(
+        steering["kind"] == kind || steering["kind"] == "bpf",
+        "{status}"
+    );
+    assert_eq!(steering["live"], 1.0);
     let arrived = &status["counters"]["connections_arrived"];
     assert_eq!(arrived["own"], 3 * CONNECTIONS);
     assert_eq!(arrived["other"], 0);
@@ -137,14 +160,27 @@ fn without_steering_connections_go_anywhere(io: Io) {
     }
 }
 
+/// Whichever worker fails, and when both did: the others' places in a program's group change each time.
 fn a_worker_that_is_started_anew_gets_its_own_again(io: Io) {
     if !cfg!(debug_assertions) {
         return peers::skip("a release build has no --inject-panic");
     }
-    let Some(site) = Site::start(io, &["--steer", "on", "--inject-panic", "/fault"]) else {
-        return;
-    };
-    let (address, cpu) = (site.server.address(), site.cpus[0]);
+    for (refused, _) in WAYS {
+        let flags = ["--steer", "on", "--inject-panic", "/fault"];
+        let Some(site) = Site::start_without(refused, io, &flags) else {
+            return;
+        };
+        let before = site.status();
+        for failing in [0, 1] {
+            fail_and_return(&site, failing);
+            check_places(&site, &before);
+        }
+    }
+}
+
+/// Makes a worker fail, by a connection from its CPU, and waits until it runs again.
+fn fail_and_return(site: &Site, failing: usize) {
+    let (address, cpu) = (site.server.address(), site.cpus[failing]);
     let fail = move || {
         cpu::pin_current_thread(cpu).unwrap();
         let mut client = Client::connect(address);
@@ -153,19 +189,32 @@ fn a_worker_that_is_started_anew_gets_its_own_again(io: Io) {
     };
     std::thread::spawn(fail).join().unwrap();
     eventually("a worker runs again", || {
-        let workers = &site.status()["workers"];
-        (workers[0]["restarts"] == 1 && workers[0]["is_running"] == true).then_some(())
+        let worker = &site.status()["workers"][failing];
+        (worker["restarts"] == 1 && worker["is_running"] == true).then_some(())
     });
+}
+
+/// What is told of places is what was told at the start, and connections come in there.
+fn check_places(site: &Site, before: &Value) {
     let status = site.status();
-    if status["steering"]["kind"] != "incoming-cpu" {
-        assert_eq!(
-            status["steering"]["kind"], "hash",
-            "a program ends with the first failure"
-        );
-        return;
+    for key in ["kind", "reason"] {
+        assert_eq!(status["steering"][key], before["steering"][key]);
     }
-    let _clients = clients_from(cpu, address, CONNECTIONS);
+    assert_eq!(status["placement"], before["placement"]);
+    for index in [0, 1] {
+        let (worker, then) = (&status["workers"][index], &before["workers"][index]);
+        assert!(worker["memory"]["policy"].is_string(), "{worker}");
+        for key in ["cpu", "node", "memory", "driver"] {
+            assert_eq!(worker[key], then[key], "{key} of worker {index}");
+        }
+    }
+    eventually("those of before are closed", || {
+        (site.connections() == [0, 0]).then_some(())
+    });
+    let _first = clients_from(site.cpus[0], site.server.address(), CONNECTIONS);
     assert_eq!(site.connections(), [CONNECTIONS as u64, 0]);
+    let _second = clients_from(site.cpus[1], site.server.address(), CONNECTIONS);
+    assert_eq!(site.connections(), [CONNECTIONS as u64; 2]);
 }
 
 fn what_can_not_be_steered_is_told(io: Io) {

@@ -8,7 +8,7 @@
 use super::ServerError;
 use crate::config::{Config, Steer};
 use ringway_host::placement::Placement;
-use ringway_runtime::{ListenSocket, Steering, SteeringChoice};
+use ringway_runtime::{ListenSocket, ProgramGroup, Steering, SteeringChoice};
 use std::net::SocketAddr;
 
 /// How the connections of this configuration are to find their workers.
@@ -50,44 +50,76 @@ fn cpus(placement: &Placement) -> Vec<usize> {
     workers.map(|worker| worker.cpu as usize).collect()
 }
 
-/// Steers the connections of one address to the group's listeners, one for each worker.
-///
-/// # Errors
-/// As `setsockopt(2)`.
-pub(super) fn steer(
-    group: &[ListenSocket],
-    placement: &Placement,
-    choice: &SteeringChoice,
-    address: SocketAddr,
-) -> Result<(), ServerError> {
-    let listeners: Vec<&ListenSocket> = group.iter().collect();
-    ListenSocket::steer_group(&listeners, &cpus(placement), choice.kind)
-        .map_err(|error| ServerError::Listen { address, error })
+/// How the connections of one address go on finding the worker of their CPU.
+#[derive(Debug)]
+pub(super) enum Group {
+    /// They are spread by the hash.
+    Hashed,
+    /// Each listener names its own CPU.
+    Named,
+    /// A program knows the places of all.
+    Program(ProgramGroup),
 }
 
-/// A worker has a new listener in a group whose others are in use. Whether the group goes on as it
-/// was: with a program it doesn't, because nobody knows which places the listeners have now (the
-/// last one has moved, as soon as the ring of the worker that failed has let go of its own).
-pub(super) fn steer_again(listener: &ListenSocket, cpu: Option<usize>, kind: Steering) -> bool {
-    match (kind, cpu) {
-        (Steering::Hash, _) | (_, None) => true,
-        (Steering::IncomingCpu, Some(cpu)) => listener.prefer_cpu(cpu).is_ok(),
-        (Steering::Program, Some(_)) => {
+impl Group {
+    /// Steers the connections of one address to the group's listeners, one for each worker.
+    ///
+    /// # Errors
+    /// As `setsockopt(2)`.
+    pub(super) fn steer(
+        group: &[ListenSocket],
+        placement: &Placement,
+        choice: &SteeringChoice,
+        address: SocketAddr,
+    ) -> Result<Group, ServerError> {
+        let cpus = cpus(placement);
+        let steered = match choice.kind {
+            Steering::Hash => Ok(Group::Hashed),
+            Steering::Program => ProgramGroup::new(group, &cpus).map(Group::Program),
+            Steering::IncomingCpu => {
+                let listeners: Vec<&ListenSocket> = group.iter().collect();
+                let steered = ListenSocket::steer_group(&listeners, &cpus, choice.kind);
+                steered.map(|()| Group::Named)
+            }
+        };
+        steered.map_err(|error| ServerError::Listen { address, error })
+    }
+
+    /// A worker is down. Its listener has to go at once where the others' places depend on it.
+    pub(super) fn remove(&mut self, cpu: Option<usize>) {
+        if let (Group::Program(program), Some(cpu)) = (self, cpu)
+            && let Err(error) = program.remove(cpu)
+        {
+            tracing::warn!(%error, "until the worker is back, connections may go to other CPUs");
+        }
+    }
+
+    /// A worker has a new listener in a group whose others are in use. Whether connections are
+    /// steered as before; where not, the hash decides from now on.
+    pub(super) fn add(&mut self, listener: &ListenSocket, cpu: Option<usize>) -> bool {
+        let Some(cpu) = cpu else { return true };
+        let added = match self {
+            Group::Hashed => Ok(()),
+            Group::Named => listener.prefer_cpu(cpu),
+            Group::Program(program) => program.add(listener, cpu),
+        };
+        if added.is_err() && matches!(self, Group::Program(_)) {
             // Refused where the group is a new one: that has no program.
             let _ = listener.detach_program();
-            false
+            *self = Group::Hashed;
         }
+        added.is_ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{choose, is_steered, steer_again};
+    use super::{Group, choose, is_steered};
     use crate::config::{Config, CpuList};
     use crate::placement;
     use ringway_host::intent::Intent;
     use ringway_host::placement::Placement;
-    use ringway_runtime::{ListenOptions, ListenSocket, Steering};
+    use ringway_runtime::{ListenOptions, ListenSocket, Steering, SteeringChoice};
     use std::net::SocketAddr;
 
     /// Workers on these CPUs, of which `fed` receive.
@@ -175,21 +207,21 @@ mod tests {
     }
 
     #[test]
-    fn a_program_does_not_outlive_a_worker() {
+    fn a_group_is_steered_on_when_a_worker_comes_again() {
         let any = "127.0.0.1:0".parse().unwrap();
-        let mut group = ListenSocket::bind_group(any, 2, &ListenOptions::default()).unwrap();
-        ListenSocket::steer_group(
-            &group.iter().collect::<Vec<_>>(),
-            &[0, 1],
-            Steering::Program,
-        )
-        .unwrap();
-        let address = group[0].local_address().unwrap();
-        drop(group.remove(1));
-        let again = ListenSocket::bind_sibling(address, &ListenOptions::default()).unwrap();
-        assert!(!steer_again(&again, Some(1), Steering::Program));
-        assert!(group[0].detach_program().is_err(), "it is gone");
-        assert!(steer_again(&again, Some(0), Steering::IncomingCpu));
-        assert!(steer_again(&again, None, Steering::Program));
+        let placement = placed(&[0, 1], &[0, 1]);
+        for kind in [Steering::Program, Steering::IncomingCpu, Steering::Hash] {
+            let mut sockets = ListenSocket::bind_group(any, 2, &ListenOptions::default()).unwrap();
+            let address = sockets[0].local_address().unwrap();
+            let reason = "made up".to_owned();
+            let choice = SteeringChoice { kind, reason };
+            let mut group = Group::steer(&sockets, &placement, &choice, address).unwrap();
+            group.remove(Some(1));
+            drop(sockets.remove(1));
+            let again = ListenSocket::bind_sibling(address, &ListenOptions::default()).unwrap();
+            assert!(group.add(&again, Some(1)), "{kind:?}");
+            let has_program = sockets[0].detach_program().is_ok();
+            assert_eq!(has_program, kind == Steering::Program);
+        }
     }
 }

@@ -176,6 +176,8 @@ impl Server {
     fn put_to_rest(&mut self, index: usize, reason: &str) -> Result<(), ServerError> {
         let now = Instant::now();
         self.facts.set_started(index, None);
+        let cpu = self.facts.cpu(index);
+        self.groups.iter_mut().for_each(|group| group.remove(cpu));
         let post = &mut self.workers[index];
         let ran = match std::mem::replace(&mut post.state, State::Ended) {
             State::Running(running) => {
@@ -217,7 +219,7 @@ impl Server {
         Ok(())
     }
 
-    fn start_again(&self, index: usize) -> Result<Running, ServerError> {
+    fn start_again(&mut self, index: usize) -> Result<Running, ServerError> {
         let listeners = self.rebind(index)?;
         // Before it runs: from then on its counters are its own.
         self.facts.stats[index].count(Counter::Restarts);
@@ -250,6 +252,8 @@ impl Server {
                 post.state = State::Ended;
             }
         }
+        // Held, a listener would go on listening after its worker closed it.
+        self.groups.clear();
         let mut until = Instant::now() + patience + TEARDOWN_PATIENCE;
         let mut drained = Drained::default();
         let mut cut = None;
