@@ -8,6 +8,7 @@
 //!
 //! Nothing here moves memory that is in use.
 
+use crate::arena::Arena;
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::fmt;
@@ -19,6 +20,8 @@ const NODE_BITS: usize = 1024;
 const WORD_BITS: usize = 64;
 /// `MADV_POPULATE_WRITE` (Linux 5.14, asm-generic/mman-common.h).
 const MADV_POPULATE_WRITE: libc::c_int = 23;
+/// What is left on a node to others, by whoever binds memory to it.
+const SPARED_BYTES: usize = 64 << 20;
 /// Pages that are asked about in one call.
 const ASKED_PAGES: usize = 512;
 
@@ -108,6 +111,30 @@ pub fn memory_nodes() -> Vec<u32> {
     if nodes.is_empty() { vec![0] } else { nodes }
 }
 
+/// Puts a page on a node, and asks the kernel where it is: whether this process may place memory.
+///
+/// # Errors
+/// What was refused, or where the page is instead.
+pub fn try_node(node: u32) -> Result<(), String> {
+    let options = MemoryOptions {
+        node: Some(node),
+        pages: Pages::Ordinary,
+    };
+    let arena = Arena::map_on(1, &options).map_err(|error| explain("mmap", &error))?;
+    if !arena.populate() {
+        // Kernels before 5.14 don't; a page is there when it is touched.
+        // SAFETY: `at` checked that it is in the mapping, which is writable and this function's alone.
+        unsafe { arena.at(0).write_volatile(0) };
+    }
+    let report = arena.report();
+    let pages = report.pages?;
+    match report.policy {
+        Policy::Refused(why) => Err(why),
+        _ if pages.keys().eq([&node]) => Ok(()),
+        _ => Err(format!("the kernel put it on {:?}", pages.keys())),
+    }
+}
+
 /// Reads `0-1,8`; what isn't a number below [`NODE_BITS`] is left out.
 fn parse_nodes(list: &str) -> Vec<u32> {
     let parts = list.trim().split(',');
@@ -172,13 +199,40 @@ pub(crate) unsafe fn bind(start: *mut u8, bytes: usize, node: u32) -> Policy {
         };
         result_of(result)
     };
-    match bind(libc::MPOL_BIND) {
+    // What is bound to a full node isn't refused: it ends a process (mm/oom_kill.c).
+    let bound = match has_room(node, bytes) {
+        true => bind(libc::MPOL_BIND),
+        false => Err(io::ErrorKind::OutOfMemory.into()),
+    };
+    match bound {
         Ok(()) => Policy::Bound(node),
         Err(_) => match bind(libc::MPOL_PREFERRED) {
             Ok(()) => Policy::Preferred(node),
             Err(error) => Policy::Refused(explain("mbind", &error)),
         },
     }
+}
+
+/// Whether a node has so many bytes, and some to spare, by its own account; where that isn't known it
+/// is taken to.
+fn has_room(node: u32, bytes: usize) -> bool {
+    let path = format!("/sys/devices/system/node/node{node}/meminfo");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let available = available_bytes(&text);
+    available.is_none_or(|available| available >= bytes.saturating_add(SPARED_BYTES))
+}
+
+/// What is free on a node, or holds files that can be read again.
+fn available_bytes(meminfo: &str) -> Option<usize> {
+    let count = |name: &str| -> Option<usize> {
+        let line = meminfo.lines().find(|line| line.contains(name))?;
+        let mut words = line.split_once(name)?.1.split_whitespace();
+        words.next()?.parse::<usize>().ok()?.checked_mul(1024)
+    };
+    let files = [" Active(file):", " Inactive(file):"].map(|name| count(name).unwrap_or(0));
+    count(" MemFree:")?
+        .checked_add(files[0])?
+        .checked_add(files[1])
 }
 
 /// What a refused policy most likely means.
@@ -327,6 +381,36 @@ mod tests {
         let expect = "mbind: EPERM, most likely the container's seccomp profile, which wants \
                       CAP_SYS_NICE";
         assert_eq!(explained, expect);
+    }
+
+    #[test]
+    fn what_a_node_has_left_is_read() {
+        let check = |text: &str, expect| assert_eq!(available_bytes(text), expect, "{text:?}");
+        let line = |name: &str, kib: &str| format!("Node 1 {name}:  {kib} kB\n");
+        let free = line("MemFree", "100");
+        let files = [line("Active(file)", "20"), line("Inactive(file)", "3")].concat();
+        let others = [line("Active", "500"), line("Inactive(anon)", "500")].concat();
+        check(
+            &[&*line("MemTotal", "9000"), &free, &others].concat(),
+            Some(100 << 10),
+        );
+        check(&[&*free, &others, &files].concat(), Some(123 << 10));
+        check("", None);
+        check(&line("MemFree", "much"), None);
+        check(&line("MemFree", "18446744073709551615"), None);
+        let (node, most) = (memory_nodes()[0], usize::MAX);
+        let is_told = Path::new(&format!("/sys/devices/system/node/node{node}/meminfo")).exists();
+        assert_eq!(has_room(node, most), !is_told);
+        assert!(has_room(1023, most), "what isn't known is no reason");
+    }
+
+    #[test]
+    fn a_page_is_where_it_was_sent_or_it_is_told_why_not() {
+        if let Err(error) = try_node(memory_nodes()[0]) {
+            eprintln!("SKIP a_page_is_where_it_was_sent_or_it_is_told_why_not: {error}");
+        }
+        let why = try_node(1023).unwrap_err();
+        assert!(why.contains(": E"), "{why}");
     }
 
     #[test]

@@ -66,6 +66,7 @@ impl Seen {
         tally.check("the device has four queues", receivers == "4", &receivers);
         self.check_memory(&mut tally);
         self.check_huge_pages(&mut tally);
+        self.check_full_node(&mut tally);
         self.check_steering(&mut tally, connections);
         self.check_tune(&mut tally);
         self.check_offline(&mut tally);
@@ -121,6 +122,26 @@ impl Seen {
         tally.check(
             "workers of the node that has reserved pages use them, the others don't",
             workers.len() == 4 && as_reserved && on_their_node,
+            &Value::from(workers),
+        );
+    }
+
+    fn check_full_node(&self, tally: &mut Tally) {
+        let left = self.text("full.left");
+        let is_full = left.parse().is_ok_and(|kib: u64| kib <= 61_440);
+        tally.check("the second node is full", is_full, &left);
+        let status = self.status("full.status");
+        let workers = status["workers"].as_array().cloned().unwrap_or_default();
+        let is_told = |worker: &Value| {
+            let how = match worker["node"].as_u64() {
+                Some(0) => "bound to node 0",
+                _ => "preferred on node 1",
+            };
+            worker["memory"]["policy"] == how && worker["is_running"] == true
+        };
+        tally.check(
+            "workers of a full node run, with memory that isn't bound to it",
+            workers.len() == 4 && workers.iter().all(is_told),
             &Value::from(workers),
         );
     }

@@ -86,6 +86,24 @@ say huge.status "$(status)"
 stop
 echo 0 > $reserved
 
+# The second node full but for some: what is bound to a full node ends a process, so nothing is.
+left() {
+    awk '/ (MemFree|Active\(file\)|Inactive\(file\)):/ { sum += $(NF - 1) } END { print sum }' \
+        /sys/devices/system/node/node1/meminfo
+}
+mkdir /full
+mount -t tmpfs -o mpol=bind:1,size=100% none /full
+part=0
+while [ "$(left)" -gt 61440 ] && [ $part -lt 64 ]; do
+    part=$((part + 1))
+    dd if=/dev/zero of=/full/$part bs=1M count=8 2> /dev/null
+done
+say full.left "$(left)"
+start
+say full.status "$(status)"
+stop
+umount /full
+
 # Interrupts where they shouldn't be, which tune puts right and back.
 for number in $(grep -- '-\(input\|output\)' /proc/interrupts | cut -d: -f1); do
     echo 0 > /proc/irq/"$number"/smp_affinity_list
