@@ -22,7 +22,7 @@ pub(crate) use system::sysctl_path;
 pub use system::{Environment, Limit, Limits, SYSCTLS, System};
 
 use crate::machine::Machine;
-use crate::probes::{IoUring, Irqbalance, Probes};
+use crate::probes::{IoUring, Irqbalance, NodeTrial, Probes};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -117,6 +117,9 @@ pub struct Facts {
     pub io_uring: Fact<IoUring>,
     /// irqbalance; `null` when it doesn't run.
     pub irqbalance: Fact<Option<Irqbalance>>,
+    /// Whether memory goes to each node, by trying it.
+    #[serde(default = "crate::probes::not_tried")]
+    pub memory: Fact<Vec<NodeTrial>>,
     /// Where this runs: containers, virtual machines, namespaces, rights.
     pub environment: Environment,
     /// Processors.
@@ -145,6 +148,7 @@ impl Facts {
         let Probes {
             io_uring,
             irqbalance,
+            memory,
             devices,
         } = probes;
         let why = io_uring.reason().unwrap_or("the device was not asked");
@@ -155,6 +159,7 @@ impl Facts {
             system: system::read(machine),
             io_uring: system::io_uring(machine, io_uring),
             irqbalance: system::irqbalance(machine, irqbalance),
+            memory,
             environment,
             processors: processors::read(machine, nodes.known().map_or(&[], Vec::as_slice)),
             nodes,

@@ -87,7 +87,13 @@ pub fn plan(facts: Ground<'_>, intent: &Intent) -> Result<Placement, String> {
     let mut notes = Vec::new();
     let candidates = candidates(facts, intent);
     if candidates.is_empty() {
-        return Err("no processor is left: none is both online and allowed".to_owned());
+        return Err(match &intent.cpus {
+            Some(asked) if !facts.processors.usable().is_empty() => format!(
+                "none of the processors that were asked for ({asked}) may be used, but {}",
+                facts.processors.usable()
+            ),
+            _ => "no processor is left: none is both online and allowed".to_owned(),
+        });
     }
     let near = near_node(facts, nic, &candidates, &mut notes);
     let order = Order::new(facts, candidates, near);
@@ -333,10 +339,8 @@ fn worker_count(
 ) -> usize {
     let asked = intent.workers.filter(|&asked| asked > 0);
     if let Some(asked) = asked.filter(|&asked| asked > order.cpus.len()) {
-        notes.push(format!(
-            "{asked} workers share {} processors, as was asked",
-            order.cpus.len()
-        ));
+        let (cpus, noun) = (order.cpus.len(), plural(order.cpus.len(), "processor"));
+        notes.push(format!("{asked} workers share {cpus} {noun}, as was asked"));
     }
     let cores = match (asked, &intent.cpus) {
         (Some(asked), _) => asked,

@@ -1,9 +1,9 @@
-//! What no file tells: io_uring by trying it, devices by ethtool, queueing disciplines, irqbalance
+//! What no file tells: io_uring and the placing of memory by trying them, devices by ethtool, queueing disciplines, irqbalance
 //! by its socket. Asked of the running kernel, or saved with a tree.
 
 use crate::facts::Fact;
 use crate::machine::Target;
-use ringway_kernel::{Io, ReactorCell, ReactorOptions, nic};
+use ringway_kernel::{Io, ReactorCell, ReactorOptions, nic, numa};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
@@ -28,6 +28,9 @@ pub struct Probes {
     pub io_uring: Fact<IoUring>,
     /// What irqbalance says of itself; `null` when it doesn't run.
     pub irqbalance: Fact<Option<Irqbalance>>,
+    /// Whether a page goes to each node that has memory.
+    #[serde(default = "not_tried")]
+    pub memory: Fact<Vec<NodeTrial>>,
     /// Each network device's answers.
     pub devices: BTreeMap<String, Device>,
 }
@@ -39,6 +42,20 @@ pub struct IoUring {
     pub works: bool,
     /// Why it doesn't, or what was tried.
     pub reason: String,
+}
+
+/// The outcome of putting a page on a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeTrial {
+    /// The node.
+    pub node: u32,
+    /// Why it isn't there; `null` when it is.
+    pub refusal: Option<String>,
+}
+
+/// What captures say that were made before it was.
+pub(crate) fn not_tried() -> Fact<Vec<NodeTrial>> {
+    Fact::Unknown("not tried".to_owned())
 }
 
 /// irqbalance, as it runs.
@@ -170,6 +187,7 @@ impl Probes {
             devices: Probes::ask_devices(devices),
             io_uring: Fact::Known(try_io_uring()),
             irqbalance: irqbalance_setup(),
+            memory: Fact::Known(try_nodes()),
         }
     }
 
@@ -194,6 +212,7 @@ impl Probes {
         Probes {
             io_uring: Fact::Unknown(why.to_owned()),
             irqbalance: Fact::Unknown(why.to_owned()),
+            memory: Fact::Unknown(why.to_owned()),
             devices: BTreeMap::new(),
         }
     }
@@ -410,6 +429,14 @@ fn try_io_uring() -> IoUring {
             reason: error.to_string(),
         },
     }
+}
+
+fn try_nodes() -> Vec<NodeTrial> {
+    let trial = |node| NodeTrial {
+        node,
+        refusal: numa::try_node(node).err(),
+    };
+    numa::memory_nodes().into_iter().map(trial).collect()
 }
 
 fn irqbalance_setup() -> Fact<Option<Irqbalance>> {

@@ -3,6 +3,7 @@
 
 use super::{Case, Check, Judged, Remedy, Severity, Verdict, judge, seen, settle};
 use crate::facts::{DeviceKind, Nic};
+use crate::placement::plural;
 use crate::plan::queues::interrupt_cpu;
 use crate::probes::KeyState;
 use Remedy::{Advice, Tune, TuneWithLeave};
@@ -239,9 +240,10 @@ fn channels(case: &Case) -> Judged {
     let wanted = seen(&case.plan_with_leave.placement)?.queues.len();
     let workers = case.placement()?.workers.len();
     let found = format!(
-        "{} of {} queues receive, for {workers} workers",
+        "{} of {} queues receive, for {workers} {}",
         channels.receiving(),
-        channels.most_receiving().max(channels.receiving())
+        channels.most_receiving().max(channels.receiving()),
+        plural(workers, "worker")
     );
     if case.plan_with_leave.of("nic.channels").next().is_some() {
         return Ok(Bad(format!("{found}; {wanted} would be right")));
@@ -338,9 +340,10 @@ fn rss_table(case: &Case) -> Judged {
     let wanted = case.placement()?.queues.len();
     let used: std::collections::BTreeSet<&u32> = rss.table.iter().collect();
     let found = format!(
-        "{} entries over {} queues, for {wanted}",
+        "{} entries over {} {}, for {wanted}",
         rss.table.len(),
-        used.len()
+        used.len(),
+        plural(used.len(), "queue")
     );
     Ok(judge(case.plan.of("nic.rss_table").next().is_none(), found))
 }
@@ -513,7 +516,8 @@ fn needed(case: &Case) -> Judged {
     let count = spreading(case.nic()?)?;
     let placement = case.placement()?;
     let (queues, workers) = (placement.queues.len(), placement.workers.len());
-    let found = format!("{queues} queues for {workers} workers, {count} hand packets on");
+    let (queue, worker) = (plural(queues, "queue"), plural(workers, "worker"));
+    let found = format!("{queues} {queue} for {workers} {worker}, {count} hand packets on");
     if queues >= workers {
         return Ok(Good(found));
     }

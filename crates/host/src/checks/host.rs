@@ -2,9 +2,10 @@
 
 use super::{Case, Check, Judged, Remedy, Severity, Verdict, judge, seen, settle};
 use crate::facts::Processor;
+use crate::probes::NodeTrial;
 use Remedy::{Advice, Tune};
 use Severity::{Failure, Info, Warning};
-use Verdict::{Good, NotAsked, NotVisible, Note};
+use Verdict::{Bad, Good, NotAsked, NotVisible, Note};
 
 /// Descriptors beside those of connections: listeners, logs, files, the ring.
 const SPARE_DESCRIPTORS: u64 = 1024;
@@ -183,8 +184,8 @@ pub(super) const TABLE: &[Check] = &[
     },
     Check {
         id: "numa.policy",
-        reads: "CAP_SYS_NICE",
-        good: "memory may be bound to a node",
+        reads: "mbind and move_pages, tried with a page on each node",
+        good: "each page is where it was sent",
         why: "containers often forbid mbind",
         severity: Warning,
         remedy: Advice("give the container CAP_SYS_NICE"),
@@ -392,14 +393,15 @@ fn memory_policy(case: &Case) -> Judged {
     if seen(&case.facts.nodes)?.len() < 2 {
         return Ok(Good("one node: nothing to bind".to_owned()));
     }
-    let may = seen(&case.facts.environment.may_place_memory)?;
-    Ok(if *may {
-        Good("CAP_SYS_NICE is there".to_owned())
-    } else {
-        Note(
-            "no CAP_SYS_NICE; without a container's filter that is enough for one's own memory"
-                .to_owned(),
-        )
+    let trials = seen(&case.facts.memory)?;
+    let refusal = |trial: &NodeTrial| {
+        let why = trial.refusal.as_ref()?;
+        Some(format!("node {}: {why}", trial.node))
+    };
+    let refused: Vec<String> = trials.iter().filter_map(refusal).collect();
+    Ok(match refused.is_empty() {
+        true => Good(format!("a page went to each of {} nodes", trials.len())),
+        false => Bad(refused.join("; ")),
     })
 }
 

@@ -6,7 +6,7 @@ use ringway_host::checks::Verdict;
 use ringway_host::facts::{Fact, Facts};
 use ringway_host::intent::{Goal, Intent, Link, Role};
 use ringway_host::machine::Tree;
-use ringway_host::probes::{Irqbalance, KeyState};
+use ringway_host::probes::{Device, IoUring, Irqbalance, KeyState, NodeTrial, PROBES_FILE};
 use ringway_host::report::{Report, Standing, Style, examine};
 
 fn doctor(machine: &Machine, intent: &Intent) -> Report {
@@ -227,9 +227,86 @@ fn what_is_broken_is_found() {
     check("tcp.tw_buckets", &|machine| {
         machine.put("proc/net/netstat", "TcpExt: TCPTimeWaitOverflow\nTcpExt: 9");
     });
+    check("kernel.io_uring", &|machine| {
+        machine.change_probes(|probes| {
+            probes.io_uring = Fact::Known(IoUring {
+                works: false,
+                reason: "io_uring_setup: EPERM".to_owned(),
+            });
+        });
+    });
     check("poll.busy", &|machine| {
         machine.put(&sysctl("core/busy_poll"), "50")
     });
+}
+
+/// What breaks more than one thing.
+#[test]
+fn what_is_broken_is_found_among_others() {
+    let check = |id: &str, break_it: &dyn Fn(&Machine)| {
+        let machine = sound();
+        assert!(!bad(&doctor(&machine, &Intent::default())).contains(&id));
+        break_it(&machine);
+        let bad = bad(&doctor(&machine, &Intent::default()));
+        assert!(bad.contains(&id), "{id}: {bad:?}");
+    };
+    let device = |machine: &Machine, change: &dyn Fn(&mut Device)| {
+        machine.change_probes(|probes| change(probes.devices.get_mut("eth0").unwrap()));
+    };
+    check("cpu.allowed", &|machine| {
+        let status = "CapEff:\t000001ffffffffff\nCpus_allowed_list:\t9";
+        machine.put("proc/self/status", status);
+    });
+    check("lim.memlock", &|machine| {
+        machine.put("proc/sys/kernel/osrelease", "5.11.0");
+    });
+    check("cpu.isolated", &|machine| {
+        machine.put("sys/devices/system/cpu/isolated", "1");
+    });
+    check("irq.map", &|machine| {
+        let interrupts = machine.get("proc/interrupts").replace("-TxRx-1", "-fast");
+        machine.put("proc/interrupts", &interrupts);
+    });
+    check("nic.channels", &|machine| {
+        device(machine, &|device| {
+            device.channels = device.channels.clone().map(|mut channels| {
+                channels.combined.now = 1;
+                channels
+            });
+        });
+    });
+    check("nic.rings", &|machine| {
+        machine.put("sys/class/net/eth0/statistics/rx_missed_errors", "5");
+    });
+}
+
+/// A container's filter lets the process hold the right, and refuses the call.
+#[test]
+fn memory_that_may_not_be_placed_is_found_by_trying() {
+    let one = Verdict::Good("one node: nothing to bind".to_owned());
+    let two = Verdict::Bad("node 1: mbind: EPERM".to_owned());
+    for (nodes, expect) in [(1, one), (2, two)] {
+        let machine = Spec::nodes(nodes, 2).build();
+        machine.change_probes(|probes| {
+            let refusal = Some("mbind: EPERM".to_owned());
+            probes.memory = Fact::Known(vec![NodeTrial { node: 1, refusal }]);
+        });
+        let report = doctor(&machine, &Intent::default());
+        assert_eq!(*verdict(&report, "numa.policy"), expect);
+    }
+}
+
+/// What nobody tried isn't wrong: captures of before say nothing of it.
+#[test]
+fn memory_that_was_not_tried_is_not_called_wrong() {
+    let machine = Spec::nodes(2, 2).build();
+    let probes = machine.get(PROBES_FILE);
+    let mut probes: serde_json::Value = serde_json::from_str(&probes).unwrap();
+    probes.as_object_mut().unwrap().remove("memory").unwrap();
+    machine.put(PROBES_FILE, &probes.to_string());
+    let report = doctor(&machine, &Intent::default());
+    let unseen = Verdict::NotVisible("not tried".to_owned());
+    assert_eq!(*verdict(&report, "numa.policy"), unseen);
 }
 
 #[test]

@@ -6,7 +6,8 @@
 use ringway_host::facts::{Fact, Facts};
 use ringway_host::machine::Tree;
 use ringway_host::probes::{
-    Channels, Coalescing, Device, IoUring, KeyState, PROBES_FILE, Probes, Rings, Rss, Setting,
+    Channels, Coalescing, Device, IoUring, KeyState, NodeTrial, PROBES_FILE, Probes, Rings, Rss,
+    Setting,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -48,6 +49,16 @@ pub(crate) struct NicSpec {
     pub(crate) queues: (u32, u32),
     /// virtio has its own device below the PCI one, and an interrupt for each side.
     pub(crate) virtio: bool,
+}
+
+/// `eth0` on a node, with so many queue pairs now and at most.
+pub(crate) fn nic(node: i64, now: u32, most: u32) -> Option<NicSpec> {
+    Some(NicSpec {
+        name: "eth0",
+        node,
+        queues: (now, most),
+        virtio: false,
+    })
 }
 
 impl Spec {
@@ -107,6 +118,12 @@ impl Spec {
             reason: "the self-test passed".to_owned(),
         });
         probes.irqbalance = Fact::Known(None);
+        let with_memory = self.nodes.iter().filter(|node| node.memory_mib > 0);
+        let trial = |node: &NodeSpec| NodeTrial {
+            node: node.id,
+            refusal: None,
+        };
+        probes.memory = Fact::Known(with_memory.map(trial).collect());
         if let Some(nic) = &self.nic {
             nic_files(&machine, nic, self.cores() * self.threads);
             probes.devices.insert(nic.name.to_owned(), nic_probe(nic));

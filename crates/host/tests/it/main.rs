@@ -8,6 +8,7 @@ mod capture;
 mod doctor;
 mod documentation;
 mod facts;
+mod matrix;
 mod persist;
 mod placement;
 mod queues;

@@ -1,6 +1,6 @@
 //! Where workers go, on every shape of machine.
 
-use crate::fixture::{Machine, NicSpec, NodeSpec, Spec};
+use crate::fixture::{Machine, NodeSpec, Spec, nic};
 use proptest::prelude::*;
 use ringway_host::facts::Site;
 use ringway_host::intent::Intent;
@@ -12,15 +12,6 @@ fn placed(spec: &Spec) -> Placement {
 
 fn cpus(placement: &Placement) -> Vec<u32> {
     placement.workers.iter().map(|worker| worker.cpu).collect()
-}
-
-fn nic(node: i64, now: u32, most: u32) -> Option<NicSpec> {
-    Some(NicSpec {
-        name: "eth0",
-        node,
-        queues: (now, most),
-        virtio: false,
-    })
 }
 
 #[test]
@@ -87,6 +78,17 @@ fn workers_keep_to_the_processors_that_were_asked_for() {
     check("0-3", Some(3), &[2, 3, 0]);
     check("1", Some(2), &[1, 1]);
     check("1,99", None, &[1]);
+}
+
+#[test]
+fn processors_that_are_not_there_are_told_with_those_that_are() {
+    let intent = Intent {
+        cpus: Some("7-9".parse().unwrap()),
+        ..Intent::default()
+    };
+    let facts = Spec::nodes(1, 2).build().facts();
+    let why = "none of the processors that were asked for (7-9) may be used, but 0-1";
+    assert_eq!(plan(facts.ground(), &intent), Err(why.to_owned()));
 }
 
 #[test]
