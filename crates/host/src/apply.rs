@@ -55,24 +55,52 @@ pub struct Summary {
     pub applied: Vec<Applied>,
     /// What wasn't done, and why.
     pub notes: Vec<String>,
+    /// Why nothing more was done after these: the journal couldn't be written any more.
+    pub stopped: Option<String>,
 }
 
 impl Summary {
-    /// Whether an action failed.
+    /// Whether an action failed, or some were never tried.
     pub fn has_failed(&self) -> bool {
         let mut applied = self.applied.iter();
-        applied.any(|applied| matches!(applied.outcome, Outcome::Failed(_)))
+        let is_failure = |applied: &Applied| matches!(applied.outcome, Outcome::Failed(_));
+        self.stopped.is_some() || applied.any(is_failure)
     }
 }
 
 /// Plans and does it.
 ///
 /// # Errors
-/// When the journal can't be written: nothing is changed without it.
+/// When the journal can't be begun: nothing was changed. One that can't be written any more stops
+/// the rest, which [`Summary::stopped`] tells.
 pub fn apply(machine: &dyn Machine, intent: &Intent, folder: &Folder) -> Result<Summary, String> {
-    let mut intent = intent.clone();
+    apply_guarded(machine, intent, folder, None)
+}
+
+/// The same; with the name of a guard, that one undoes it
+/// ([`undo::revert_unconfirmed`](crate::undo::revert_unconfirmed)) unless somebody confirms.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_guarded(
+    machine: &dyn Machine,
+    intent: &Intent,
+    folder: &Folder,
+    guard: Option<&str>,
+) -> Result<Summary, String> {
     let mut summary = Summary::default();
     let mut work = Work::new(machine, folder);
+    work.guard = guard;
+    let done = rounds(machine, intent.clone(), &mut work, &mut summary);
+    work.finish(done, summary)
+}
+
+fn rounds(
+    machine: &dyn Machine,
+    mut intent: Intent,
+    work: &mut Work<'_>,
+    summary: &mut Summary,
+) -> Result<(), String> {
     for _ in 0..MOST_ROUNDS {
         let facts = Facts::gather(machine);
         let plan = plan::plan(&facts, &intent);
@@ -86,27 +114,28 @@ pub fn apply(machine: &dyn Machine, intent: &Intent, folder: &Folder) -> Result<
             work.note_queues(nic)?;
         }
         for action in plan.actions {
-            let outcome = work.perform(&action)?;
             is_renumbered |= matches!(action.target, Target::Channels(_));
-            if action.is_disruptive && matches!(outcome, Outcome::Failed(_)) {
+            let is_disruptive = action.is_disruptive;
+            let outcome = work.perform(action, summary)?;
+            if is_disruptive && matches!(outcome, Outcome::Failed(_)) {
                 intent.may_disrupt = false;
             }
-            summary.applied.push(Applied { action, outcome });
         }
         if !is_renumbered {
             break;
         }
     }
-    summary.journal = work.journal.map(|journal| journal.id());
-    Ok(summary)
+    Ok(())
 }
 
 /// Changes being made, and the journal that they are in.
 pub(crate) struct Work<'a> {
     machine: &'a dyn Machine,
     folder: &'a Folder,
+    /// Who undoes it unless somebody confirms.
+    guard: Option<&'a str>,
     /// Begun when there is something to write.
-    pub(crate) journal: Option<Journal>,
+    journal: Option<Journal>,
 }
 
 impl<'a> Work<'a> {
@@ -114,8 +143,26 @@ impl<'a> Work<'a> {
         Work {
             machine,
             folder,
+            guard: None,
             journal: None,
         }
+    }
+
+    /// What came of it. An error is one of the whole only as long as nothing is in the journal:
+    /// afterwards something may have been done.
+    pub(crate) fn finish(
+        self,
+        done: Result<(), String>,
+        mut summary: Summary,
+    ) -> Result<Summary, String> {
+        match (done, self.journal) {
+            (Err(why), None) => return Err(why),
+            (done, journal) => {
+                summary.stopped = done.err();
+                summary.journal = journal.map(|journal| journal.id());
+            }
+        }
+        Ok(summary)
     }
 
     /// The journal of these changes.
@@ -144,7 +191,12 @@ impl<'a> Work<'a> {
                 past.close()?;
             }
         }
-        self.folder.begin(origin)
+        let mut journal = self.folder.begin(origin)?;
+        if let Some(guard) = self.guard {
+            let guard = guard.to_owned();
+            journal.append(&Entry::Guarded { guard })?;
+        }
+        Ok(journal)
     }
 
     /// Writes down what belongs to the queues of a device that is about to get other ones.
@@ -158,7 +210,32 @@ impl<'a> Work<'a> {
         self.journal()?.append_all(&held)
     }
 
-    pub(crate) fn perform(&mut self, action: &Action) -> Result<Outcome, String> {
+    /// Does one thing, and adds what came of it to the summary.
+    ///
+    /// # Errors
+    /// When the journal can't be written. What is announced in it may have been done then, and the
+    /// summary says so.
+    pub(crate) fn perform(
+        &mut self,
+        action: Action,
+        summary: &mut Summary,
+    ) -> Result<Outcome, String> {
+        let mut written = Ok(());
+        let outcome = self.change(&action, &mut written)?;
+        let applied = outcome.clone();
+        summary.applied.push(Applied {
+            action,
+            outcome: applied,
+        });
+        written.map(|()| outcome)
+    }
+
+    /// `written` is whether the journal has what came of it, too.
+    fn change(
+        &mut self,
+        action: &Action,
+        written: &mut Result<(), String>,
+    ) -> Result<Outcome, String> {
         let machine = self.machine;
         let old = match machine.current(&action.target) {
             Ok(old) => old,
@@ -172,17 +249,17 @@ impl<'a> Work<'a> {
         let number = journal.intend(action.check, &action.target, &old, &new, action.rule)?;
         if let Err(error) = write(machine, &action.target, &new) {
             let words = error.to_string();
-            journal.append(&Entry::Refused {
+            *written = journal.append(&Entry::Refused {
                 number,
-                error: words.clone(),
-            })?;
+                error: words,
+            });
             return Ok(refusal(&action.target, &error));
         }
         let readback = machine.current(&action.target);
-        journal.append(&Entry::Done {
+        *written = journal.append(&Entry::Done {
             number,
             readback: readback.clone().unwrap_or_default(),
-        })?;
+        });
         Ok(match readback {
             Ok(readback) if is_same(&action.target, &readback, &new) => Outcome::Done,
             Ok(readback) => Outcome::Failed(format!("the kernel made it {readback}")),

@@ -82,6 +82,11 @@ pub enum Entry {
         /// What belongs to its queues will hold this then.
         wanted: Vec<(Target, String)>,
     },
+    /// A guard of this name undoes it all, unless the operator confirms in time.
+    Guarded {
+        /// The guard's name, its own.
+        guard: String,
+    },
     /// The operator still reaches the machine, and keeps what was done.
     Confirmed,
     /// Everything was undone, or is gone.
@@ -102,7 +107,12 @@ impl Folder {
     /// # Errors
     /// When another program holds it, or it can't be made.
     pub fn open(path: &Path) -> Result<Folder, String> {
-        let explain = |error: io::Error| format!("{}: {error}", path.display());
+        let explain = |error: io::Error| match error.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                format!("{}: not a folder, which journals need", path.display())
+            }
+            _ => format!("{}: {error}", path.display()),
+        };
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -171,13 +181,17 @@ impl Folder {
                         path,
                         next: 0,
                     };
-                    journal.append(&Entry::Begin {
+                    let begun = journal.append(&Entry::Begin {
                         journal_version: JOURNAL_VERSION,
                         origin,
                         started_seconds,
                         program: env!("CARGO_PKG_VERSION").to_owned(),
-                    })?;
-                    self.sync()?;
+                    });
+                    if let Err(why) = begun.and_then(|()| self.sync()) {
+                        // One without a beginning would tell of nothing.
+                        let _ = fs::remove_file(&journal.path);
+                        return Err(why);
+                    }
                     return Ok(journal);
                 }
             }
@@ -258,6 +272,17 @@ impl Journal {
     }
 }
 
+/// The version that a journal's first line names, whatever else is in that line.
+fn version_of(text: &[u8]) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct Version {
+        journal_version: u32,
+    }
+    let line = text.split(|&byte| byte == b'\n').next()?;
+    let version: Version = serde_json::from_slice(line).ok()?;
+    Some(version.journal_version)
+}
+
 fn id_of(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default();
     stem.to_string_lossy().into_owned()
@@ -272,6 +297,9 @@ pub struct Past {
     pub entries: Vec<Entry>,
     /// Lines in its middle that can't be read, which no crash explains.
     pub damaged_lines: usize,
+    /// The version of its lines where that is a later one than is known here: then none of them is
+    /// in `entries`, and nothing is added to it.
+    pub newer_version: Option<u32>,
     /// What comes before a cut.
     whole_bytes: u64,
     /// Whether the last line lacks nothing but its end.
@@ -309,10 +337,14 @@ impl Past {
             id: id_of(path),
             entries: Vec::new(),
             damaged_lines: 0,
+            newer_version: version_of(&text).filter(|&version| version > JOURNAL_VERSION),
             whole_bytes: 0,
             lacks_end: false,
             path: path.to_owned(),
         };
+        if past.newer_version.is_some() {
+            return Ok(past);
+        }
         for line in text.split_inclusive(|&byte| byte == b'\n') {
             past.lacks_end = !line.ends_with(b"\n");
             match serde_json::from_slice(line) {
@@ -330,14 +362,35 @@ impl Past {
         Ok(past)
     }
 
+    /// Whether it can be understood here.
+    ///
+    /// # Errors
+    /// When a later version of the program wrote it: what that did only that one can undo.
+    pub fn check_version(&self) -> Result<(), String> {
+        match self.newer_version {
+            None => Ok(()),
+            Some(version) => Err(format!(
+                "journal {} was written by a newer ringway (version {version} of the journal; this \
+                 one knows {JOURNAL_VERSION}): that one can undo it",
+                self.id
+            )),
+        }
+    }
+
     /// Whether everything in it was undone.
     pub fn is_closed(&self) -> bool {
         self.entries.contains(&Entry::Closed)
     }
 
-    /// Whether the operator wants to keep what it did.
-    pub fn is_confirmed(&self) -> bool {
-        self.entries.contains(&Entry::Confirmed)
+    /// The guard that is to undo it, as long as nobody confirmed and it wasn't undone.
+    pub fn guard(&self) -> Option<&str> {
+        if self.is_closed() || self.entries.contains(&Entry::Confirmed) {
+            return None;
+        }
+        self.entries.iter().find_map(|entry| match entry {
+            Entry::Guarded { guard } => Some(guard.as_str()),
+            _ => None,
+        })
     }
 
     /// Where it was; a journal whose first line is damaged doesn't tell.
@@ -366,16 +419,6 @@ impl Past {
     pub fn restoring(&self, device: &str) -> Option<&[(Target, String)]> {
         self.entries.iter().rev().find_map(|entry| match entry {
             Entry::Restoring { nic, wanted } if nic == device => Some(wanted.as_slice()),
-            _ => None,
-        })
-    }
-
-    /// When it was begun, in seconds since 1970.
-    pub fn started_seconds(&self) -> Option<u64> {
-        self.entries.iter().find_map(|entry| match entry {
-            Entry::Begin {
-                started_seconds, ..
-            } => Some(*started_seconds),
             _ => None,
         })
     }
@@ -419,6 +462,7 @@ impl Past {
                 Entry::Begin { .. }
                 | Entry::Before { .. }
                 | Entry::Restoring { .. }
+                | Entry::Guarded { .. }
                 | Entry::Confirmed
                 | Entry::Closed => {}
             }
@@ -447,6 +491,7 @@ impl Past {
     /// # Errors
     /// When it can't be written.
     pub fn add(&self, entry: &Entry) -> Result<(), String> {
+        self.check_version()?;
         let explain = |error: io::Error| format!("{}: {error}", self.path.display());
         let file = OpenOptions::new()
             .append(true)
@@ -543,6 +588,35 @@ mod tests {
             .map(|p| p.id)
             .collect();
         assert_eq!(past, [ids[2].clone(), ids[1].clone(), ids[0].clone()]);
+    }
+
+    #[test]
+    fn a_newer_journal_is_neither_read_nor_written() {
+        let place = tempfile::tempdir().expect("a folder");
+        let folder = Folder::open(place.path()).expect("free");
+        let path = place.path().join("000000000001-000.jsonl");
+        let text =
+            "{\"entry\":\"begin\",\"journal_version\":2,\"where\":1}\n{\"entry\":\"closed\"}\n";
+        fs::write(&path, text).expect("writable");
+        let past = folder.past().expect("readable").remove(0);
+        assert_eq!((past.newer_version, past.entries.len()), (Some(2), 0));
+        assert!(!past.is_closed(), "what its lines mean isn't known");
+        let why = "journal 000000000001-000 was written by a newer ringway (version 2 of the \
+                   journal; this one knows 1): that one can undo it";
+        assert_eq!(past.close(), Err(why.to_owned()));
+        assert_eq!(fs::read_to_string(&path).expect("readable"), text);
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_the_folder_is_told() {
+        let place = tempfile::tempdir().expect("a folder");
+        let file = place.path().join("file");
+        fs::write(&file, "").expect("writable");
+        for path in [file.clone(), file.join("below")] {
+            let why = Folder::open(&path).expect_err("no folder");
+            let expect = format!("{}: not a folder, which journals need", path.display());
+            assert_eq!(why, expect);
+        }
     }
 
     proptest! {

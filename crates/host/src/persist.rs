@@ -7,7 +7,7 @@
 //! Only parameters that are *set* are in the file. One that is only ever *raised* is left to the
 //! unit: a file would lower it on the day on which a kernel's default is larger.
 
-use crate::apply::{Applied, Summary, Work};
+use crate::apply::{Summary, Work};
 use crate::facts::Facts;
 use crate::intent::Intent;
 use crate::journal::Folder;
@@ -58,7 +58,7 @@ pub fn persist(
     }
     let wanted = ours(machine, folder, wanted)?;
     let mut work = Work::new(machine, folder);
-    for (target, now, new) in wanted {
+    let done = wanted.into_iter().try_for_each(|(target, now, new)| {
         let action = Action {
             check: "persist",
             target,
@@ -68,11 +68,9 @@ pub fn persist(
             is_disruptive: false,
             why: "the next run of the kernel begins with its defaults".to_owned(),
         };
-        let outcome = work.perform(&action)?;
-        summary.applied.push(Applied { action, outcome });
-    }
-    summary.journal = work.journal.map(|journal| journal.id());
-    Ok(summary)
+        work.perform(action, &mut summary).map(|_| ())
+    });
+    work.finish(done, summary)
 }
 
 /// Removes the files, unless somebody else changed them since.

@@ -52,6 +52,7 @@ pub fn verify(machine: &dyn Machine, folder: &Folder) -> Result<Vec<Verified>, S
     let mut verified: Vec<Verified> = Vec::new();
     // The newest first: what it put somewhere is what has to be there.
     for past in folder.past()?.iter().filter(|past| !past.is_closed()) {
+        past.check_version()?;
         for change in joined(past.changes()).into_iter().rev() {
             let judged = judge(machine, past, &now, change);
             let target = &judged.change.target;
@@ -108,10 +109,13 @@ pub struct Reverted {
     pub outcome: Undone,
 }
 
-/// Undoes what one journal tells of, or all that aren't undone yet, the newest first.
+/// Undoes what one journal tells of, or all that aren't undone yet, the newest first. One with
+/// damaged lines stays open, so that it is told of again, unless it is forced.
 ///
 /// # Errors
-/// When the journals can't be read or written, or there is none with that name.
+/// When the journals can't be read or written, when a newer version wrote one, or when there is
+/// none with that name. Nothing was undone then, but for what came before a journal that can't be
+/// written.
 pub fn revert(
     machine: &dyn Machine,
     folder: &Folder,
@@ -122,11 +126,15 @@ pub fn revert(
     if let Some(id) = id
         && !all.iter().any(|past| past.id == id)
     {
-        return Err(format!("there is no journal {id}"));
+        return Err(format!(
+            "there is no journal {id:?}; --list shows those there are"
+        ));
     }
     let chosen = all
         .iter()
         .filter(|past| id.is_none_or(|id| past.id == id) && !past.is_closed());
+    // Before anything is touched: what one did may lie above what another did.
+    chosen.clone().try_for_each(Past::check_version)?;
     let now = Origin::of(machine);
     let mut reverted = Vec::new();
     for past in chosen {
@@ -138,7 +146,7 @@ pub fn revert(
         };
         let outcomes = undoing.all()?;
         let is_whole = outcomes.iter().all(|one| one.outcome.is_over());
-        if is_whole && past.damaged_lines == 0 {
+        if is_whole && (past.damaged_lines == 0 || is_forced) {
             past.close()?;
         }
         reverted.extend(outcomes);
@@ -146,39 +154,35 @@ pub fn revert(
     Ok(reverted)
 }
 
-/// Undoes every journal that was begun at `since` (seconds since 1970) or later and that nobody
-/// confirmed: what a guard does when the time for that is over.
+/// Undoes what is in the care of this guard and nobody confirmed: what it does when the time for
+/// that is over.
 ///
 /// # Errors
 /// As [`revert`].
 pub fn revert_unconfirmed(
     machine: &dyn Machine,
     folder: &Folder,
-    since: u64,
+    guard: &str,
 ) -> Result<Vec<Reverted>, String> {
     let mut reverted = Vec::new();
     for past in folder.past()? {
-        let is_since = past
-            .started_seconds()
-            .is_some_and(|started| started >= since);
-        if is_since && !past.is_confirmed() && !past.is_closed() {
+        if past.guard() == Some(guard) {
             reverted.extend(revert(machine, folder, Some(&past.id), false)?);
         }
     }
     Ok(reverted)
 }
 
-/// Keeps what was done: no guard will undo it. Returns how many journals that concerned.
+/// Keeps what was done: no guard will undo it. Returns how many journals that concerned; none waits
+/// any more that was undone.
 ///
 /// # Errors
 /// When a journal can't be read or written.
 pub fn confirm(folder: &Folder) -> Result<usize, String> {
     let past = folder.past()?;
-    let open = past
-        .iter()
-        .filter(|past| !past.is_confirmed() && !past.is_closed());
+    let waiting = past.iter().filter(|past| past.guard().is_some());
     let mut count = 0;
-    for past in open {
+    for past in waiting {
         past.confirm()?;
         count += 1;
     }

@@ -3,7 +3,7 @@
 use crate::fixture::{Machine as Fixture, NicSpec, Spec, reads_from_tree};
 use expect_test::expect;
 use proptest::prelude::*;
-use ringway_host::apply::{Outcome, apply};
+use ringway_host::apply::{Outcome, apply, apply_guarded};
 use ringway_host::cpulist::CpuList;
 use ringway_host::facts::{Fact, Facts};
 use ringway_host::intent::{Goal, Intent, Link, Role};
@@ -392,32 +392,88 @@ fn several_applies_are_undone_together_or_by_name() {
     revert(&machine.tree(), &place.journals(), None, false).unwrap();
     assert_eq!(machine.contents(), before);
     let error = revert(&machine.tree(), &place.journals(), Some("none"), false).unwrap_err();
-    assert_eq!(error, "there is no journal none");
+    assert_eq!(
+        error,
+        "there is no journal \"none\"; --list shows those there are"
+    );
 }
 
 #[test]
 fn what_nobody_confirms_is_undone_and_what_was_before_stays() {
     let machine = neglected(false);
     let place = Place::new();
-    apply(&machine.tree(), &Intent::default(), &place.journals()).unwrap();
+    let apply = |intent: &Intent, guard: &str| {
+        apply_guarded(&machine.tree(), intent, &place.journals(), Some(guard)).unwrap();
+    };
+    let undo = |guard: &str| {
+        revert_unconfirmed(&machine.tree(), &place.journals(), guard).unwrap();
+    };
+    apply(&Intent::default(), "first");
     assert_eq!(confirm(&place.journals()), Ok(1));
     let between = machine.contents();
-    apply(&machine.tree(), &everything(), &place.journals()).unwrap();
+    apply(&everything(), "second");
     let after = machine.contents();
     assert_ne!(after, between);
-    let later = u64::MAX;
-    assert_eq!(
-        revert_unconfirmed(&machine.tree(), &place.journals(), later),
-        Ok(vec![])
-    );
+    // Neither another guard's time nor that of what was confirmed is this one's.
+    undo("third");
+    undo("first");
     assert_eq!(machine.contents(), after);
-    revert_unconfirmed(&machine.tree(), &place.journals(), 0).unwrap();
+    undo("second");
     assert_eq!(machine.contents(), between);
     assert_eq!(
         confirm(&place.journals()),
         Ok(0),
         "undone, or confirmed before"
     );
+}
+
+/// Nobody said that it may be undone by itself.
+#[test]
+fn what_has_no_guard_does_not_wait_for_one() {
+    let machine = neglected(false);
+    let place = Place::new();
+    apply(&machine.tree(), &everything(), &place.journals()).unwrap();
+    assert_eq!(confirm(&place.journals()), Ok(0));
+}
+
+#[test]
+fn a_newer_journal_keeps_all_from_being_undone() {
+    let machine = neglected(false);
+    let place = Place::new();
+    let summary = apply(&machine.tree(), &everything(), &place.journals()).unwrap();
+    let after = machine.contents();
+    let newer = place.folder.path().join("999999999999-000.jsonl");
+    std::fs::write(&newer, "{\"entry\":\"begin\",\"journal_version\":9}\n").unwrap();
+    let why = "journal 999999999999-000 was written by a newer ringway (version 9 of the journal; \
+               this one knows 1): that one can undo it";
+    let reverted = revert(&machine.tree(), &place.journals(), None, true);
+    assert_eq!(reverted, Err(why.to_owned()));
+    assert_eq!(machine.contents(), after);
+    let verified = verify(&machine.tree(), &place.journals());
+    assert_eq!(verified, Err(why.to_owned()));
+    // One that is named has nothing to do with it.
+    let id = summary.journal.as_deref();
+    let reverted = revert(&machine.tree(), &place.journals(), id, false).unwrap();
+    assert_eq!(reverted.len(), summary.applied.len());
+}
+
+/// What a damaged line told of is for somebody to look at; it stays open until that is overruled.
+#[test]
+fn a_damaged_line_keeps_a_journal_open_until_it_is_forced() {
+    let machine = neglected(false);
+    let place = Place::new();
+    let summary = apply(&machine.tree(), &everything(), &place.journals()).unwrap();
+    let name = format!("{}.jsonl", summary.journal.unwrap());
+    let file = place.folder.path().join(name);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines[2] = "{\"entry\":\"in";
+    std::fs::write(&file, format!("{}\n", lines.join("\n"))).unwrap();
+    for is_forced in [false, true] {
+        revert(&machine.tree(), &place.journals(), None, is_forced).unwrap();
+        let past = place.journals().past().unwrap().remove(0);
+        assert_eq!((past.damaged_lines, past.is_closed()), (1, is_forced));
+    }
 }
 
 #[test]
@@ -542,10 +598,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
     fn plans_keep_their_promises_on_every_machine(
-        nodes in 1_u32..4,
+        nodes in 1_u32..9,
         cores in 1_u32..4,
+        // Numbers with gaps; a node without memory; a processor that isn't ours.
+        gap in 1_u32..5,
+        has_bare_node in any::<bool>(),
+        has_less_allowed in any::<bool>(),
         threads in 1_u32..3,
-        node in -1_i64..4,
+        node in -1_i64..9,
         queues in 1_u32..7,
         more_queues in 0_u32..4,
         virtio in any::<bool>(),
@@ -559,6 +619,14 @@ proptest! {
         let mut spec = Spec::nodes(nodes, cores);
         spec.threads = threads;
         spec.quota_percent = quota;
+        for node in &mut spec.nodes {
+            node.id *= gap;
+        }
+        if has_bare_node {
+            spec.nodes[0].memory_mib = 0;
+        }
+        let last = nodes * cores * threads - 1;
+        spec.affinity = (has_less_allowed && last > 0).then(|| format!("1-{last}"));
         let queues = (queues, queues + more_queues);
         spec.nic = Some(NicSpec { name: "eth0", node, queues, virtio });
         let machine = spec.build();

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::peers;
 use crate::server::{Io, Server, on_every_driver};
 use crate::tree::Tree;
 
@@ -219,7 +220,7 @@ fn tune_plans_applies_verifies_and_reverts() {
     assert_eq!(run(root, &["tune", "--verify"]), (0, holds));
     let (code, text) = run(root, &["tune", "--list"]);
     assert!(
-        code == 0 && text.ends_with(" 1 changes, in force\n"),
+        code == 0 && text.ends_with(" 1 change, in force\n"),
         "{text}"
     );
     let restored = "/proc/sys/net/core/somaxconn = 128: restored\n".to_owned();
@@ -282,17 +283,58 @@ fn what_nobody_confirms_is_undone() {
     }
 }
 
+/// Ends the guard of this name, which has long to wait still.
+fn end_guard(name: &str) {
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let mut words = command.split(|&byte| byte == 0);
+        let pid = entry.file_name().to_str().and_then(|pid| pid.parse().ok());
+        if words.any(|word| word == name.as_bytes())
+            && let Some(pid) = pid.and_then(rustix::process::Pid::from_raw)
+        {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            return;
+        }
+    }
+    panic!("there is no guard {name}");
+}
+
+/// The text of the only journal.
+fn journal(root: &Path) -> String {
+    let mut files = fs::read_dir(root.join("var/lib/ringway/tune")).unwrap();
+    let file = files.find_map(|file| {
+        let path = file.unwrap().path();
+        (path.extension()? == "jsonl").then_some(path)
+    });
+    fs::read_to_string(file.unwrap()).unwrap()
+}
+
 #[test]
 fn what_is_confirmed_is_kept() {
     let root = machine();
     let root = root.path();
-    run(root, &["tune", "--apply"]);
+    let (_, text) = run(root, &["tune", "--apply", "--confirm-within", "60s"]);
+    assert!(
+        text.contains("undone in 60s unless: ringway tune --confirm --root /"),
+        "{text}"
+    );
+    let text = journal(root);
+    let (_, guard) = text.split_once("\"guard\":\"").unwrap();
+    let (guard, _) = guard.split_once('"').unwrap();
+    let (_, text) = run(root, &["tune", "--list"]);
+    assert!(
+        text.ends_with(" 1 change, in force, waits to be confirmed\n"),
+        "{text}"
+    );
     assert_eq!(
         run(root, &["tune", "--confirm"]),
         (0, "kept: 1\n".to_owned())
     );
-    assert_eq!(run(root, &["tune", "--guard", "1ms"]).0, 0);
+    let nothing = (0, "nothing to undo\n".to_owned());
+    let late = ["tune", "--guard", "1ms", "--guard-name", guard];
+    assert_eq!(run(root, &late), nothing);
     assert_eq!(backlog(root), "4096\n");
+    end_guard(guard);
 }
 
 /// Whoever confirms too late is told, and not that it is kept.
@@ -306,11 +348,11 @@ fn nothing_can_be_kept_that_does_not_wait_for_it() {
         assert_eq!(code, 4, "{text}");
     };
     expect_nothing();
+    assert!(!root.join("var").exists());
+    // No guard is to undo it, so nothing waits.
     run(root, &["tune", "--apply"]);
-    run(root, &["tune", "--revert"]);
     expect_nothing();
-    run(root, &["tune", "--apply"]);
-    assert_eq!(run(root, &["tune", "--confirm"]).0, 0);
+    run(root, &["tune", "--revert"]);
     expect_nothing();
 }
 
@@ -321,6 +363,7 @@ fn what_is_kept_is_kept_with_the_flags_it_was_asked_with() {
     let units = root.join("etc/systemd/system");
     fs::create_dir_all(&units).unwrap();
     let persist = ["tune", "--persist", "--role", "proxy", "--nic", "eth 0%"];
+    let persist = [&persist[..], &["--worker-cpus", "0-1"]].concat();
     let (code, text) = run(root, &persist);
     assert!(
         code == 0 && text.contains("ringway-tune.service: nothing -> # Made"),
@@ -328,7 +371,8 @@ fn what_is_kept_is_kept_with_the_flags_it_was_asked_with() {
     );
     let unit = fs::read_to_string(units.join("ringway-tune.service")).unwrap();
     let program = env!("CARGO_BIN_EXE_ringway");
-    let expect = format!("\nExecStart={program} tune --apply --role proxy --nic \"eth 0%%\"\n");
+    let flags = "--role proxy --nic \"eth 0%%\" --worker-cpus 0-1";
+    let expect = format!("\nExecStart={program} tune --apply {flags}\n");
     assert!(unit.contains(&expect), "{unit}");
     assert!(run(root, &persist).1.ends_with("nothing to change\n"));
     let (code, text) = run(root, &["tune", "--unpersist"]);
@@ -382,4 +426,223 @@ fn looking_at_what_was_done_makes_no_folder() {
     let nothing = "nothing was done that isn't undone\n".to_owned();
     assert_eq!(run(root, &["tune", "--verify"]), (0, nothing));
     assert!(!root.join("var").exists());
+}
+
+#[test]
+fn what_is_named_and_not_there_is_told() {
+    let root = machine();
+    let root = root.path();
+    let absent = root.join("absent");
+    let absent = absent.to_str().unwrap();
+    let expect = (4, format!("ringway: {absent}: there is no such folder\n"));
+    for what in ["--revert", "--verify", "--list", "--confirm", "--unpersist"] {
+        assert_eq!(
+            run(root, &["tune", what, "--journals", absent]),
+            expect,
+            "{what}"
+        );
+    }
+    assert!(!root.join("absent").exists());
+    // Nothing is what an unset variable of a script leaves, and doesn't mean all.
+    for (id, shown) in [("none", "\"none\""), ("", "\"\"")] {
+        let expect = format!("ringway: there is no journal {shown}: none was written yet\n");
+        assert_eq!(run(root, &["tune", "--revert", id]), (4, expect));
+    }
+    run(root, &["tune", "--apply"]);
+    let expect = "ringway: there is no journal \"\"; --list shows those there are\n".to_owned();
+    assert_eq!(run(root, &["tune", "--revert", ""]), (4, expect));
+    assert_eq!(backlog(root), "4096\n");
+    let file = root.join(SOMAXCONN);
+    let file = file.to_str().unwrap();
+    let expect = format!("ringway: {file}: not a folder, which journals need\n");
+    for what in ["--apply", "--revert", "--list"] {
+        assert_eq!(
+            run(root, &["tune", what, "--journals", file]),
+            (4, expect.clone())
+        );
+    }
+    let (_, text) = run(root, &["tune", "--worker-cpus", "7"]);
+    let why = "none of the processors that were asked for (7) may be used, but 0-1";
+    assert!(
+        text.starts_with("placement: none\n") && text.contains(why),
+        "{text}"
+    );
+}
+
+/// A folder behind a link is as good as any.
+#[test]
+fn journals_may_lie_behind_a_link() {
+    let root = machine();
+    let root = root.path();
+    let place = tempfile::tempdir().unwrap();
+    let link = root.join("journals");
+    std::os::unix::fs::symlink(place.path(), &link).unwrap();
+    let journals = ["--journals", link.to_str().unwrap()];
+    let tune = |what: &str| run(root, &[&["tune", what][..], &journals].concat());
+    let (code, text) = tune("--apply");
+    let expect = format!(
+        "ringway tune --revert --root {} --journals {} undoes it\n",
+        root.display(),
+        link.display()
+    );
+    assert!(code == 0 && text.ends_with(&expect), "{text}");
+    assert!(text.contains("note: that was done to the tree of files, and not to this machine\n"));
+    assert_eq!(tune("--revert").0, 0);
+    assert_eq!(backlog(root), "128\n");
+}
+
+/// `--revert --nic eth1` would undo what was done to other devices, too.
+#[test]
+fn what_was_done_is_not_chosen_by_flags_of_a_plan() {
+    let root = machine();
+    let root = root.path();
+    for what in ["--verify", "--revert", "--list", "--confirm", "--unpersist"] {
+        for flag in [
+            &["--nic", "eth0"][..],
+            &["--role", "proxy"],
+            &["--worker-cpus", "0"],
+            &["--allow-disruption"],
+        ] {
+            let (code, text) = run(root, &[&["tune", what][..], flag].concat());
+            assert!(code == 64 && text.contains("cannot be used with"), "{text}");
+        }
+    }
+    for contradiction in [
+        &["--apply", "--revert"][..],
+        &["--list", "--verify"],
+        &["--shell", "--persist"],
+        &["--confirm-within", "1s"],
+        &["--confirm-within", "1s", "--confirm"],
+    ] {
+        let (code, text) = run(root, &[&["tune"][..], contradiction].concat());
+        assert_eq!(code, 64, "{text}");
+    }
+    assert!(!root.join("var").exists());
+}
+
+/// A command whose reader takes a line, and goes before the rest comes.
+fn with_reader_gone(mut command: Command) -> (i32, String) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command.stdout(writer).output().unwrap();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[test]
+fn exit_codes_do_not_depend_on_who_reads() {
+    let root = machine();
+    let root = root.path();
+    let nothing = String::new();
+    let gone = |arguments: &[&str]| with_reader_gone(command(root, arguments));
+    for flag in ["--details", "--json"] {
+        assert_eq!(gone(&["doctor", flag]), (1, nothing.clone()));
+    }
+    assert_eq!(gone(&["tune"]), (0, nothing.clone()));
+    assert_eq!(gone(&["tune", "--apply"]), (0, nothing.clone()));
+    fs::write(root.join(SOMAXCONN), "5000\n").unwrap();
+    assert_eq!(gone(&["tune", "--verify"]), (1, nothing.clone()));
+    assert_eq!(gone(&["tune", "--revert"]), (1, nothing));
+}
+
+#[test]
+fn what_can_not_be_printed_is_told() {
+    let root = machine();
+    let root = root.path();
+    let full = |arguments: &[&str]| {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full");
+        let output = command(root, arguments).stdout(full.unwrap()).output();
+        let output = output.unwrap();
+        (output.status.code().unwrap(), said(&output))
+    };
+    let expect = "ringway: standard output: No space left on device (os error 28)\n".to_owned();
+    assert_eq!(full(&["doctor"]), (1, expect.clone()), "the verdict stands");
+    // It was done, which "refused" would deny.
+    assert_eq!(full(&["tune", "--apply"]), (1, expect));
+    assert_eq!(backlog(root), "4096\n");
+    let expect = "ringway: /dev/full: No space left on device (os error 28)\n".to_owned();
+    assert_eq!(
+        run(root, &["doctor", "--capture", "/dev/full"]),
+        (3, expect)
+    );
+}
+
+/// A disk that fills up while things are done: what was done is told, and can be undone.
+#[test]
+fn a_journal_that_can_not_be_written_any_more_stops_the_rest() {
+    if !peers::has("prlimit") {
+        return;
+    }
+    let root = machine();
+    let root = root.path();
+    let parameters = ["syncookies", "slow_start_after_idle"].map(|name| {
+        let path = root.join(format!("proc/sys/net/ipv4/tcp_{name}"));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let old = if name == "syncookies" { "0\n" } else { "1\n" };
+        fs::write(&path, old).unwrap();
+        (path, old)
+    });
+    // Files may grow to this, and what goes beyond is refused: room for two changes in the journal.
+    let mut limited = Command::new("prlimit");
+    limited.args(["--fsize=600", "sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh"]);
+    limited.arg(env!("CARGO_BIN_EXE_ringway"));
+    limited.args(["tune", "--apply", "--link", "wan", "--root"]);
+    let output = limited.arg(root).output().unwrap();
+    let text = said(&output);
+    let last_is_as_before = fs::read_to_string(&parameters[1].0).unwrap() == parameters[1].1;
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("STOPPED, and nothing more was done: ") && last_is_as_before,
+        "{text}"
+    );
+    assert!(text.contains(" undoes it\n"), "{text}");
+    assert!(text.contains("File too large"), "{text}");
+    assert_eq!(run(root, &["tune", "--revert"]).0, 0);
+    assert_eq!(backlog(root), "128\n");
+    for (path, old) in parameters {
+        assert_eq!(fs::read_to_string(path).unwrap(), old);
+    }
+}
+
+/// On a terminal, as wide as it may be: colours, but where they aren't wanted.
+#[test]
+fn colours_are_for_terminals_that_have_them() {
+    if !peers::has("script") {
+        return;
+    }
+    let root = machine();
+    let doctor = format!(
+        "{} doctor --root {}",
+        env!("CARGO_BIN_EXE_ringway"),
+        root.path().display()
+    );
+    let shown = |variables: &[(&str, &str)]| {
+        let mut terminal = Command::new("script");
+        terminal.args(["-qec", &format!("stty cols 40; {doctor}"), "/dev/null"]);
+        terminal.env_remove("NO_COLOR").env("TERM", "xterm");
+        terminal
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null());
+        let output = terminal.output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let (code, text) = shown(&[("LC_ALL", "tr_TR.UTF-8")]);
+    assert!(
+        code == Some(1) && text.contains("\u{1b}[33mworks, with 1 warning\u{1b}[0m"),
+        "{text}"
+    );
+    for variable in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let (code, text) = shown(&[variable]);
+        assert!(
+            code == Some(1)
+                && text.contains("works, with 1 warning\r\n")
+                && !text.contains("\u{1b}["),
+            "{text}"
+        );
+    }
 }

@@ -2,6 +2,10 @@
 //! parameters, a real device of four queues, real refusals. The machine's own are never touched.
 
 use crate::peers;
+use crate::server::{Io, Server, command, on_both_drivers, run_by};
+use crate::steering;
+use crate::tree::{HELLO, Tree};
+use serde_json::Value;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,6 +13,8 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
+
+on_both_drivers!(a_device_goes_and_comes_while_a_server_runs);
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ringway");
 const SOMAXCONN: &str = "/proc/sys/net/core/somaxconn";
@@ -19,13 +25,15 @@ const RPS: &str = "/sys/class/net/veth0/queues/rx-1/rps_cpus";
 const SETUP: &str = "
     mount -t sysfs sysfs /sys && mount -t tmpfs tmpfs /run && mkdir /run/irqbalance &&
     mount --bind \"$1\" /run/irqbalance &&
-    ip link add veth0 numrxqueues 4 numtxqueues 4 type veth \
-        peer name veth1 numrxqueues 4 numtxqueues 4 &&
-    ip link set veth0 up && ip link set veth1 up &&
+    @devices &&
     echo 128 > /proc/sys/net/core/somaxconn &&
     echo 1 > /sys/class/net/veth0/queues/rx-1/rps_cpus &&
     echo 1 > /sys/class/net/veth0/queues/tx-3/xps_cpus &&
     echo ready && read -r end";
+
+/// Makes the devices.
+const DEVICES: &str = "ip link add veth0 numrxqueues 4 numtxqueues 4 type veth \
+    peer name veth1 numrxqueues 4 numtxqueues 4 && ip link set veth0 up && ip link set veth1 up";
 
 /// A network namespace with its devices, and a place for journals.
 struct Namespace {
@@ -53,7 +61,8 @@ impl Namespace {
             fs::create_dir(place.path().join(folder)).unwrap();
         }
         let mut holder = Command::new("unshare");
-        holder.args(["--net", "--mount", "sh", "-c", SETUP, "sh"]);
+        let setup = SETUP.replace("@devices", DEVICES);
+        holder.args(["--net", "--mount", "sh", "-c", &setup, "sh"]);
         holder.arg(place.path().join("irqbalance"));
         holder
             .stdin(Stdio::piped())
@@ -95,9 +104,11 @@ impl Namespace {
 
     fn tune_words(&self, flags: &[&str]) -> Vec<String> {
         let journals = self.journals().display().to_string();
-        let words = ["tune", "--nic", "veth0", "--journals", &journals];
-        let words = words.iter().chain(flags);
-        words.map(|word| (*word).to_owned()).collect()
+        // What looks at what was done doesn't ask for a device.
+        let is_plan = flags.is_empty() || flags.contains(&"--apply");
+        let nic: &[&str] = if is_plan { &["--nic", "veth0"] } else { &[] };
+        let words = [&["tune", "--journals", &journals], nic, flags].concat();
+        words.into_iter().map(str::to_owned).collect()
     }
 
     /// Runs tune, and gives its exit code with all that it said.
@@ -465,4 +476,64 @@ fn a_tap_that_nobody_reads_is_looked_at_and_left() {
     assert_eq!(namespace.read(SOMAXCONN), "4096");
     assert_eq!(run(&["tune", "--journals", &journals, "--revert"]).0, 0);
     assert_eq!(namespace.snapshot(), before);
+}
+
+/// The server was placed by it, and goes on; what was done to it went with it, and isn't taken for
+/// another one's of the same name.
+fn a_device_goes_and_comes_while_a_server_runs(io: Io) {
+    if !peers::has("curl") {
+        return;
+    }
+    let Some(namespace) = Namespace::new() else {
+        return;
+    };
+    namespace.shell("ip link set lo up");
+    let tree = Tree::new();
+    let socket = tree.outside().join("admin.sock");
+    let admin = format!("unix:{}", socket.display());
+    let serve = command(io, &tree.root(), &["--nic", "veth0", "--admin", &admin]);
+    let holder = namespace.holder.id().to_string();
+    let enter = ["--target", &holder, "--net", "--mount"];
+    let server = Server::start(run_by("nsenter", &enter, &serve));
+    let expect_alive = || {
+        let url = format!("http://{}/hello.txt", server.address());
+        let answer = namespace.shell(&format!("curl -s {url}"));
+        assert_eq!(answer.as_bytes(), HELLO);
+    };
+    let placement = || -> Value {
+        let status: Value = serde_json::from_str(&steering::ask(&socket, "/status")).unwrap();
+        status["placement"].clone()
+    };
+    let before = placement();
+    assert_eq!(before["nic"], "veth0");
+    expect_alive();
+    let (code, text) = namespace.tune(&["--apply"]);
+    assert!(code == 0 && text.contains("rx-1/rps_cpus"), "{text}");
+    namespace.shell("ip link del veth0");
+    expect_alive();
+    assert_eq!(placement(), before);
+    for words in [
+        &["doctor", "--server", &admin, "--nic", "veth0"][..],
+        &["tune", "--nic", "veth0"],
+    ] {
+        let output = namespace.command(PROGRAM).args(words).output().unwrap();
+        let (code, text) = told(&output);
+        let expect = "ringway: --nic veth0: no such network device; there are: ";
+        assert!((3..=4).contains(&code), "{text}");
+        assert!(text.starts_with(expect), "{text}");
+    }
+    let gone = format!("{RPS} = 00000000: gone: veth0 isn't there any more");
+    let (code, text) = namespace.tune(&["--verify"]);
+    assert!(code == 1 && text.contains(&gone), "{text}");
+    namespace.shell(&format!("{DEVICES} && echo 2 > {RPS}"));
+    let (code, text) = namespace.tune(&["--revert"]);
+    assert!(
+        code == 0 && text.contains("gone: veth0 isn't there any more"),
+        "{text}"
+    );
+    assert_eq!(namespace.read(RPS).trim_start_matches(['0', ',']), "2");
+    assert_eq!(namespace.read(SOMAXCONN), "128");
+    expect_alive();
+    assert_eq!(placement(), before);
+    server.stop();
 }
