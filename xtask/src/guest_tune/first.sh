@@ -14,7 +14,8 @@ snapshot > /tmp/before
 
 show doctor $intent
 show tune $intent
-ringway_ends "doctor" 1 doctor $intent
+ringway_ends "doctor" 1 doctor --details $intent
+said "the doctor puts memory on both nodes" "numa.policy .*a page went to each of 2 nodes"
 said "the doctor sees the queues" "nic.channels: 4 of 4 queues receive, for 2 workers"
 ringway_ends "a plan" 0 tune $intent
 is_as "a plan changes nothing" /tmp/before
@@ -45,6 +46,26 @@ show tune --revert
 is_as "reverted with its four queues" /tmp/before
 ringway_ends "nothing is left to revert" 0 tune --revert
 said "and that is said" "nothing to undo"
+
+# One queue for two workers: software hands packets on, to these two alone, and flows stay where they
+# are read.
+ringway_ends "apply for one worker" 0 tune --apply --allow-disruption --workers 1 $intent
+same "one queue receives" "$(ls -d $queues/rx-* | wc -l)" 1
+snapshot > /tmp/one
+ringway_ends "doctor with one queue for two workers" 1 doctor --details --workers 2 $intent
+said "the doctor misses RPS" "advice  rps.needed .*1 queue for 2 workers, 0 hand packets on"
+ringway_ends "apply with one queue for two workers" 0 tune --apply --workers 2 $intent
+id=$(sed -n 's/^journal \([^;]*\);.*/\1/p' /tmp/said)
+same "RPS hands on to both workers" "$(cat $queues/rx-0/rps_cpus)" c
+same "RFS remembers flows" "$(cat /proc/sys/net/core/rps_sock_flow_entries)" 32768
+same "and so does the queue" "$(cat $queues/rx-0/rps_flow_cnt)" 32768
+ringway_ends "verify RPS" 0 tune --verify
+ringway_ends "a plan with RPS" 0 tune --workers 2 $intent
+said "nothing is left to do with RPS" "nothing to change"
+ringway_ends "revert RPS by its journal" 0 tune --revert "$id"
+is_as "reverted to one queue" /tmp/one
+ringway_ends "revert one queue" 0 tune --revert
+is_as "reverted from one queue" /tmp/before
 
 # A processor goes: the driver spreads everything anew, which is not ours to overwrite.
 ringway_ends "apply before a processor goes" 0 tune --apply $intent
