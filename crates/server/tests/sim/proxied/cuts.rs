@@ -178,6 +178,11 @@ fn servers_that_end_behind_every_byte_of_chunks() {
 }
 
 #[test]
+fn servers_that_end_behind_every_byte_of_trailers() {
+    check_answer(Act::Trailers);
+}
+
+#[test]
 fn servers_that_end_behind_every_byte_of_an_answer_until_the_close() {
     check_answer(Act::UntilClose);
 }
@@ -302,5 +307,31 @@ fn longer_answers_than_announced_reach_nobody_else() {
                 sleep(2 * SOON).await;
             }
         }
+    });
+}
+
+/// More of a chunk is to come than what is spliced from, which isn't the end of the content.
+#[test]
+fn long_chunks_reach_old_clients_whole() {
+    let machine = calm();
+    let record: Rc<RefCell<super::Record>> = Rc::default();
+    let manner = super::Manner {
+        seed: 0,
+        is_choppy: true,
+    };
+    let serving = super::origin::serve(servers(1)[0], Rc::clone(&record), manner);
+    drop(machine.clients[1].spawn(serving));
+    let address = machine.address;
+    complete(machine, async move {
+        for id in 1..=8 {
+            let plan = Plan::new(id, Act::Chunked, 300_000);
+            let visit = Visit {
+                version: "1.0",
+                ..plain(plan)
+            };
+            let visited = visitor::visit(address, &visit, Random::new(id)).await;
+            assert_eq!(visited.unwrap().got, [Got::Whole(200)], "{id}");
+        }
+        assert_eq!(record.borrow().faults, [""; 0], "what the server got");
     });
 }

@@ -65,7 +65,7 @@ async fn converse(mut stream: TcpStream, record: Rc<RefCell<Record>>, manner: Ma
     let (reader, mut writer) = stream.split();
     let mut wire = Wire::new(reader);
     let is_reset = loop {
-        let (plan, framing) = match receive(&mut wire).await {
+        let (plan, framing) = match receive(&mut wire, &mut writer).await {
             Ok(received) => received,
             Err(stop) => {
                 record.borrow_mut().note(stop);
@@ -77,7 +77,7 @@ async fn converse(mut stream: TcpStream, record: Rc<RefCell<Record>>, manner: Ma
         let sent = send(&mut writer, &answer, manner.is_choppy, &mut random).await;
         match plan.act {
             _ if sent.is_err() => break false,
-            Act::Sized | Act::Chunked | Act::Empty | Act::Hints => {}
+            Act::Sized | Act::Chunked | Act::Empty | Act::Hints | Act::Trailers => {}
             Act::Early => {
                 if let Err(stop) = take_body(&mut wire, &plan, framing).await {
                     record.borrow_mut().note(stop);
@@ -99,7 +99,7 @@ async fn converse(mut stream: TcpStream, record: Rc<RefCell<Record>>, manner: Ma
 }
 
 /// The next request, whole unless it is to be answered before that; and how its body is delimited.
-async fn receive(wire: &mut Wire<'_>) -> Result<(Plan, Framing), Stop> {
+async fn receive(wire: &mut Wire<'_>, writer: &mut WriteHalf<'_>) -> Result<(Plan, Framing), Stop> {
     let head = wire.head().await?;
     let fault = |what: &str| Stop::Malformed(format!("{what} in {head:?}"));
     let mut words = head.line.split(' ');
@@ -119,7 +119,15 @@ async fn receive(wire: &mut Wire<'_>) -> Result<(Plan, Framing), Stop> {
     if plan.in_chunks != (framing == Framing::Chunks) {
         return Err(fault("another framing"));
     }
+    if plan.expects != head.field("expect")?.is_some() {
+        return Err(fault("another expectation"));
+    }
     if plan.act != Act::Early {
+        if plan.expects {
+            let leave = b"HTTP/1.1 100 Continue\r\n\r\n".to_vec();
+            // Where that fails, so does what is read next.
+            let _ = writer.send(leave).await;
+        }
         take_body(wire, &plan, framing).await?;
     }
     Ok((plan, framing))

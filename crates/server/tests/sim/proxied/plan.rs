@@ -15,6 +15,8 @@ pub(crate) enum Act {
     Empty,
     /// Three interim answers before the final one.
     Hints,
+    /// With chunks that have extensions, and with a trailer.
+    Trailers,
     /// Answers, and ends the connection without having said so.
     Stale,
     /// Answers 413 before it has read the body, which it goes on to throw away.
@@ -39,12 +41,13 @@ pub(crate) enum Act {
     Stall,
 }
 
-const ACTS: [Act; 19] = [
+const ACTS: [Act; 20] = [
     Act::Sized,
     Act::Chunked,
     Act::UntilClose,
     Act::Empty,
     Act::Hints,
+    Act::Trailers,
     Act::Stale,
     Act::Early,
     Act::Silent,
@@ -59,6 +62,12 @@ const ACTS: [Act; 19] = [
     Act::Short,
     Act::BadChunk,
     Act::Stall,
+];
+
+/// Bytes of content: none, one, a receive buffer, from where on a rest is spliced, and beside these; and
+/// often so much that more than that is left when the first of it has been passed on.
+const SIZES: [usize; 14] = [
+    0, 1, 255, 256, 1_024, 4_095, 4_096, 5_000, 65_535, 65_536, 65_537, 70_000, 300_000, 300_000,
 ];
 
 /// What a client gets where neither it nor the network does anything wrong.
@@ -83,6 +92,8 @@ pub(crate) struct Plan {
     /// Bytes of the request's.
     pub(crate) body_bytes: usize,
     pub(crate) in_chunks: bool,
+    /// The client asks leave to send the body (RFC 9110 §10.1.1).
+    pub(crate) expects: bool,
 }
 
 impl Plan {
@@ -94,6 +105,7 @@ impl Plan {
             answer_bytes,
             body_bytes: 0,
             in_chunks: false,
+            expects: false,
         }
     }
 
@@ -101,7 +113,7 @@ impl Plan {
     pub(crate) fn any(id: u64, random: &mut Random) -> Plan {
         let method = random.pick(&["GET", "GET", "HEAD", "POST", "PUT"]);
         let act = match random.one_in(2) {
-            true => ACTS[random.below(5)],
+            true => ACTS[random.below(6)],
             false => random.pick(&ACTS),
         };
         let act = match act {
@@ -110,14 +122,16 @@ impl Plan {
             act => act,
         };
         let has_body = matches!(method, "POST" | "PUT") && !random.one_in(4);
-        let sizes = [0, 1, 300, 5_000, 70_000];
+        let body_bytes = if has_body { random.pick(&SIZES) } else { 0 };
+        let in_chunks = has_body && random.one_in(2);
         Plan {
             id,
             method,
             act,
-            answer_bytes: random.pick(&sizes),
-            body_bytes: if has_body { random.pick(&sizes) } else { 0 },
-            in_chunks: has_body && random.one_in(2),
+            answer_bytes: random.pick(&SIZES),
+            body_bytes,
+            in_chunks,
+            expects: (body_bytes > 0 || in_chunks) && random.one_in(4),
         }
     }
 
@@ -126,7 +140,7 @@ impl Plan {
         let mut parts = target.strip_prefix('/')?.split('/');
         let mut number = || parts.next()?.parse::<usize>().ok();
         let (id, act, answer_bytes) = (number()?, number()?, number()?);
-        let (body_bytes, in_chunks) = (number()?, number()? == 1);
+        let (body_bytes, in_chunks, expects) = (number()?, number()? == 1, number()? == 1);
         let methods = ["GET", "HEAD", "POST", "PUT"];
         Some(Plan {
             id: id as u64,
@@ -135,6 +149,7 @@ impl Plan {
             answer_bytes,
             body_bytes,
             in_chunks,
+            expects,
         })
     }
 
@@ -147,34 +162,59 @@ impl Plan {
         self.method == "HEAD"
     }
 
-    /// The request as the client sends it.
+    /// Whether the request has content, even if that is empty.
+    pub(crate) fn has_body(&self) -> bool {
+        self.body_bytes > 0 || self.in_chunks
+    }
+
+    /// The request as the client sends it, in one piece.
     pub(crate) fn request(&self, version: &str) -> Vec<u8> {
+        let (mut head, body) = self.request_parts(version);
+        head.extend(body);
+        head
+    }
+
+    /// Its head, and what follows that.
+    pub(crate) fn request_parts(&self, version: &str) -> (Vec<u8>, Vec<u8>) {
         let act = ACTS.iter().position(|act| *act == self.act).unwrap();
         let mut out = format!(
-            "{} /{}/{act}/{}/{}/{} HTTP/{version}\r\nHost: app\r\n",
+            "{} /{}/{act}/{}/{}/{}/{} HTTP/{version}\r\nHost: app\r\n",
             self.method,
             self.id,
             self.answer_bytes,
             self.body_bytes,
-            u8::from(self.in_chunks)
+            u8::from(self.in_chunks),
+            u8::from(self.expects)
         )
         .into_bytes();
+        if version == "1.0" && self.id.is_multiple_of(2) {
+            out.extend_from_slice(b"Connection: keep-alive\r\n");
+        }
+        if self.expects {
+            out.extend_from_slice(b"Expect: 100-continue\r\n");
+        }
         let body = self.body();
         if self.in_chunks {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
-            out.extend(chunks(&body));
+            (out, chunks(&body, self.id, ""))
         } else if self.body_bytes > 0 {
             out.extend(format!("Content-Length: {}\r\n\r\n", body.len()).into_bytes());
-            out.extend(body);
+            (out, body)
         } else {
             out.extend_from_slice(b"\r\n");
+            (out, body)
         }
-        out
     }
 
     /// The request's content.
     pub(crate) fn body(&self) -> Vec<u8> {
         Random::new(!self.id).bytes(self.body_bytes)
+    }
+
+    /// The line of the answer's trailer, where it has one.
+    pub(crate) fn trailer(&self) -> Option<String> {
+        let has_trailer = self.act == Act::Trailers && !self.is_head();
+        has_trailer.then(|| format!("X-Sum: {}", self.id))
     }
 
     /// The answer's.
@@ -185,9 +225,12 @@ impl Plan {
     /// What the client gets if nothing else goes wrong.
     pub(crate) fn due(&self) -> Due {
         match self.act {
-            Act::Sized | Act::Chunked | Act::UntilClose | Act::Hints | Act::Stale => {
-                Due::Whole(200)
-            }
+            Act::Sized
+            | Act::Chunked
+            | Act::UntilClose
+            | Act::Hints
+            | Act::Trailers
+            | Act::Stale => Due::Whole(200),
             Act::Empty => Due::Whole(204),
             Act::Early => Due::Whole(413),
             Act::Silent => Due::Own(504),
@@ -224,8 +267,15 @@ impl Plan {
                 let hint = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n".repeat(3);
                 with(hint + &sized, &content)
             }
-            Act::Chunked if self.is_head() => with(chunked, b""),
-            Act::Chunked => with(chunked, &chunks(&content)),
+            Act::Chunked | Act::Trailers if self.is_head() => with(chunked, b""),
+            Act::Chunked => with(chunked, &chunks(&content, self.id, "")),
+            Act::Trailers => {
+                let mut out = with(chunked, &chunks(&content, self.id, ";a=\"b;c\""));
+                // Before the empty line.
+                out.truncate(out.len() - 2);
+                out.extend(format!("X-Sum: {id}\r\n\r\n").into_bytes());
+                out
+            }
             Act::UntilClose => with(head("Connection: close\r\n"), &content),
             Act::Empty => format!("HTTP/1.1 204 No Content\r\nX-Id: {id}\r\n\r\n").into_bytes(),
             Act::Silent | Act::Close | Act::Reset => Vec::new(),
@@ -246,7 +296,7 @@ impl Plan {
                 with(longer, &content)
             }
             Act::BadChunk => {
-                let mut out = with(chunked, &chunks(&content));
+                let mut out = with(chunked, &chunks(&content, self.id, ""));
                 // Instead of the last chunk.
                 out.truncate(out.len() - 5);
                 out.extend_from_slice(b"zz\r\n");
@@ -256,16 +306,28 @@ impl Plan {
     }
 }
 
-/// Content in chunks of different sizes, with its end.
-fn chunks(content: &[u8]) -> Vec<u8> {
+/// Content in chunks, with its end: in one, in some that are as long as what is spliced from, or in ever
+/// larger ones; by what the request is called. Some of them have this extension.
+fn chunks(content: &[u8], id: u64, extension: &str) -> Vec<u8> {
+    const LARGE: [usize; 4] = [65_537, 100_000, 65_535, 65_536];
     let mut out = Vec::new();
-    let (mut rest, mut size) = (content, 1);
+    let (mut rest, mut number) = (content, 0);
     while !rest.is_empty() {
+        let size = match id % 4 {
+            0 => rest.len(),
+            1 | 2 => LARGE[number % LARGE.len()],
+            _ => 3_usize.pow(number as u32),
+        };
         let (piece, after) = rest.split_at(size.min(rest.len()));
-        out.extend(format!("{:x}\r\n", piece.len()).into_bytes());
+        let extension = if number.is_multiple_of(5) {
+            extension
+        } else {
+            ""
+        };
+        out.extend(format!("{:x}{extension}\r\n", piece.len()).into_bytes());
         out.extend_from_slice(piece);
         out.extend_from_slice(b"\r\n");
-        (rest, size) = (after, size * 3);
+        (rest, number) = (after, number + 1);
     }
     out.extend_from_slice(b"0\r\n\r\n");
     out

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// What a client does.
 pub(crate) struct Visit {
     pub(crate) plans: Vec<Plan>,
-    /// `1.1`, or `1.0` for one request.
+    /// `1.1` or `1.0`.
     pub(crate) version: &'static str,
     /// Each request waits for the answer to the one before it.
     pub(crate) is_sequential: bool,
@@ -57,6 +57,15 @@ impl From<Due> for Got {
     }
 }
 
+/// What the side that writes is told by the one that reads.
+#[derive(Clone, Copy)]
+struct Heard<'v> {
+    /// Requests that have their final answers.
+    answered: &'v Cell<usize>,
+    /// The last request, counted from 1, that may send its body.
+    allowed: &'v Cell<usize>,
+}
+
 /// Makes a visit; what each request got. An error is what may never be, whatever the world does.
 pub(crate) async fn visit(
     address: SocketAddr,
@@ -69,12 +78,16 @@ pub(crate) async fn visit(
             Err(_) => sleep(Duration::from_millis(50)).await,
         }
     };
-    let answered = Cell::new(0);
+    let (answered, allowed) = (Cell::new(0), Cell::new(0));
+    let heard = Heard {
+        answered: &answered,
+        allowed: &allowed,
+    };
     let got = {
         let (reader, writer) = stream.split();
         let own = Random::new(random.next());
-        let mut writing = pin!(write(writer, visit, &answered, own));
-        let mut reading = pin!(read(reader, visit, &answered, &mut random));
+        let mut writing = pin!(write(writer, visit, heard, own));
+        let mut reading = pin!(read(reader, visit, heard, &mut random));
         let mut leaving = pin!(leave(visit));
         let mut is_written = false;
         poll_fn(|context| {
@@ -105,24 +118,28 @@ async fn leave(visit: &Visit) {
     }
 }
 
-async fn write(
-    mut writer: WriteHalf<'_>,
-    visit: &Visit,
-    answered: &Cell<usize>,
-    mut random: Random,
-) {
+async fn write(mut writer: WriteHalf<'_>, visit: &Visit, heard: Heard<'_>, mut random: Random) {
     for (index, plan) in visit.plans.iter().enumerate() {
-        while visit.is_sequential && answered.get() < index {
+        while (visit.is_sequential || plan.expects) && heard.answered.get() < index {
             sleep(Duration::from_millis(1)).await;
         }
-        for piece in random.cut(&plan.request(visit.version)) {
-            // What comes back says what it was.
-            if writer.send(piece).await.is_err() {
+        let (mut head, body) = plan.request_parts(visit.version);
+        if plan.expects {
+            if !send(&mut writer, &head, &mut random).await {
                 return;
             }
-            if random.one_in(6) {
-                sleep(random.duration(Duration::from_millis(10))).await;
+            while heard.allowed.get() <= index {
+                if heard.answered.get() > index {
+                    // It is the last answer: nobody knows whether the body comes.
+                    return;
+                }
+                sleep(Duration::from_millis(1)).await;
             }
+            head.clear();
+        }
+        head.extend(body);
+        if !send(&mut writer, &head, &mut random).await {
+            return;
         }
     }
     if visit.half_closes {
@@ -130,10 +147,23 @@ async fn write(
     }
 }
 
+/// Sends bytes in pieces. Whether they could be: if not, what comes back says what it was.
+async fn send(writer: &mut WriteHalf<'_>, bytes: &[u8], random: &mut Random) -> bool {
+    for piece in random.cut(bytes) {
+        if writer.send(piece).await.is_err() {
+            return false;
+        }
+        if random.one_in(6) {
+            sleep(random.duration(Duration::from_millis(10))).await;
+        }
+    }
+    true
+}
+
 async fn read(
     reader: ReadHalf<'_>,
     visit: &Visit,
-    answered: &Cell<usize>,
+    heard: Heard<'_>,
     random: &mut Random,
 ) -> Result<Visited, String> {
     let mut wire = Wire::new(reader);
@@ -142,10 +172,11 @@ async fn read(
         if visit.reads_after > Duration::ZERO {
             sleep(random.duration(visit.reads_after)).await;
         }
-        let (got, is_last) = answer(&mut wire, plan, visit.version).await?;
+        let allow = || heard.allowed.set(visited.got.len() + 1);
+        let (got, is_last) = answer(&mut wire, plan, visit.version, allow).await?;
         visited.got.push(got);
         visited.is_over = is_last;
-        answered.set(visited.got.len());
+        heard.answered.set(visited.got.len());
         if matches!(got, Got::Cut | Got::Nothing) {
             // Whatever is there is a part.
             return Ok(visited);
@@ -160,8 +191,14 @@ async fn read(
     }
 }
 
-/// The answer to one request, and whether it is the last of the connection.
-async fn answer(wire: &mut Wire<'_>, plan: &Plan, version: &str) -> Result<(Got, bool), String> {
+/// The answer to one request, and whether it is the last of the connection. `allow` hears of leave to
+/// send the body.
+async fn answer(
+    wire: &mut Wire<'_>,
+    plan: &Plan,
+    version: &str,
+    allow: impl Fn(),
+) -> Result<(Got, bool), String> {
     let fault = |what: String| format!("{what} for {plan:?}");
     let mut hints = 0;
     let (head, status) = loop {
@@ -178,6 +215,10 @@ async fn answer(wire: &mut Wire<'_>, plan: &Plan, version: &str) -> Result<(Got,
         let status = status.ok_or_else(|| fault(format!("no status in {head:?}")))?;
         if status >= 200 {
             break (head, status);
+        }
+        if status == 100 && plan.expects {
+            allow();
+            continue;
         }
         hints += 1;
         if status != 103 || hints > 16 || version == "1.0" {
@@ -227,12 +268,14 @@ async fn answer(wire: &mut Wire<'_>, plan: &Plan, version: &str) -> Result<(Got,
             content.len()
         )));
     }
-    let got = if is_whole {
-        Got::Whole(status)
-    } else {
-        Got::Cut
-    };
-    Ok((got, is_last))
+    if !is_whole {
+        return Ok((Got::Cut, is_last));
+    }
+    let is_chunked = matches!(head.framing(), Ok(Some(Framing::Chunks)));
+    if is_chunked && wire.trailers != plan.trailer().unwrap_or_default() {
+        return Err(fault(format!("the trailers {:?}", wire.trailers)));
+    }
+    Ok((Got::Whole(status), is_last))
 }
 
 fn framing(head: &Head, status: u16, plan: &Plan) -> Result<Option<Framing>, Stop> {

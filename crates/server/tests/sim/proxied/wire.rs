@@ -8,6 +8,8 @@ use std::io;
 pub(crate) struct Wire<'s> {
     half: ReadHalf<'s>,
     input: Vec<u8>,
+    /// The trailer section of the last content in chunks, without its end.
+    pub(crate) trailers: String,
 }
 
 /// A head as it came.
@@ -69,6 +71,7 @@ impl<'s> Wire<'s> {
         Wire {
             half,
             input: Vec::new(),
+            trailers: String::new(),
         }
     }
 
@@ -138,15 +141,28 @@ impl<'s> Wire<'s> {
                 let size = std::str::from_utf8(&line).ok();
                 let size = size.and_then(|size| usize::from_str_radix(size, 16).ok());
                 let size = size.ok_or_else(|| Stop::Malformed(format!("a chunk of {line:?}")))?;
+                if size == 0 {
+                    return self.trailers().await;
+                }
                 self.exactly(size, content).await?;
                 let end = self.until(b"\r\n").await?;
                 if !end.is_empty() {
                     return Err(Stop::Malformed(format!("{end:?} behind a chunk")));
                 }
-                if size == 0 {
-                    return Ok(());
-                }
             },
+        }
+    }
+
+    async fn trailers(&mut self) -> Result<(), Stop> {
+        self.trailers.clear();
+        loop {
+            let line = self.until(b"\r\n").await?;
+            if line.is_empty() {
+                return Ok(());
+            }
+            let line =
+                String::from_utf8(line).map_err(|_| Stop::Malformed("no text".to_owned()))?;
+            self.trailers.push_str(&line);
         }
     }
 
