@@ -4,12 +4,14 @@
 //! 64 slots, one millisecond a tick. Moving a deadline later is one store: the entry stays where
 //! it is and is put in its new place when the old one comes up.
 
+use std::cell::Cell;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 const LEVELS: usize = 6;
 const SLOT_BITS: usize = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
+const TICK: Duration = Duration::from_millis(1);
 /// The farthest tick ahead that the wheel can hold, some two years.
 const HORIZON: u64 = (1 << (LEVELS * SLOT_BITS)) - 1;
 /// The end of a list.
@@ -35,6 +37,10 @@ pub(crate) struct Wheel {
     start: Instant,
     /// Every tick up to this one has been expired.
     elapsed: u64,
+    /// When the next one begins, so that a turn within a tick needs no arithmetic.
+    next_tick_at: Instant,
+    /// What [`Wheel::next_expiry`] says, once it was asked; `None` when that may have changed.
+    expiry: Cell<Option<Option<Instant>>>,
     entries: Vec<Entry>,
     free: Vec<u32>,
     heads: [[u32; SLOTS]; LEVELS],
@@ -46,6 +52,8 @@ impl Wheel {
         Wheel {
             start,
             elapsed: 0,
+            next_tick_at: start + TICK,
+            expiry: Cell::new(Some(None)),
             entries: Vec::new(),
             free: Vec::new(),
             heads: [[NIL; SLOTS]; LEVELS],
@@ -116,22 +124,28 @@ impl Wheel {
 
     /// When [`Wheel::expire`] has to be called next.
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
-        let (tick, ..) = self.next_slot()?;
-        Some(self.start + Duration::from_millis(tick))
+        if let Some(known) = self.expiry.get() {
+            return known;
+        }
+        let slot = self.next_slot();
+        let expiry = slot.map(|(tick, ..)| self.start + Duration::from_millis(tick));
+        self.expiry.set(Some(expiry));
+        expiry
     }
 
     /// Collects the wakers whose deadlines have passed at `now`.
     pub(crate) fn expire(&mut self, now: Instant, woken: &mut Vec<Waker>) {
-        let since = now.saturating_duration_since(self.start);
-        let now_tick = since.as_secs() * 1000 + u64::from(since.subsec_millis());
-        if now_tick <= self.elapsed {
+        if now < self.next_tick_at {
             return;
         }
+        let since = now.saturating_duration_since(self.start);
+        let now_tick = since.as_secs() * 1000 + u64::from(since.subsec_millis());
         while let Some((tick, level, slot)) = self.next_slot() {
             if tick > now_tick {
                 break;
             }
             self.elapsed = tick;
+            self.expiry.set(None);
             let mut index = std::mem::replace(&mut self.heads[level][slot], NIL);
             self.occupied[level] &= !(1 << slot);
             while index != NIL {
@@ -147,9 +161,11 @@ impl Wheel {
             }
         }
         self.elapsed = now_tick;
+        self.next_tick_at = self.start + Duration::from_millis(now_tick + 1);
     }
 
     fn link(&mut self, index: u32) {
+        self.expiry.set(None);
         let tick = self.tick_of(self.entries[index as usize].deadline);
         let level = self.level_of(tick);
         let slot = slot_of(tick, level);
@@ -166,6 +182,7 @@ impl Wheel {
     }
 
     fn unlink(&mut self, index: u32) {
+        self.expiry.set(None);
         let entry = &mut self.entries[index as usize];
         let (scheduled, previous, next) = (entry.scheduled, entry.previous, entry.next);
         entry.scheduled = 0;
@@ -325,6 +342,9 @@ mod tests {
                     }
                 }
                 let next = test.wheel.next_expiry();
+                // It is remembered from one time to the next.
+                let found = test.wheel.next_slot().map(|(tick, ..)| test.at(tick));
+                proptest::prop_assert_eq!(next, found);
                 for due in list.iter().flatten() {
                     proptest::prop_assert!(next.is_some_and(|next| next <= test.at(*due)));
                 }
