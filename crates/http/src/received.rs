@@ -186,15 +186,16 @@ pub fn parse_received<'a>(
     let window = &input[..input.len().min(limits.head_bytes)];
     // A head that comes in pieces is read when its end is there, and not before: reading it anew for
     // each piece would cost the square of its length.
-    if scan.has_begun() && !scan.ends_in(window) {
+    let has_begun = scan.has_begun();
+    let ends = has_begun && scan.ends_in(window);
+    if has_begun && !ends {
         return incomplete(window, limits);
     }
     match read(window, limits, method)? {
         Some(done) => Ok(Some(done)),
-        None => {
-            scan.ends_in(window);
-            incomplete(window, limits)
-        }
+        // It ends before its status line could: what comes behind it won't make it one.
+        None if ends || scan.ends_in(window) => Err(ReceivedError::StatusLine),
+        None => incomplete(window, limits),
     }
 }
 
