@@ -1,18 +1,26 @@
 //! Pipes to splice through: a few large ones for each worker, empty whenever they are not in use.
 //!
-//! A pipe for each connection would meet `pipe-user-pages-soft` at about a thousand of them: from
-//! there on new pipes shrink to one page, and splicing to a crawl. So a worker has a handful, lends
-//! each for as long as bytes are in it, and closes one that it can't empty.
+//! All pipes of a user without `CAP_SYS_RESOURCE` together may hold `pipe-user-pages-soft`: 64 MiB by
+//! default. What is opened beyond that has two pages, through which splicing is slower than copying: it
+//! isn't used. So a worker has some dozens, lends each for as long as bytes are in it, and closes one
+//! that it can't empty.
 
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags};
+use rustix::process::{Resource, getrlimit};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// What a pipe should hold. Linux's `pipe-max-size` is 1 MiB by default.
 const PIPE_BYTES: usize = 1 << 20;
 
+/// A pipe that holds less isn't worth its calls.
+const PIPE_BYTES_LEAST: usize = 1 << 16;
+
 /// Pipes that may be lent at one time.
-pub(crate) const PIPE_LIMIT: usize = 16;
+pub(crate) const PIPE_LIMIT: usize = 64;
+/// A worker's pipes, of two descriptors each, take no more than this part of all descriptors.
+const DESCRIPTORS_PART: u64 = 32;
 
 /// Both ends of a pipe, and what is in it.
 #[derive(Debug)]
@@ -27,12 +35,18 @@ pub(crate) struct Pipe {
 
 impl Pipe {
     /// A new pipe, as large as this user may have it.
+    ///
+    /// # Errors
+    /// As `pipe2(2)`; `ENFILE` as well when the user may have only a small one.
     pub(crate) fn open() -> io::Result<Pipe> {
         let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
         let (read, write) = rustix::pipe::pipe_with(flags)?;
         // Refused over the user's limit (EPERM): then it stays as it is.
         let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE_BYTES);
         let capacity_bytes = rustix::pipe::fcntl_getpipe_size(&write)?;
+        if capacity_bytes < PIPE_BYTES_LEAST {
+            return Err(Errno::NFILE.into());
+        }
         Ok(Pipe {
             ends: Some((read, write)),
             number: 0,
@@ -93,19 +107,42 @@ fn splice(
 }
 
 /// A worker's pipes that are not in use, all of them empty.
-#[derive(Default)]
 pub(crate) struct PipePool {
     idle: Vec<Pipe>,
     lent: usize,
+    limit: usize,
+}
+
+impl Default for PipePool {
+    fn default() -> PipePool {
+        PipePool {
+            idle: Vec::new(),
+            lent: 0,
+            limit: PIPE_LIMIT,
+        }
+    }
 }
 
 impl PipePool {
+    /// For a process that may have as many descriptors as this one; at least one pipe.
+    pub(crate) fn of_this_process() -> PipePool {
+        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let limit = (descriptors / DESCRIPTORS_PART / 2).clamp(1, PIPE_LIMIT as u64);
+        PipePool {
+            limit: limit as usize,
+            ..PipePool::default()
+        }
+    }
+
     /// An empty pipe; `None` when as many as may be are lent.
+    ///
+    /// # Errors
+    /// Those of `open`.
     pub(crate) fn lease(
         &mut self,
         open: impl FnOnce() -> io::Result<Pipe>,
     ) -> io::Result<Option<Pipe>> {
-        if self.lent == PIPE_LIMIT {
+        if self.is_exhausted() {
             return Ok(None);
         }
         let pipe = match self.idle.pop() {
@@ -131,7 +168,7 @@ impl PipePool {
     }
 
     pub(crate) fn is_exhausted(&self) -> bool {
-        self.lent == PIPE_LIMIT
+        self.lent >= self.limit
     }
 }
 

@@ -132,7 +132,9 @@ pub struct Counters {
 impl Reactor {
     fn new(options: &ReactorOptions) -> io::Result<(Reactor, DriverChoice)> {
         let (driver, choice) = probe::choose(options)?;
-        Ok((Reactor::on(driver, options.memory), choice))
+        let mut reactor = Reactor::on(driver, options.memory);
+        reactor.transfers.limit_pipes();
+        Ok((reactor, choice))
     }
 
     fn simulated(world: &SimWorld, options: &ReactorOptions) -> Reactor {

@@ -50,6 +50,13 @@ pub(super) struct Transfers {
     lingering: VecDeque<(Instant, SocketKey)>,
 }
 
+impl Transfers {
+    /// Leaves others of this process their descriptors; a simulated one has as many as it likes.
+    pub(super) fn limit_pipes(&mut self) {
+        self.pipes = PipePool::of_this_process();
+    }
+}
+
 /// What only sockets with zero-copy sends or spliced receives have.
 #[derive(Default)]
 pub(super) struct SocketTransfer {
