@@ -329,7 +329,11 @@ fn too_few_descriptors(io: Io) {
         check_refused(Server::try_start(command), &["descriptors", "ulimit -Hn"]);
     }
     // With as many as it asks for it serves.
-    let command = limited("-n 26", &command(io, &tree.root(), &[]));
+    let refused = Server::try_start(limited("-n 20", &command(io, &tree.root(), &[])));
+    let said = refused.err().expect("a refusal").stderr;
+    let (_, asked) = said.split_once("it takes ").expect("how many it takes");
+    let (asked, _) = asked.split_once(';').expect("a number");
+    let command = limited(&format!("-n {asked}"), &command(io, &tree.root(), &[]));
     let server = Server::start(command);
     server.expect_alive("/hello.txt", HELLO);
     server.stop();
