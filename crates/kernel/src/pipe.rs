@@ -124,9 +124,14 @@ impl Default for PipePool {
 }
 
 impl PipePool {
-    /// For a process that may have as many descriptors as this one; at least one pipe.
+    /// For this process, by the descriptors that it may have now.
     pub(crate) fn of_this_process() -> PipePool {
-        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let descriptors = getrlimit(Resource::Nofile).current;
+        PipePool::with_descriptors(descriptors.unwrap_or(u64::MAX))
+    }
+
+    /// For a process that may have so many descriptors; at least one pipe.
+    fn with_descriptors(descriptors: u64) -> PipePool {
         let limit = (descriptors / DESCRIPTORS_PART / 2).clamp(1, PIPE_LIMIT as u64);
         PipePool {
             limit: limit as usize,
@@ -207,6 +212,13 @@ mod tests {
         assert!(pool.lease(|| Ok(pipe(0))).unwrap().is_none());
         pool.give_back(pipe(3));
         assert!(pool.lease(|| Ok(pipe(0))).unwrap().is_some());
+    }
+
+    #[test]
+    fn few_descriptors_are_left_to_others() {
+        let limit = |descriptors| PipePool::with_descriptors(descriptors).limit;
+        assert_eq!([0, 64, 1024].map(limit), [1, 1, 16]);
+        assert_eq!([4096, 20_000, u64::MAX].map(limit), [PIPE_LIMIT; 3]);
     }
 
     #[test]
