@@ -8,7 +8,7 @@
 //! test may have expected that its server ends. The compiler is the usual one, told to take an unstable
 //! flag; the standard library isn't instrumented, which is enough to see what this code does to the heap.
 
-use crate::build::{cargo, metadata};
+use crate::build::{instrumented_cargo, metadata};
 use crate::skip::skip;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
@@ -20,9 +20,6 @@ pub(crate) struct Options {
     /// Only tests whose path has this in it
     filter: Option<String>,
 }
-
-/// The only one whose sanitizer is tried.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// What the sanitizer does. Tests of what is leaked on purpose would be told of. And memory that was
 /// freed is kept from being used again up to a bound: with the usual one (256 MiB) a server that gives
@@ -85,15 +82,10 @@ const LEFT_OUT: &[(&str, &str)] = &[
 
 /// Builds in a folder of its own, and runs each suite.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    ensure!(
-        cfg!(all(target_arch = "x86_64", target_env = "gnu")),
-        "this is for {TARGET} alone"
-    );
     let folder = metadata()?.target_directory.join("asan");
     let reports = tempfile::tempdir().context("cannot make a temporary folder")?;
     for (package, tests) in SUITES {
-        let mut command = sanitized(cargo(), reports.path());
-        command.env("CARGO_TARGET_DIR", &folder);
+        let mut command = sanitized_cargo(reports.path(), &folder)?;
         command.args(["test", "--package", package]).args(tests);
         command.arg("--").args(&options.filter);
         if package == "ringway" {
@@ -128,18 +120,14 @@ fn expect_none(reports: &Path) -> Result<()> {
 }
 
 /// Has cargo, and a cargo that a test runs, build with the sanitizer; and what they run report there.
-fn sanitized(mut command: Command, reports: &Path) -> Command {
-    let reports = reports.join("report");
-    command
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env("RUSTFLAGS", "-Zsanitizer=address")
-        // Named, so that the compiler's own helpers are built without it.
-        .env("CARGO_BUILD_TARGET", TARGET)
-        .env(
-            "ASAN_OPTIONS",
-            format!("{SANITIZER}:log_path={}", reports.display()),
-        );
-    command
+fn sanitized_cargo(reports: &Path, folder: &Path) -> Result<Command> {
+    let mut command = instrumented_cargo("-Zsanitizer=address", folder)?;
+    let log_path = reports.join("report");
+    command.env(
+        "ASAN_OPTIONS",
+        format!("{SANITIZER}:log_path={}", log_path.display()),
+    );
+    Ok(command)
 }
 
 #[cfg(test)]

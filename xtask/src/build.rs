@@ -57,6 +57,38 @@ pub(crate) fn metadata() -> Result<Metadata> {
     serde_json::from_slice(&output.stdout).context("cargo metadata said something unexpected")
 }
 
+/// A release build of the program itself.
+pub(crate) fn release_program() -> Result<PathBuf> {
+    let mut build = cargo();
+    build.args(["build", "--release", "--package", "ringway"]);
+    let status = build.status().context("cannot run cargo build")?;
+    ensure!(status.success(), "cargo build failed");
+    Ok(metadata()?.target_directory.join("release/ringway"))
+}
+
+/// The only target whose instrumented builds are tried: with a sanitizer, or for a fuzzer.
+pub(crate) const INSTRUMENTED_TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Cargo, which has the usual compiler take these unstable flags, for that target and in a folder of
+/// its own.
+///
+/// # Errors
+/// On any other target.
+pub(crate) fn instrumented_cargo(flags: &str, folder: &Path) -> Result<Command> {
+    ensure!(
+        cfg!(all(target_arch = "x86_64", target_env = "gnu")),
+        "this is for {INSTRUMENTED_TARGET} alone"
+    );
+    let mut command = cargo();
+    command
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("RUSTFLAGS", flags)
+        // Named, so that what runs within the compiler is built without the flags.
+        .env("CARGO_BUILD_TARGET", INSTRUMENTED_TARGET)
+        .env("CARGO_TARGET_DIR", folder);
+    Ok(command)
+}
+
 /// The release builds of the yardsticks, the runtime's example and the program itself.
 pub(crate) struct Programs {
     folder: PathBuf,

@@ -4,7 +4,7 @@
 //! the file waits on the server's side for as long as this runs. The file is sparse: it takes no
 //! disk, and the page cache that it fills isn't the server's memory. Nothing here is timed.
 
-use crate::build::{cargo, metadata};
+use crate::build::release_program;
 use crate::process::{Server, allowed_cpus, find, free_port};
 use crate::skip::skip;
 use anyhow::{Context, Result, ensure};
@@ -40,7 +40,7 @@ pub(crate) struct Options {
     limit_mib: u64,
 
     /// Which drivers
-    #[arg(long, default_value = "uring,epoll", value_delimiter = ',')]
+    #[arg(long, default_value = "uring,epoll", value_delimiter = ',', value_parser = ["uring", "epoll"])]
     io: Vec<String>,
 
     /// Which ways to send, by their names. Of zero-copy sends all but a few become copies here, because
@@ -68,16 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let program = match &options.program {
         Some(program) => program.clone(),
-        None => {
-            let status = cargo()
-                .args(["build", "--release", "--package", "ringway"])
-                .status();
-            ensure!(
-                status.context("cannot run cargo build")?.success(),
-                "cargo build failed"
-            );
-            metadata()?.target_directory.join("release/ringway")
-        }
+        None => release_program()?,
     };
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let root = scratch.path().join("root");

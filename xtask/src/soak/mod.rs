@@ -10,7 +10,7 @@
 
 mod client;
 
-use crate::build::{cargo, metadata};
+use crate::build::release_program;
 use crate::process::{Server, allowed_cpus, find, free_port};
 use crate::skip::skip;
 use anyhow::{Context, Result, bail, ensure};
@@ -31,13 +31,13 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Workers of each server, and so many listeners.
 const WORKERS: usize = 2;
 
-/// What a server at rest may have more than after the warm-up: pipes and opened files that a pool or a
-/// cache happens to keep,
+/// How many descriptors a server at rest may have more than after the warm-up: a pool happens to keep a
+/// pipe, a cache a file.
 const MORE_DESCRIPTORS: usize = 16;
-/// threads of pools that end when idle,
+/// How many threads more: those of pools end some time after they were needed.
 const MORE_THREADS: usize = 4;
-/// and what the allocator keeps for later, in bytes.
-const MORE_MEMORY: u64 = 8 << 20;
+/// How much resident memory more: the allocator keeps some for later.
+const MORE_MEMORY_BYTES: u64 = 8 << 20;
 
 /// Load two servers with a mixed crowd for minutes, and fail when one grows, logs a fault or answers wrongly
 #[derive(clap::Args)]
@@ -51,7 +51,7 @@ pub(crate) struct Options {
     clients: u64,
 
     /// Which drivers
-    #[arg(long, default_value = "uring,epoll", value_delimiter = ',')]
+    #[arg(long, default_value = "uring,epoll", value_delimiter = ',', value_parser = ["uring", "epoll"])]
     io: Vec<String>,
 
     /// A program that was built before, instead of a release build
@@ -68,7 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let program = match &options.program {
         Some(program) => std::fs::canonicalize(program).context("no such program")?,
-        None => build()?,
+        None => release_program()?,
     };
     let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
     let site = Site::new();
@@ -77,14 +77,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         soak(options, &program, scratch.path(), &site, io).with_context(|| format!("on {io}"))?;
     }
     Ok(())
-}
-
-fn build() -> Result<PathBuf> {
-    let mut build = cargo();
-    build.args(["build", "--release", "--package", "ringway"]);
-    let status = build.status().context("cannot run cargo build")?;
-    ensure!(status.success(), "cargo build failed");
-    Ok(metadata()?.target_directory.join("release/ringway"))
 }
 
 /// Both servers, and what they have logged.
@@ -198,7 +190,7 @@ impl Rest {
         ensure!(now <= had + MORE_THREADS, "threads: {had}, and now {now}");
         let (now, had) = (self.memory, before.memory);
         ensure!(
-            now <= had + MORE_MEMORY,
+            now <= had + MORE_MEMORY_BYTES,
             "bytes of memory: {had}, and now {now}"
         );
         Ok(())
