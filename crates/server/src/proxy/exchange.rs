@@ -117,7 +117,10 @@ struct Course<'e> {
     upstream: &'e Upstream,
     worker: &'e Worker,
     upload: Cell<Upload>,
+    /// Whether some of the request may have reached the server.
     is_sent: Cell<bool>,
+    /// Whether some of the body was used up.
+    is_spent: Cell<bool>,
 }
 
 impl Exchange<'_> {
@@ -136,10 +139,10 @@ impl Exchange<'_> {
                 Upload::Done
             }),
             is_sent: Cell::new(false),
+            is_spent: Cell::new(false),
         };
-        let spent = Cell::new(false);
         let ran = if has_body {
-            Box::pin(self.run_both(&course, &spent)).await
+            Box::pin(self.run_both(&course)).await
         } else {
             self.run_answer(&course).await
         };
@@ -148,7 +151,7 @@ impl Exchange<'_> {
             is_answered: outbound.is_answered.get(),
             has_heard: outbound.heard_at.get().is_some(),
             is_sent: course.is_sent.get(),
-            is_spent: spent.get(),
+            is_spent: course.is_spent.get(),
             is_body_read: course.upload.get().is_taken(),
         })
     }
@@ -180,11 +183,7 @@ impl Exchange<'_> {
     }
 
     /// The request's body goes one way while the answer may come the other.
-    async fn run_both(
-        &mut self,
-        course: &Course<'_>,
-        spent: &Cell<bool>,
-    ) -> Result<Answered, Trouble> {
+    async fn run_both(&mut self, course: &Course<'_>) -> Result<Answered, Trouble> {
         let outbound = self.outbound;
         let (limits, config) = (self.worker.limits, &self.upstream.config);
         let timeouts = &config.timeouts;
@@ -211,7 +210,7 @@ impl Exchange<'_> {
                 false => body_timeout,
             },
         };
-        let mut upload = pin!(course.upload(&mut body, source, &mut server_sink, spent));
+        let mut upload = pin!(course.upload(&mut body, source, &mut server_sink));
         let mut no_watch = None;
         let mut answer = pin!(course.answer(&mut server, &mut client, &mut no_watch));
         poll_fn(|context| {

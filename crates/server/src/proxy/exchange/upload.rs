@@ -9,7 +9,6 @@ use crate::input::Input;
 use crate::proxy::content::{Content, ContentError, Sink, Source};
 use crate::proxy::fault::ServerFault;
 use ringway_runtime::{ReadHalf, TcpStream, now};
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
@@ -49,13 +48,12 @@ impl Course<'_> {
         body: &mut Content,
         mut source: Source<'_>,
         sink: &mut Sink<'_>,
-        spent: &Cell<bool>,
     ) -> Result<Infallible, ContentError> {
         let head = self.outbound.written.bytes.clone();
         let sent = sink.send(head, now()).await;
         sent.map_err(ContentError::Destination)?;
         self.is_sent.set(true);
-        spent.set(true);
+        self.is_spent.set(true);
         body.pass(&mut source, sink, Vec::new().into()).await?;
         self.upload.set(Upload::Taken);
         let flushed = sink.flush(now()).await;

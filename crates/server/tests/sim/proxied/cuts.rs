@@ -192,8 +192,8 @@ fn servers_that_end_behind_every_byte_of_interim_answers() {
     check_answer(Act::Hints);
 }
 
-/// A client goes behind every byte of its request, by an end, by a reset and in silence; what the server
-/// gets is a whole request or none, and the next client is served.
+/// A client ends its side behind every byte of its request, or resets there; what the server gets is a
+/// whole request or none, and the next client is served.
 #[track_caller]
 fn check_request(in_chunks: bool) {
     let plan = Plan {
