@@ -75,8 +75,8 @@ impl HeadScan {
 /// took; the body, or the next request, begins there.
 ///
 /// However the input is cut into calls, a head that ends is accepted or refused alike. A bad head
-/// that hasn't ended may be refused sooner or later, depending on the cuts, but not beyond
-/// [`HeadLimits::head_bytes`].
+/// that hasn't ended may be refused sooner or later, depending on the cuts, but for a bad request line
+/// not beyond its end, and never beyond [`HeadLimits::head_bytes`].
 ///
 /// # Errors
 ///
@@ -119,11 +119,17 @@ fn resume<'a>(
     {
         return Ok(Some((head, skipped + bytes)));
     }
+    let was_in_request_line = scan.line_start == 0;
     let (end, fault) = match scan.advance(window) {
         Found::End(end) => (end, HeadError::RequestLine),
         Found::BareLineFeed => (window.len(), HeadError::BareLineFeed),
         Found::Nothing if is_too_long(window, scan, limits) => {
             (window.len(), HeadError::HeadTooLarge)
+        }
+        // HTTP/0.9 ends with its request line: whoever speaks that is told, and doesn't wait for it.
+        Found::Nothing if was_in_request_line && scan.line_start > 0 => {
+            read(window, limits)?;
+            return Ok(None);
         }
         Found::Nothing => return Ok(None),
     };

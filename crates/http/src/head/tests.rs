@@ -740,6 +740,20 @@ proptest! {
     }
 }
 
+/// HTTP/0.9 has nothing behind it, and a client by hand sends it line by line.
+#[test]
+fn a_bad_request_line_is_refused_where_it_ends_however_it_came() {
+    for line in [
+        "GET /a\r\n",
+        "GET  /a HTTP/1.1\r\n",
+        "GET /a b HTTP/1.1\r\n",
+    ] {
+        check_error(line, HeadError::RequestLine);
+        check_error(&format!("\r\n{line}"), HeadError::RequestLine);
+    }
+    check_error("GET /a HTTP/2.0\r\n", HeadError::UnsupportedVersion);
+}
+
 /// Searching a head that arrives byte by byte touches each byte once.
 #[test]
 fn the_search_never_goes_back() {
