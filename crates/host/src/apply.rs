@@ -22,12 +22,16 @@ const MOST_ROUNDS: usize = 3;
 const MOST_TRIES: usize = 3;
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
+const ENOSPC: i32 = 28;
+
 /// What came of an action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "outcome", content = "why")]
 pub enum Outcome {
     /// It was done, and reads back.
     Done,
+    /// The kernel had no room for it, and took the next best, which reads back: this, and why.
+    Instead(String),
     /// Somebody else had done it since the plan.
     Already,
     /// The kernel keeps it to itself; nothing is wrong with that.
@@ -241,30 +245,64 @@ impl<'a> Work<'a> {
             Ok(old) => old,
             Err(why) => return Ok(Outcome::Failed(why)),
         };
-        let new = action.rule.value(&old, &action.new);
-        if is_same(&action.target, &old, &new) {
-            return Ok(Outcome::Already);
+        let mut made = self.make(action, &old, &action.new, written)?;
+        for next in &action.instead {
+            let is_full = made.as_ref().is_err_and(|error| is_full(action, error));
+            if !is_full || written.is_err() {
+                break;
+            }
+            let taken = self.make(action, &old, next, written)?;
+            made = taken.map(|outcome| instead(action, next, outcome));
+        }
+        Ok(made.unwrap_or_else(|error| refusal(&action.target, &error)))
+    }
+
+    /// Gives the target of an action, which holds `old`, this value. The inner error is the kernel's
+    /// refusal.
+    fn make(
+        &mut self,
+        action: &Action,
+        old: &str,
+        value: &str,
+        written: &mut Result<(), String>,
+    ) -> Result<io::Result<Outcome>, String> {
+        let machine = self.machine;
+        let new = action.rule.value(old, value);
+        if is_same(&action.target, old, &new) {
+            return Ok(Ok(Outcome::Already));
         }
         let journal = self.journal()?;
-        let number = journal.intend(action.check, &action.target, &old, &new, action.rule)?;
+        let number = journal.intend(action.check, &action.target, old, &new, action.rule)?;
         if let Err(error) = write(machine, &action.target, &new) {
             let words = error.to_string();
             *written = journal.append(&Entry::Refused {
                 number,
                 error: words,
             });
-            return Ok(refusal(&action.target, &error));
+            return Ok(Err(error));
         }
         let readback = machine.current(&action.target);
         *written = journal.append(&Entry::Done {
             number,
             readback: readback.clone().unwrap_or_default(),
         });
-        Ok(match readback {
+        Ok(Ok(match readback {
             Ok(readback) if is_same(&action.target, &readback, &new) => Outcome::Done,
             Ok(readback) => Outcome::Failed(format!("the kernel made it {readback}")),
             Err(why) => Outcome::Failed(why),
-        })
+        }))
+    }
+}
+
+/// What came of the next best. Where it was so already, nothing was done, and still it isn't what
+/// was wanted.
+fn instead(action: &Action, next: &str, outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Done | Outcome::Already => Outcome::Instead(format!(
+            "on CPU {next}: CPU {} has no room for another interrupt",
+            action.new
+        )),
+        other => other,
     }
 }
 
@@ -307,13 +345,17 @@ fn is_busy(error: &io::Error) -> bool {
     matches!(error.kind(), ResourceBusy | WouldBlock | Interrupted)
 }
 
+/// Whether the processor's table of interrupt vectors is full (as irqbalance's code takes ENOSPC).
+fn is_full(action: &Action, error: &io::Error) -> bool {
+    matches!(action.target, Target::Interrupt { .. }) && error.raw_os_error() == Some(ENOSPC)
+}
+
 /// What the kernel's refusal means. For interrupts that it manages itself it is EIO, and since
 /// about 5.10 EPERM (as irqbalance's and TuneD's code treat them).
 pub(crate) fn refusal(target: &Target, error: &io::Error) -> Outcome {
     const EPERM: i32 = 1;
     const EIO: i32 = 5;
     const EINVAL: i32 = 22;
-    const ENOSPC: i32 = 28;
     const EOVERFLOW: i32 = 75;
     let is_interrupt = matches!(target, Target::Interrupt { .. });
     match error.raw_os_error() {
@@ -321,7 +363,7 @@ pub(crate) fn refusal(target: &Target, error: &io::Error) -> Outcome {
             Outcome::Unchangeable("the kernel manages this interrupt itself".to_owned())
         }
         Some(ENOSPC) if is_interrupt => {
-            Outcome::Failed("that processor has no room for another interrupt".to_owned())
+            Outcome::Failed("no processor near has room for another interrupt".to_owned())
         }
         Some(EINVAL | EOVERFLOW) if is_interrupt => {
             Outcome::Failed("that processor takes no interrupts now: is it offline?".to_owned())

@@ -64,6 +64,7 @@ pub fn persist(
             target,
             now,
             new,
+            instead: Vec::new(),
             rule: Rule::Set,
             is_disruptive: false,
             why: "the next run of the kernel begins with its defaults".to_owned(),

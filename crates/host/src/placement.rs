@@ -255,7 +255,7 @@ fn near_node(
 
 /// What was asked for of what may be used; or all of it, without what was set apart at boot, unless
 /// nothing else is left.
-fn candidates(facts: Ground<'_>, intent: &Intent) -> CpuList {
+pub(crate) fn candidates(facts: Ground<'_>, intent: &Intent) -> CpuList {
     let usable = facts.processors.usable();
     if let Some(asked) = &intent.cpus {
         return usable.intersection(asked);

@@ -40,6 +40,10 @@ pub struct Action {
     pub now: String,
     /// What it will hold.
     pub new: String,
+    /// What it may hold where the kernel has no room for that, the best first: other processors for
+    /// an interrupt.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub instead: Vec<String>,
     /// How.
     pub rule: Rule,
     /// Whether it may cut the link for a moment.

@@ -344,7 +344,7 @@ impl Undoing<'_> {
         if let Err(error) = write(self.machine, target, value) {
             return match refusal(target, &error) {
                 Outcome::Unchangeable(why) | Outcome::Failed(why) => Undone::Failed(why),
-                Outcome::Done | Outcome::Already => Undone::Nothing,
+                Outcome::Done | Outcome::Instead(_) | Outcome::Already => Undone::Nothing,
             };
         }
         match self.machine.current(target) {

@@ -169,6 +169,7 @@ fn push(
         target: Target::File(sysctl_path(name)),
         new: rule.value(&now, wanted),
         now,
+        instead: Vec::new(),
         rule,
         is_disruptive: false,
         why: why.to_owned(),

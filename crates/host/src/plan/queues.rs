@@ -2,10 +2,10 @@
 
 use super::{Action, Plan, Rule};
 use crate::cpulist::CpuList;
-use crate::facts::{Facts, Nic};
+use crate::facts::{Fact, Facts, Nic};
 use crate::intent::{Goal, Intent};
 use crate::machine::Target;
-use crate::placement::{Placement, plural};
+use crate::placement::{self, Placement, plural};
 use crate::probes::{Channels, Setting};
 use std::collections::BTreeMap;
 
@@ -14,6 +14,10 @@ const RFS_FLOWS: std::ops::RangeInclusive<u64> = 32_768..=1 << 20;
 
 /// Descriptors beyond which a ring costs more cache than it saves packets.
 const RING_MOST: u32 = 4096;
+
+/// Processors that an interrupt is offered to, one after the other, beside the one that it is for.
+/// Each offer is two synced lines of the journal.
+const MOST_NEIGHBOURS: usize = 8;
 
 pub(super) fn plan(facts: &Facts, intent: &Intent, placement: &Placement, plan: &mut Plan) {
     let Some(nic) = facts.nic(intent.nic.as_deref()) else {
@@ -34,7 +38,7 @@ pub(super) fn plan(facts: &Facts, intent: &Intent, placement: &Placement, plan: 
     rings(nic, intent, plan);
     rss_table(nic, placement, plan);
     if may_move {
-        interrupts(nic, placement, plan);
+        interrupts(facts, intent, nic, placement, plan);
     }
     receive_steering(facts, intent, nic, placement, plan);
     send_steering(facts, nic, placement, plan);
@@ -77,6 +81,7 @@ fn ban_from_irqbalance(facts: &Facts, nic: &Nic, plan: &mut Plan) -> bool {
         target: Target::IrqbalanceBan,
         now: text(banned),
         new: text(&wanted),
+        instead: Vec::new(),
         rule: Rule::Set,
         is_disruptive: false,
         why: "irqbalance would move the interrupts again within seconds".to_owned(),
@@ -123,6 +128,7 @@ fn channels(nic: &Nic, placement: &Placement, plan: &mut Plan) -> bool {
         target: Target::Channels(nic.name.clone()),
         now: text(channels),
         new: text(&wanted),
+        instead: Vec::new(),
         rule: Rule::Set,
         is_disruptive: true,
         why: format!("a queue for each of {} workers", placement.workers.len()),
@@ -155,6 +161,7 @@ fn rings(nic: &Nic, intent: &Intent, plan: &mut Plan) {
         target: Target::Rings(nic.name.clone()),
         now: format!("rx {} tx {}", rings.rx.now, rings.tx.now),
         new: format!("rx {wanted} tx {}", rings.tx.now),
+        instead: Vec::new(),
         rule: Rule::Set,
         is_disruptive: true,
         why: format!("{missed} packets found no room in a ring"),
@@ -195,6 +202,7 @@ fn rss_table(nic: &Nic, placement: &Placement, plan: &mut Plan) {
         now: text(&mut rss.table.iter().copied()),
         // As the kernel's own default (ethtool_rxfh_indir_default).
         new: text(&mut (0..queues).cycle().take(rss.table.len())),
+        instead: Vec::new(),
         rule: Rule::Set,
         is_disruptive: false,
         why: format!(
@@ -204,7 +212,7 @@ fn rss_table(nic: &Nic, placement: &Placement, plan: &mut Plan) {
     });
 }
 
-fn interrupts(nic: &Nic, placement: &Placement, plan: &mut Plan) {
+fn interrupts(facts: &Facts, intent: &Intent, nic: &Nic, placement: &Placement, plan: &mut Plan) {
     if let Err(why) = nic.irqs.as_result() {
         plan.notes.push(format!(
             "the interrupts of {} aren't known ({why})",
@@ -212,6 +220,7 @@ fn interrupts(nic: &Nic, placement: &Placement, plan: &mut Plan) {
         ));
         return;
     }
+    let usable = placement::candidates(facts.ground(), intent);
     for irq in nic.queue_irqs() {
         let Some((_, index)) = irq.queue else {
             continue;
@@ -228,11 +237,37 @@ fn interrupts(nic: &Nic, placement: &Placement, plan: &mut Plan) {
             },
             now: now.to_string(),
             new: cpu.to_string(),
+            instead: neighbours(facts, placement, &usable, cpu),
             rule: Rule::Set,
             is_disruptive: false,
             why: format!("queue {index} to the worker that it feeds"),
         });
     }
+}
+
+/// Where an interrupt may go when `cpu` has no room for it: what is usable and shares its last
+/// cache, then the rest of its node; of each first its core's other threads, and before those that
+/// take interrupts of other queues those that don't.
+fn neighbours(facts: &Facts, placement: &Placement, usable: &CpuList, cpu: u32) -> Vec<String> {
+    let processors = &facts.processors;
+    let Some(own) = processors.get(cpu) else {
+        return Vec::new();
+    };
+    let is_in = |list: &Fact<CpuList>, id| list.known().is_some_and(|list| list.contains(id));
+    let taken: CpuList = placement.queues.iter().map(|q| q.interrupt_cpu).collect();
+    let mut near: Vec<(bool, bool, bool, u32)> = Vec::new();
+    for id in usable.iter().filter(|&id| id != cpu) {
+        let shares_cache = is_in(&own.last_cache, id);
+        let node = processors.get(id).and_then(|other| other.node.known());
+        let is_on_node = node.is_some() && node == own.node.known();
+        if shares_cache || is_on_node {
+            let is_sibling = is_in(&own.siblings, id);
+            near.push((!shares_cache, taken.contains(id), !is_sibling, id));
+        }
+    }
+    near.sort_unstable();
+    near.truncate(MOST_NEIGHBOURS);
+    near.iter().map(|(.., id)| id.to_string()).collect()
 }
 
 /// The processor for a queue's interrupts. Queues beyond those of the placement get no flows where a
@@ -283,6 +318,7 @@ fn receive_steering(
             target: queue_file(nic, "rx", rx.index, "rps_cpus"),
             now: now.to_mask(),
             new: wanted.to_mask(),
+            instead: Vec::new(),
             rule: Rule::Set,
             is_disruptive: false,
             why: why.to_owned(),
@@ -310,6 +346,7 @@ fn flows(facts: &Facts, intent: &Intent, nic: &Nic, placement: &Placement, plan:
             target,
             now: now.to_string(),
             new: new.to_string(),
+            instead: Vec::new(),
             rule: Rule::RaiseOnly,
             is_disruptive: false,
             why: "a flow goes where its connection is read".to_owned(),
@@ -350,6 +387,7 @@ fn send_steering(facts: &Facts, nic: &Nic, placement: &Placement, plan: &mut Pla
             target: queue_file(nic, "tx", tx.index, "xps_cpus"),
             now: now.to_mask(),
             new: new.to_mask(),
+            instead: Vec::new(),
             rule: Rule::Set,
             is_disruptive: false,
             why: "each processor sends by one queue, its own".to_owned(),

@@ -14,3 +14,4 @@ mod placement;
 mod queues;
 mod server;
 mod tune;
+mod vectors;

@@ -313,7 +313,7 @@ fn refusals_are_told_apart_and_leave_nothing_half_done() {
             let expected = match outcome {
                 Outcome::Unchangeable(_) => is_managed,
                 Outcome::Failed(_) => !is_managed,
-                Outcome::Done | Outcome::Already => false,
+                Outcome::Done | Outcome::Instead(_) | Outcome::Already => false,
             };
             assert!(expected, "{errno}: {action:?}: {outcome:?}");
             assert_eq!(summary.has_failed(), !is_managed);

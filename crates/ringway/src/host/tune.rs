@@ -275,6 +275,7 @@ fn told_summary(flags: &Tune, machine: &Tree, summary: &Summary) -> Told {
     for Applied { action, outcome } in &summary.applied {
         let word = match outcome {
             Outcome::Done => "done".to_owned(),
+            Outcome::Instead(what) => format!("done, but {what}"),
             Outcome::Already => "already so".to_owned(),
             Outcome::Unchangeable(why) => format!("unchangeable: {why}"),
             Outcome::Failed(why) => format!("FAILED: {why}"),
