@@ -60,21 +60,24 @@ pub struct QueuePlace {
 impl fmt::Display for Placement {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cpus: CpuList = self.workers.iter().map(|worker| worker.cpu).collect();
-        let count = self.workers.len();
-        write!(out, "{count} {} on CPU {cpus}", plural(count, "worker"))?;
+        let workers = counted(self.workers.len(), "worker");
+        write!(out, "{workers} on CPU {cpus}")?;
         if let Some(nic) = &self.nic {
-            let queues = self.queues.len();
-            write!(out, ", {queues} {} of {nic}", plural(queues, "queue"))?;
+            let queues = counted(self.queues.len(), "queue");
+            write!(out, ", {queues} of {nic}")?;
         }
         Ok(())
     }
 }
 
-pub(crate) fn plural(count: usize, noun: &str) -> String {
-    if count == 1 {
-        noun.to_owned()
-    } else {
-        format!("{noun}s")
+/// So many of them, in words that agree: `1 queue`, `0 queues`, `2 entries`.
+pub fn counted<N: fmt::Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
+    if count == N::from(1) {
+        return format!("{count} {noun}");
+    }
+    match noun.strip_suffix("ry") {
+        Some(stem) => format!("{count} {stem}ries"),
+        None => format!("{count} {noun}s"),
     }
 }
 
@@ -339,8 +342,8 @@ fn worker_count(
 ) -> usize {
     let asked = intent.workers.filter(|&asked| asked > 0);
     if let Some(asked) = asked.filter(|&asked| asked > order.cpus.len()) {
-        let (cpus, noun) = (order.cpus.len(), plural(order.cpus.len(), "processor"));
-        notes.push(format!("{asked} workers share {cpus} {noun}, as was asked"));
+        let cpus = counted(order.cpus.len(), "processor");
+        notes.push(format!("{asked} workers share {cpus}, as was asked"));
     }
     let cores = match (asked, &intent.cpus) {
         (Some(asked), _) => asked,
@@ -354,7 +357,8 @@ fn worker_count(
     let whole = (quota.floor() as usize).max(1);
     if whole < cores {
         notes.push(format!(
-            "the control group leaves {quota} processors' time: more workers would only wait"
+            "the control group leaves the time of {}: more workers would only wait",
+            counted(quota, "processor")
         ));
     }
     asked.unwrap_or(cores.min(whole))
@@ -373,4 +377,20 @@ fn queue_count(nic: &Nic, intent: &Intent, workers: usize) -> usize {
         available = available.min(u32::try_from(rss.table.len()).unwrap_or(u32::MAX));
     }
     workers.min(available as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counted;
+
+    #[test]
+    fn words_agree_with_their_numbers() {
+        let check = |text: String, expect: &str| assert_eq!(text, expect);
+        check(counted(0_usize, "queue"), "0 queues");
+        check(counted(1_u32, "queue"), "1 queue");
+        check(counted(1.0, "CPU"), "1 CPU");
+        check(counted(1.5, "CPU"), "1.5 CPUs");
+        check(counted(1_u64, "entry"), "1 entry");
+        check(counted(2_u64, "entry"), "2 entries");
+    }
 }

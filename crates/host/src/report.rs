@@ -12,7 +12,7 @@ pub use tiers::{Reach, Tier};
 use crate::checks::{self, Finding, Remedy, Severity, Verdict};
 use crate::facts::Facts;
 use crate::intent::Intent;
-use crate::placement::plural;
+use crate::placement::counted;
 use crate::plan::Plan;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -130,15 +130,14 @@ impl Report {
 
     fn verdict(&self, page: &mut Page) {
         let (failures, warnings) = (self.count(Severity::Failure), self.count(Severity::Warning));
-        let count = |count, noun| format!("{count} {}", plural(count, noun));
         let verdict = match self.exit_code {
             0 => "fine: nothing stands in the way".to_owned(),
-            1 => format!("works, with {}", count(warnings, "warning")),
+            1 => format!("works, with {}", counted(warnings, "warning")),
             3 => "too little is visible from here to tell".to_owned(),
             _ => format!(
                 "{}, {}",
-                count(failures, "failure"),
-                count(warnings, "warning")
+                counted(failures, "failure"),
+                counted(warnings, "warning")
             ),
         };
         let color = match self.exit_code {
@@ -167,15 +166,14 @@ impl Report {
         let nodes = facts.known_nodes().len().max(1);
         let nic = match facts.nic(self.intent.nic.as_deref()) {
             Some(nic) => {
-                let queues = nic.receiving_queues();
+                let queues = counted(nic.receiving_queues(), "queue");
                 let driver = nic.driver.known().map_or("unknown driver", String::as_str);
-                let noun = plural(queues as usize, "queue");
-                format!("{} ({driver}, {queues} {noun})", nic.name)
+                format!("{} ({driver}, {queues})", nic.name)
             }
             None => "no physical network device".to_owned(),
         };
-        let (cpu_noun, node_noun) = (plural(cpus, "CPU"), plural(nodes, "node"));
-        format!("Linux {release}, {cpus} {cpu_noun} in {nodes} {node_noun}, {nic}")
+        let (cpus, nodes) = (counted(cpus, "CPU"), counted(nodes, "node"));
+        format!("Linux {release}, {cpus} in {nodes}, {nic}")
     }
 
     fn problems(&self, page: &mut Page) {

@@ -16,7 +16,7 @@ show doctor $intent
 show tune $intent
 ringway_ends "doctor" 1 doctor --details $intent
 said "the doctor puts memory on both nodes" "numa.policy .*a page went to each of 2 nodes"
-said "the doctor sees the queues" "nic.channels: 4 of 4 queues receive, for 2 workers"
+said "the doctor sees the queues" "nic.channels: 4 of 4 queues in use, for 2 workers"
 ringway_ends "a plan" 0 tune $intent
 is_as "a plan changes nothing" /tmp/before
 
@@ -53,7 +53,7 @@ ringway_ends "apply for one worker" 0 tune --apply --allow-disruption --workers 
 same "one queue receives" "$(ls -d $queues/rx-* | wc -l)" 1
 snapshot > /tmp/one
 ringway_ends "doctor with one queue for two workers" 1 doctor --details --workers 2 $intent
-said "the doctor misses RPS" "advice  rps.needed .*1 queue for 2 workers, 0 hand packets on"
+said "the doctor misses RPS" "advice  rps.needed .*1 queue for 2 workers, 0 with RPS"
 ringway_ends "apply with one queue for two workers" 0 tune --apply --workers 2 $intent
 id=$(sed -n 's/^journal \([^;]*\);.*/\1/p' /tmp/said)
 same "RPS hands on to both workers" "$(cat $queues/rx-0/rps_cpus)" c

@@ -3,7 +3,7 @@
 
 use super::{Case, Check, Judged, Remedy, Severity, Verdict, judge, seen, settle};
 use crate::facts::{DeviceKind, Nic};
-use crate::placement::plural;
+use crate::placement::counted;
 use crate::plan::queues::interrupt_cpu;
 use crate::probes::KeyState;
 use Remedy::{Advice, Tune, TuneWithLeave};
@@ -240,10 +240,10 @@ fn channels(case: &Case) -> Judged {
     let wanted = seen(&case.plan_with_leave.placement)?.queues.len();
     let workers = case.placement()?.workers.len();
     let found = format!(
-        "{} of {} queues receive, for {workers} {}",
+        "{} of {} in use, for {}",
         channels.receiving(),
-        channels.most_receiving().max(channels.receiving()),
-        plural(workers, "worker")
+        counted(channels.most_receiving().max(channels.receiving()), "queue"),
+        counted(workers, "worker")
     );
     if case.plan_with_leave.of("nic.channels").next().is_some() {
         return Ok(Bad(format!("{found}; {wanted} would be right")));
@@ -340,10 +340,9 @@ fn rss_table(case: &Case) -> Judged {
     let wanted = case.placement()?.queues.len();
     let used: std::collections::BTreeSet<&u32> = rss.table.iter().collect();
     let found = format!(
-        "{} entries over {} {}, for {wanted}",
-        rss.table.len(),
-        used.len(),
-        plural(used.len(), "queue")
+        "{} over {}, for {wanted}",
+        counted(rss.table.len(), "entry"),
+        counted(used.len(), "queue")
     );
     Ok(judge(case.plan.of("nic.rss_table").next().is_none(), found))
 }
@@ -370,7 +369,10 @@ fn interrupt_map(case: &Case) -> Judged {
     let served = (0..queues).filter(|&index| serves(nic, index)).count();
     Ok(judge(
         served == queues as usize,
-        format!("{served} of {queues} queues have an interrupt that is known"),
+        format!(
+            "{served} of {} with an interrupt that is known",
+            counted(queues, "queue")
+        ),
     ))
 }
 
@@ -456,7 +458,8 @@ fn spread(case: &Case) -> Judged {
         .iter()
         .fold(0_u64, |sum, count| sum.saturating_add(*count));
     let most = counts.iter().max().copied().unwrap_or(0);
-    let found = format!("{most} interrupts on the busiest of {queues} queues, {sum} in all");
+    let busiest = counted(most, "interrupt");
+    let found = format!("{busiest} on the busiest of {queues} queues, {sum} in all");
     Ok(
         if most.saturating_mul(queues) < sum.max(1).saturating_mul(MOST_SKEW) {
             Good(found)
@@ -474,7 +477,8 @@ fn backlog(case: &Case) -> Judged {
             .fold(0_u64, |sum, cpu| sum.saturating_add(of(cpu)))
     };
     let (dropped, squeezed) = (sum(|cpu| cpu.dropped), sum(|cpu| cpu.squeezed));
-    let found = format!("{dropped} dropped, {squeezed} times out of budget, since start");
+    let squeezed = counted(squeezed, "time");
+    let found = format!("{dropped} dropped, {squeezed} out of budget, since start");
     // What was lost before the backlog was raised stays in the counters for good.
     let is_raised = case.plan.of("softirq.backlog").next().is_none();
     Ok(if dropped == 0 {
@@ -507,7 +511,7 @@ fn spreading(nic: &Nic) -> Result<usize, Verdict> {
 fn redundant(case: &Case) -> Judged {
     let count = spreading(case.nic()?)?;
     let placement = case.placement()?;
-    let found = format!("{count} queues hand packets to other CPUs");
+    let found = format!("packets of {} go on to other CPUs", counted(count, "queue"));
     let has_enough = placement.queues.len() >= placement.workers.len();
     Ok(judge(count == 0 || !has_enough, found))
 }
@@ -516,8 +520,8 @@ fn needed(case: &Case) -> Judged {
     let count = spreading(case.nic()?)?;
     let placement = case.placement()?;
     let (queues, workers) = (placement.queues.len(), placement.workers.len());
-    let (queue, worker) = (plural(queues, "queue"), plural(workers, "worker"));
-    let found = format!("{queues} {queue} for {workers} {worker}, {count} hand packets on");
+    let (queue, worker) = (counted(queues, "queue"), counted(workers, "worker"));
+    let found = format!("{queue} for {worker}, {count} with RPS");
     if queues >= workers {
         return Ok(Good(found));
     }
@@ -536,7 +540,8 @@ fn flow_steering(case: &Case) -> Judged {
     for queue in &nic.rx_queues {
         flows = flows.saturating_add(*seen(&queue.rps_flows)?);
     }
-    let found = format!("{entries} entries, {flows} flows in queues");
+    let (size, held) = (counted(entries, "entry"), counted(flows, "flow"));
+    let found = format!("{size}, {held} in queues");
     Ok(judge((entries == 0) == (flows == 0), found))
 }
 
@@ -551,7 +556,7 @@ fn send_map(case: &Case) -> Judged {
     let changes = case.plan.of("xps.map").count();
     Ok(judge(
         changes == 0,
-        format!("{changes} of {} masks differ", nic.tx_queues.len()),
+        format!("masks that differ: {changes} of {}", nic.tx_queues.len()),
     ))
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Case, Check, Judged, Remedy, Severity, Verdict, judge, seen, settle};
 use crate::facts::Processor;
+use crate::placement::counted;
 use crate::probes::NodeTrial;
 use Remedy::{Advice, Tune};
 use Severity::{Failure, Info, Warning};
@@ -308,7 +309,8 @@ fn topology(case: &Case) -> Judged {
     let hidden = hidden.count();
     if hidden > 0 {
         return Err(NotVisible(format!(
-            "{hidden} CPUs don't tell their siblings"
+            "the siblings of {} don't show",
+            counted(hidden, "CPU")
         )));
     }
     let cores = processors
@@ -316,7 +318,11 @@ fn topology(case: &Case) -> Judged {
         .iter()
         .filter(|cpu| is_first_thread(cpu))
         .count();
-    let summary = format!("{} CPUs, {cores} cores", online.len());
+    let summary = format!(
+        "{}, {}",
+        counted(online.len(), "CPU"),
+        counted(cores, "core")
+    );
     let Some(present) = processors.present.known() else {
         return Ok(Good(summary));
     };
@@ -338,7 +344,11 @@ fn quota(case: &Case) -> Judged {
         return Ok(Good("none".to_owned()));
     };
     let workers = case.placement()?.workers.len();
-    let found = format!("{quota} CPUs' time for {workers} workers");
+    let found = format!(
+        "time of {} for {}",
+        counted(*quota, "CPU"),
+        counted(workers, "worker")
+    );
     // The number of workers is far below 2^52.
     Ok(judge(*quota >= workers as f64, found))
 }
@@ -367,7 +377,7 @@ fn isolated(case: &Case) -> Judged {
     let count = on_them.count();
     Ok(judge(
         count == 0,
-        format!("{count} interrupts of the device on {apart}"),
+        format!("{} of the device on {apart}", counted(count, "interrupt")),
     ))
 }
 
@@ -400,6 +410,7 @@ fn memory_policy(case: &Case) -> Judged {
     };
     let refused: Vec<String> = trials.iter().filter_map(refusal).collect();
     Ok(match refused.is_empty() {
+        true if trials.len() == 1 => Good("a page went to the only node".to_owned()),
         true => Good(format!("a page went to each of {} nodes", trials.len())),
         false => Bad(refused.join("; ")),
     })
@@ -431,9 +442,9 @@ fn device_node(case: &Case) -> Judged {
         .filter(|worker| worker.node != Some(*node))
         .count();
     let found = format!(
-        "{} on node {node}, {away} of {} workers elsewhere",
+        "{} on node {node}, {away} of {} elsewhere",
         nic.name,
-        workers.len()
+        counted(workers.len(), "worker")
     );
     Ok(judge(away == 0, found))
 }
@@ -448,8 +459,9 @@ fn huge_pages(case: &Case) -> Judged {
             {
                 let mib = pages.size_kib / 1024;
                 found.push(format!(
-                    "node {}: {free} of {total} pages of {mib} MiB free",
-                    node.id
+                    "node {}: {free} of {} of {mib} MiB free",
+                    node.id,
+                    counted(*total, "page")
                 ));
             }
         }
@@ -471,7 +483,8 @@ fn open_files(case: &Case) -> Judged {
     let needed = connections
         .saturating_mul(2)
         .saturating_add(SPARE_DESCRIPTORS);
-    let found = format!("{hard}; {connections} connections need {needed}");
+    let connections = counted(connections, "connection");
+    let found = format!("{hard}; {needed} needed for {connections}");
     Ok(judge(limit.hard.is_none_or(|hard| hard >= needed), found))
 }
 

@@ -3,6 +3,7 @@
 use super::{Case, Check, Judged, Remedy, Severity, Verdict, judge, settle};
 use crate::cpulist::CpuList;
 use crate::facts::Server;
+use crate::placement::counted;
 use Remedy::Advice;
 use Severity::{Info, Warning};
 use Verdict::{Bad, Good, NotAsked, NotVisible, Note};
@@ -95,15 +96,16 @@ fn driver(case: &Case) -> Judged {
 
 fn placement(case: &Case) -> Judged {
     let server = server(case)?;
+    let workers = counted(server.workers.len(), "worker");
     let cpus: CpuList = server.workers.iter().filter_map(|one| one.cpu).collect();
     if !server.placement.is_pinned {
-        return Ok(Bad(format!("{} workers, not pinned", server.workers.len())));
+        return Ok(Bad(format!("{workers}, not pinned")));
     }
     let planned = &case.placement()?.workers;
     let count = planned.len();
     let planned: CpuList = planned.iter().map(|worker| worker.cpu).collect();
     let is_as_planned = cpus == planned && server.workers.len() == count;
-    let found = format!("{} workers on CPU {cpus}", server.workers.len());
+    let found = format!("{workers} on CPU {cpus}");
     Ok(if is_as_planned {
         Good(found)
     } else {
@@ -134,8 +136,9 @@ fn steering(case: &Case) -> Judged {
     let steering = &server.steering;
     let queues = case.nic.map_or(0, |nic| nic.receiving_queues());
     if server.workers.len() < 2 || queues < 2 {
-        let workers = server.workers.len();
-        return Ok(Good(format!("{workers} workers, {queues} queues: hashed")));
+        let workers = counted(server.workers.len(), "worker");
+        let queues = counted(queues, "queue");
+        return Ok(Good(format!("{workers}, {queues}: hashed")));
     }
     if steering.kind == "hash" {
         return Ok(Bad(format!("hashed: {}", steering.reason)));

@@ -2,6 +2,7 @@
 
 use super::{Case, Check, Judged, Remedy, Severity, Verdict, judge, seen, settle};
 use crate::intent::{Link, Role};
+use crate::placement::counted;
 use Remedy::{Advice, Tune};
 use Severity::{Info, Warning};
 use Verdict::{Bad, Good, NotAsked, NotVisible, Note};
@@ -273,7 +274,7 @@ fn backlog(case: &Case) -> Judged {
     let most = *seen(&case.facts.sysctl_number("net.core.somaxconn"))?;
     let overflows = case.facts.counters.tcp("ListenOverflows");
     let found = match overflows.known() {
-        Some(overflows) => format!("{most}; {overflows} overflows since start"),
+        Some(overflows) => format!("{most}; {} since start", counted(*overflows, "overflow")),
         None => format!("{most}; overflows don't show"),
     };
     if case.plan.of("tcp.backlog").next().is_some() {
@@ -332,7 +333,8 @@ fn memory(case: &Case) -> Judged {
     let Some(used) = used else {
         return Err(NotVisible("/proc/net/sockstat has no mem".to_owned()));
     };
-    let found = format!("{used} pages, pressed from {pressure}, most {most}");
+    let held = counted(used, "page");
+    let found = format!("{held}, pressed from {pressure}, most {most}");
     Ok(judge(used < pressure, found))
 }
 
@@ -360,7 +362,10 @@ fn time_wait(case: &Case) -> Judged {
     let most = most.known().copied().unwrap_or("?");
     Ok(judge(
         overflows == 0,
-        format!("{overflows} overflows since start, at most {most}"),
+        format!(
+            "{} since start, at most {most}",
+            counted(overflows, "overflow")
+        ),
     ))
 }
 

@@ -261,7 +261,7 @@ fn distances(machine: &dyn Machine, path: &str, all: &[u32]) -> Result<Vec<(u32,
     let row = row.map_err(|_| format!("/{path}: not a row of numbers"))?;
     if row.len() != all.len() {
         return Err(format!(
-            "/{path}: {} distances for {} nodes",
+            "/{path}: distances: {}, nodes: {}",
             row.len(),
             all.len()
         ));

@@ -5,6 +5,7 @@ use super::{Action, Plan, Rule};
 use crate::facts::{Facts, sysctl_path};
 use crate::intent::{Intent, Link, Role};
 use crate::machine::Target;
+use crate::placement::counted;
 
 /// The kernel's default since 5.4; before, 128 refused connections of any burst.
 const BACKLOG: u64 = 4096;
@@ -58,7 +59,7 @@ fn backlogs(facts: &Facts, plan: &mut Plan) {
         .copied()
         .unwrap_or(0);
     let (wanted, why) = if overflows > 0 {
-        let why = format!("listeners overflowed {overflows} times");
+        let why = format!("listeners overflowed {}", counted(overflows, "time"));
         (BACKLOG_AFTER_OVERFLOWS, why)
     } else {
         (
@@ -82,7 +83,8 @@ fn backlogs(facts: &Facts, plan: &mut Plan) {
         .iter()
         .fold(0_u64, |sum, cpu| sum.saturating_add(cpu.dropped));
     if dropped > 0 {
-        let why = format!("processors dropped {dropped} packets at a full backlog");
+        let dropped = counted(dropped, "packet");
+        let why = format!("processors dropped {dropped} at a full backlog");
         let name = ("softirq.backlog", "net.core.netdev_max_backlog");
         raise(facts, plan, name, &[DEVICE_BACKLOG_AFTER_DROPS], &why);
     }

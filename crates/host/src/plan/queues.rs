@@ -5,7 +5,7 @@ use crate::cpulist::CpuList;
 use crate::facts::{Fact, Facts, Nic};
 use crate::intent::{Goal, Intent};
 use crate::machine::Target;
-use crate::placement::{self, Placement, plural};
+use crate::placement::{self, Placement, counted};
 use crate::probes::{Channels, Setting};
 use std::collections::BTreeMap;
 
@@ -131,7 +131,11 @@ fn channels(nic: &Nic, placement: &Placement, plan: &mut Plan) -> bool {
         instead: Vec::new(),
         rule: Rule::Set,
         is_disruptive: true,
-        why: format!("a queue for each of {} workers", placement.workers.len()),
+        why: format!(
+            "{} for {}",
+            counted(count, "queue"),
+            counted(placement.workers.len(), "worker")
+        ),
     });
     true
 }
@@ -150,8 +154,9 @@ fn rings(nic: &Nic, intent: &Intent, plan: &mut Plan) {
     }
     if !intent.may_disrupt {
         let note = format!(
-            "{} missed {missed} packets, and deeper rings cut the link",
-            nic.name
+            "{} missed {}, and deeper rings cut the link",
+            nic.name,
+            counted(missed, "packet")
         );
         plan.notes.push(note);
         return;
@@ -164,7 +169,7 @@ fn rings(nic: &Nic, intent: &Intent, plan: &mut Plan) {
         instead: Vec::new(),
         rule: Rule::Set,
         is_disruptive: true,
-        why: format!("{missed} packets found no room in a ring"),
+        why: format!("{} found no room in a ring", counted(missed, "packet")),
     });
 }
 
@@ -205,10 +210,7 @@ fn rss_table(nic: &Nic, placement: &Placement, plan: &mut Plan) {
         instead: Vec::new(),
         rule: Rule::Set,
         is_disruptive: false,
-        why: format!(
-            "flows evenly over {queues} {}",
-            plural(queues as usize, "queue")
-        ),
+        why: format!("flows evenly over {}", counted(queues, "queue")),
     });
 }
 

@@ -83,7 +83,7 @@ fn warnings_come_with_reason_remedy_and_undo() {
           remedy  ringway tune
           undo    tune --revert
 
-        advice  xps.map: 2 of 2 masks differ
+        advice  xps.map: masks that differ: 2 of 2
           why     CPUs that share a queue wait for its lock
           good    each CPU sends by one queue, its own
           remedy  ringway tune

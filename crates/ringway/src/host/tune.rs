@@ -13,6 +13,7 @@ use ringway_host::journal::{Folder, JOURNAL_FOLDER, Past};
 use ringway_host::machine::{Target, Tree};
 use ringway_host::origin::Origin;
 use ringway_host::persist;
+use ringway_host::placement::counted;
 use ringway_host::plan::{self, Action, Plan, shell};
 use ringway_host::undo::{self, Reverted, State, Undone, Verified};
 use ringway_server::config::duration;
@@ -443,7 +444,7 @@ fn revert(flags: &Tune, machine: &Tree, id: Option<&str>) -> Result<Told> {
                 told.text,
                 "DAMAGED: {} of journal {} can't be read, and what they tell of isn't undone; \
                  --force lets that be",
-                plural(past.damaged_lines, "line"),
+                counted(past.damaged_lines, "line"),
                 past.id
             );
             told.code = FAILED;
@@ -513,15 +514,10 @@ fn describe_journal(journal: &Past, now: &Origin) -> String {
     };
     let damaged = match journal.damaged_lines {
         0 => String::new(),
-        count => format!(", {} damaged", plural(count, "line")),
+        count => format!(", {} damaged", counted(count, "line")),
     };
-    format!("{id} {}, {state}{damaged}", plural(changes.len(), "change"))
-}
-
-/// So many of them.
-fn plural(count: usize, noun: &str) -> String {
-    match count {
-        1 => format!("1 {noun}"),
-        _ => format!("{count} {noun}s"),
-    }
+    format!(
+        "{id} {}, {state}{damaged}",
+        counted(changes.len(), "change")
+    )
 }
