@@ -109,7 +109,7 @@ fn doctor_fails_when_the_service_can_not_do_what_is_asked() {
     fs::write(root.path().join("proc/self/limits"), limits).unwrap();
     let (code, text) = run(root.path(), &["doctor", "--connections", "10000"]);
     assert!(
-        text.contains("\nfailure  lim.nofile: 4096; 10000 connections need 21024\n"),
+        text.contains("\nfailure  lim.nofile: 4096; 21024 needed for 10000 connections\n"),
         "{text}"
     );
     assert_eq!(code, 2);
