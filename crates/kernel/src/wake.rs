@@ -1,5 +1,6 @@
 //! Waking a worker that waits in its driver, from any thread.
 
+use crate::errno::named;
 use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,7 +24,8 @@ struct Shared {
 impl WakeHandle {
     /// With an eventfd, for a driver that waits in the kernel.
     pub(crate) fn with_event() -> io::Result<WakeHandle> {
-        let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        let event =
+            eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).map_err(named("eventfd"))?;
         Ok(WakeHandle {
             shared: Arc::new(Shared {
                 pending: AtomicBool::new(false),

@@ -54,7 +54,7 @@ pub use ringway_kernel::{
     MemoryOptions, MemoryReport, Metadata, NumaBuffer, NumaPool, NumaPoolOptions, Outgoing, Pages,
     Part, Policy, PoolFull, ProgramGroup, ReactorOptions as RuntimeOptions, SimDescriptor,
     SimOptions, SimWorld, SocketOptions, Steering, SteeringChoice, Symlinks, WatchId, Watcher, cpu,
-    describe_kernel, numa, process,
+    describe_kernel, errno, numa, process,
 };
 pub use time::{Elapsed, Sleep, Timeout, now, sleep, timeout, wall_clock};
 pub use transfer::{

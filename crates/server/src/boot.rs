@@ -174,7 +174,7 @@ fn advice(address: SocketAddr, error: &io::Error) -> String {
         io::ErrorKind::AddrInUse => {
             "; another program has that port: stop it, or choose another with --listen".to_owned()
         }
-        io::ErrorKind::PermissionDenied if address.port() < 1024 => format!(
+        io::ErrorKind::PermissionDenied if (1..1024).contains(&address.port()) => format!(
             "; ports below 1024 need the right CAP_NET_BIND_SERVICE: choose another, such as \
              {}, or give the program that right",
             8000 + u32::from(address.port())

@@ -522,9 +522,9 @@ impl Worker {
         loop {
             match listener.accept().await {
                 Ok(stream) => self.welcome(stream, index),
-                Err(_) => {
+                Err(error) => {
                     self.stats.count(Counter::AcceptErrors);
-                    self.tell_accept_error();
+                    self.tell_accept_error(&error);
                     self.roots.iter().for_each(Root::release_descriptors);
                     // Out of descriptors, most likely. The connection waits in the backlog until
                     // others have ended; trying at once would only spin.
@@ -534,10 +534,9 @@ impl Worker {
         }
     }
 
-    fn tell_accept_error(&self) {
-        let mut throttled = self.throttled.borrow_mut();
-        throttled.accept_errors.add(1);
-        throttled.tell(ringway_runtime::now());
+    fn tell_accept_error(&self, error: &io::Error) {
+        let now = ringway_runtime::now();
+        self.throttled.borrow_mut().add_accept_error(error, now);
     }
 
     /// Serves a connection, unless a bound is reached.

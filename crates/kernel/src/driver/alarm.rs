@@ -4,6 +4,7 @@
 //! deadlines of a server are mostly far away and mostly moved before they are reached, so one
 //! alarm that now and then rings too early is cheaper.
 
+use crate::errno::named;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
@@ -22,7 +23,8 @@ impl Alarm {
     pub(crate) fn new() -> io::Result<Alarm> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         Ok(Alarm {
-            timer: timerfd_create(TimerfdClockId::Monotonic, flags)?,
+            timer: timerfd_create(TimerfdClockId::Monotonic, flags)
+                .map_err(named("timerfd_create"))?,
             rings: None,
         })
     }
@@ -52,7 +54,8 @@ impl Alarm {
             },
             it_value: value,
         };
-        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)
+            .map_err(named("timerfd_settime"))?;
         self.rings = Some(deadline);
         Ok(())
     }

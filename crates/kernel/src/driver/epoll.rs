@@ -10,6 +10,7 @@ use super::{
     ZeroCopyPart,
 };
 use crate::buffers::BufferPool;
+use crate::errno::named;
 use crate::file::{self, BlockRead, OpenRequest, ReadRequest, WarmRequest};
 use crate::pool::BlockingPool;
 use crate::reactor::ReactorOptions;
@@ -105,16 +106,16 @@ pub(crate) struct Epoll {
 
 impl Epoll {
     pub(crate) fn new(options: &ReactorOptions) -> io::Result<Epoll> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(named("epoll_create1"))?;
         let wake = WakeHandle::with_event()?;
         let event = wake
             .descriptor()
             .expect("this driver's handle has an event");
         let flags = EventFlags::IN | EventFlags::ET;
-        epoll::add(&epoll, event, EventData::new_u64(WAKE), flags)?;
+        epoll::add(&epoll, event, EventData::new_u64(WAKE), flags).map_err(named("epoll_ctl"))?;
         let alarm = Alarm::new()?;
         let timer = alarm.descriptor();
-        epoll::add(&epoll, timer, EventData::new_u64(ALARM), flags)?;
+        epoll::add(&epoll, timer, EventData::new_u64(ALARM), flags).map_err(named("epoll_ctl"))?;
         Ok(Epoll {
             epoll,
             watches: Vec::new(),
@@ -187,7 +188,7 @@ impl Epoll {
         let events = match waited {
             Ok((events, _)) => events,
             Err(Errno::INTR) => return Ok(()),
-            Err(error) => return Err(error.into()),
+            Err(errno) => return Err(named("epoll_wait")(errno)),
         };
         for event in events {
             let (data, flags) = (event.data.u64(), event.flags);

@@ -111,6 +111,8 @@ fn explain_where(disabled: &str, operation: &str, error: &io::Error) -> String {
         Some(libc::ENOMEM) => ("ENOMEM", "most likely the locked-memory limit (ulimit -l)"),
         Some(libc::EMFILE) => ("EMFILE", "the limit of open files is reached (ulimit -n)"),
         Some(libc::EINVAL) => ("EINVAL", "this kernel is too old: 6.0 or later is needed"),
+        // Another call than the ring's, which it names.
+        None => return error.to_string(),
         _ => return format!("{operation}: {error}"),
     };
     format!("{operation}: {name}, {cause}")

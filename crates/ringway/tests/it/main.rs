@@ -21,6 +21,7 @@ mod changes;
 mod cli;
 mod codings;
 mod configuration;
+mod denied;
 mod deploy;
 mod distant;
 mod downloads;

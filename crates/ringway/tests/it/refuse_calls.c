@@ -1,7 +1,7 @@
 /* Runs a command some of whose system calls fail with EPERM, as under a container's seccomp profile:
    `refuse_calls CALLS COMMAND...`, where CALLS are words with commas between them: none, io_uring, sendfile,
    splice, zerocopy and incoming_cpu (setting the options of a socket that MSG_ZEROCOPY needs, and that
-   names a listener's CPU), cachestat, preadv2.
+   names a listener's CPU), cachestat, preadv2, accept4, openat2, timerfd_create.
    Without anything: tries whether a ring can be made. */
 #include <errno.h>
 #include <linux/filter.h>
@@ -23,8 +23,9 @@
         SKIP_UNLESS(option, 1), REFUSE
 #define ALLOW BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
 
-/* The same number everywhere, and newer than many a header. */
+/* The same numbers everywhere, and newer than many a header. */
 #define CACHESTAT 451
+#define OPENAT2 437
 
 static struct sock_filter filter[64];
 static unsigned short length;
@@ -34,31 +35,33 @@ static void add(const struct sock_filter *steps, size_t bytes) {
     length += bytes / sizeof *steps;
 }
 
+/* Calls that are refused whatever they are given. */
+static const struct {
+    const char *word;
+    unsigned number;
+} calls[] = {
+    {"io_uring", SYS_io_uring_setup}, {"sendfile", SYS_sendfile}, {"splice", SYS_splice},
+    {"cachestat", CACHESTAT},         {"preadv2", SYS_preadv2},   {"accept4", SYS_accept4},
+    {"openat2", OPENAT2},             {"timerfd_create", SYS_timerfd_create},
+};
+
 static int refuse(const char *word) {
     /* Each begins with what is loaded last: the number of the call. */
-    const struct sock_filter ring[] = {LOAD(nr), SKIP_UNLESS(SYS_io_uring_setup, 1), REFUSE};
-    const struct sock_filter sendfile[] = {LOAD(nr), SKIP_UNLESS(SYS_sendfile, 1), REFUSE};
-    const struct sock_filter splice[] = {LOAD(nr), SKIP_UNLESS(SYS_splice, 1), REFUSE};
     const struct sock_filter zerocopy[] = {REFUSE_OPTION(SO_ZEROCOPY)};
     const struct sock_filter incoming_cpu[] = {REFUSE_OPTION(SO_INCOMING_CPU)};
-    const struct sock_filter cachestat[] = {LOAD(nr), SKIP_UNLESS(CACHESTAT, 1), REFUSE};
-    const struct sock_filter preadv2[] = {LOAD(nr), SKIP_UNLESS(SYS_preadv2, 1), REFUSE};
+    for (size_t index = 0; index < sizeof calls / sizeof *calls; index++) {
+        const struct sock_filter call[] = {LOAD(nr), SKIP_UNLESS(calls[index].number, 1), REFUSE};
+        if (!strcmp(word, calls[index].word)) {
+            add(call, sizeof call);
+            return 1;
+        }
+    }
     if (!strcmp(word, "none"))
         return 1;
-    if (!strcmp(word, "io_uring"))
-        add(ring, sizeof ring);
-    else if (!strcmp(word, "sendfile"))
-        add(sendfile, sizeof sendfile);
-    else if (!strcmp(word, "splice"))
-        add(splice, sizeof splice);
-    else if (!strcmp(word, "zerocopy"))
+    if (!strcmp(word, "zerocopy"))
         add(zerocopy, sizeof zerocopy);
     else if (!strcmp(word, "incoming_cpu"))
         add(incoming_cpu, sizeof incoming_cpu);
-    else if (!strcmp(word, "cachestat"))
-        add(cachestat, sizeof cachestat);
-    else if (!strcmp(word, "preadv2"))
-        add(preadv2, sizeof preadv2);
     else
         return 0;
     return 1;

@@ -8,6 +8,7 @@ use super::Root;
 use super::find::status_of;
 use crate::log::Throttle;
 use ringway_http::StatusCode;
+use ringway_runtime::errno;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -96,6 +97,12 @@ fn reason(error: &io::Error) -> String {
         }
         (None, io::ErrorKind::ResourceBusy) => {
             "too many wait for the file system: limits.blocking_queue".to_owned()
+        }
+        // What a file's owner and mode forbid is EACCES.
+        (Some(errno::EPERM | errno::ENOSYS), _) => {
+            format!(
+                "{error}; most likely the container's seccomp profile refuses openat2 or getdents64"
+            )
         }
         _ => error.to_string(),
     }

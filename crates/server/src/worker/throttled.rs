@@ -3,7 +3,9 @@
 use crate::admission::Refusal;
 use crate::log::Throttle;
 use crate::proxy::{FaultKind, ServerFault};
+use ringway_runtime::errno;
 use std::error::Error;
+use std::io;
 use std::time::{Duration, Instant};
 
 /// How often an event that repeats is told again.
@@ -13,7 +15,9 @@ const THROTTLE_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) struct Throttled {
     pub(super) refused_total: Throttle,
     pub(super) refused_address: Throttle,
-    pub(super) accept_errors: Throttle,
+    accept_errors: Throttle,
+    /// The first of those that are still to be told.
+    accept_reason: String,
     pub(super) panics: Throttle,
     pub(super) completion_overflows: Throttle,
     pub(super) completions_lost: Throttle,
@@ -56,6 +60,7 @@ impl Default for Throttled {
             refused_total: throttle(),
             refused_address: throttle(),
             accept_errors: throttle(),
+            accept_reason: String::new(),
             panics: throttle(),
             completion_overflows: throttle(),
             completions_lost: throttle(),
@@ -122,6 +127,15 @@ impl Throttled {
         one.tell(now);
     }
 
+    /// A connection couldn't be taken: told at once if that is new, else counted.
+    pub(super) fn add_accept_error(&mut self, error: &io::Error, now: Instant) {
+        self.accept_errors.add(1);
+        if self.accept_reason.is_empty() {
+            self.accept_reason = errno::explain("accept", error);
+        }
+        self.tell(now);
+    }
+
     /// Tells what is due.
     pub(super) fn tell(&mut self, now: Instant) {
         for (throttle, refusal) in [
@@ -133,10 +147,8 @@ impl Throttled {
             }
         }
         if let Some(count) = self.accept_errors.due(now) {
-            tracing::warn!(
-                count,
-                "failed to accept: most likely out of descriptors (ulimit -n)"
-            );
+            let reason = std::mem::take(&mut self.accept_reason);
+            tracing::warn!(count, reason, "failed to accept");
         }
         if let Some(count) = self.panics.due(now) {
             tracing::error!(
@@ -216,6 +228,19 @@ mod tests {
         file.rewind().unwrap();
         file.read_to_string(&mut text).unwrap();
         text
+    }
+
+    #[test]
+    fn why_connections_are_not_taken_is_told() {
+        let start = Instant::now();
+        let mut throttled = Throttled::default();
+        let error = |errno| io::Error::from_raw_os_error(errno);
+        throttled.add_accept_error(&error(24), start);
+        throttled.add_accept_error(&error(errno::EPERM), start);
+        throttled.add_accept_error(&error(24), start);
+        let text = told(&mut throttled, start + THROTTLE_INTERVAL);
+        let profile = "accept: EPERM, most likely the container's seccomp profile";
+        assert!(text.contains(profile) && text.contains("count=2"), "{text}");
     }
 
     /// The kernel loses none while it has memory, so no test of the whole server can see this.
