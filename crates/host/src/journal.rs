@@ -107,6 +107,21 @@ impl Folder {
     /// # Errors
     /// When another program holds it, or it can't be made.
     pub fn open(path: &Path) -> Result<Folder, String> {
+        Folder::locked(path, File::try_lock)
+    }
+
+    /// The same, after whoever holds it.
+    ///
+    /// # Errors
+    /// When it can't be made or locked.
+    pub fn wait_for(path: &Path) -> Result<Folder, String> {
+        Folder::locked(path, |lock| lock.lock().map_err(TryLockError::Error))
+    }
+
+    fn locked(
+        path: &Path,
+        take: impl FnOnce(&File) -> Result<(), TryLockError>,
+    ) -> Result<Folder, String> {
         let explain = |error: io::Error| match error.kind() {
             io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
                 format!("{}: not a folder, which journals need", path.display())
@@ -121,7 +136,7 @@ impl Folder {
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true).mode(0o600);
         let lock = options.open(path.join("lock")).map_err(explain)?;
-        match lock.try_lock() {
+        match take(&lock) {
             Ok(()) => Ok(Folder {
                 path: path.to_owned(),
                 _lock: lock,

@@ -14,6 +14,7 @@ pub mod capture;
 pub mod checks;
 pub mod cpulist;
 pub mod facts;
+pub mod guard;
 pub mod intent;
 pub mod journal;
 pub mod machine;

@@ -8,6 +8,7 @@ use anyhow::{Result, anyhow, bail, ensure};
 use clap::{Args, ValueHint};
 use ringway_host::apply::{self, Applied, Outcome, Summary};
 use ringway_host::facts::Facts;
+use ringway_host::guard::Guard;
 use ringway_host::intent::Intent;
 use ringway_host::journal::{Folder, JOURNAL_FOLDER, Past};
 use ringway_host::machine::{Target, Tree};
@@ -18,6 +19,7 @@ use ringway_host::plan::{self, Action, Plan, shell};
 use ringway_host::undo::{self, Reverted, State, Undone, Verified};
 use ringway_server::config::duration;
 use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
@@ -48,8 +50,8 @@ Exit codes: 0 done, 1 something failed or no longer holds, 4 refused: nothing wa
 const REFUSED: u8 = 4;
 /// Exit code when something failed, or no longer holds.
 const FAILED: u8 = 1;
-/// How often a guard looks whether another `tune` is done.
-const GUARD_INTERVAL: Duration = Duration::from_millis(500);
+/// What a guard says when nothing but its end keeps it from its task any more.
+const GUARD_IS_READY: &str = "waiting\n";
 /// Values are cut to this many characters in lists.
 const SHOWN_CHARACTERS: usize = 48;
 
@@ -307,7 +309,7 @@ fn told_summary(flags: &Tune, machine: &Tree, summary: &Summary) -> Told {
 }
 
 /// Starts the process that undoes what nobody confirms, and returns its name. Before anything is
-/// changed, and in a process group of its own: it has to outlive the terminal whose link may be cut.
+/// changed, and in a process group of its own, which Ctrl-C and a hangup of the terminal don't reach.
 fn start_guard(flags: &Tune, wait: Duration) -> Result<String> {
     // Of those that can still be there, no other process has had this one's number at this time.
     let since = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
@@ -323,24 +325,25 @@ fn start_guard(flags: &Tune, wait: Duration) -> Result<String> {
     }
     guard
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null());
-    guard.process_group(0).spawn()?;
+    let guard = guard.process_group(0).spawn()?;
+    let mut said = String::new();
+    if let Some(out) = guard.stdout {
+        BufReader::new(out).read_line(&mut said)?;
+    }
+    ensure!(
+        said == GUARD_IS_READY,
+        "what would undo this can't be started: nothing was changed"
+    );
     Ok(name)
 }
 
 fn guard(flags: &Tune, machine: &Tree, wait: Duration) -> Result<Told> {
-    std::thread::sleep(wait);
-    loop {
-        // Whoever holds the folder is confirming, or changing still.
-        match folder(flags) {
-            Err(_) => std::thread::sleep(GUARD_INTERVAL),
-            Ok(folder) => {
-                let reverted = undo::revert_unconfirmed(machine, &folder, &flags.guard_name);
-                return Ok(told_reverted(&reverted.map_err(|why| anyhow!(why))?));
-            }
-        }
-    }
+    let guard = Guard::begin()?;
+    say(GUARD_IS_READY)?;
+    let reverted = guard.keep(machine, &folder_path(flags), &flags.guard_name, wait);
+    Ok(told_reverted(&reverted.map_err(|why| anyhow!(why))?))
 }
 
 /// Whoever confirms too late has to hear that it was undone.

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::peers;
 use crate::server::{Io, Server, on_every_driver};
 use crate::tree::Tree;
@@ -276,6 +278,10 @@ fn what_nobody_confirms_is_undone() {
     let root = root.path();
     let (code, text) = run(root, &["tune", "--apply", "--confirm-within", "1ms"]);
     assert!(code == 0 && text.contains("4096: done\n"), "{text}");
+    wait_for_undoing(root);
+}
+
+fn wait_for_undoing(root: &Path) {
     let started = Instant::now();
     while backlog(root) != "128\n" {
         assert!(started.elapsed() < PATIENCE, "the guard doesn't come");
@@ -283,8 +289,8 @@ fn what_nobody_confirms_is_undone() {
     }
 }
 
-/// Ends the guard of this name, which has long to wait still.
-fn end_guard(name: &str) {
+/// Sends the guard of this name a signal, while it has long to wait still.
+fn signal_guard(name: &str, signal: Signal) {
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let mut words = command.split(|&byte| byte == 0);
@@ -292,7 +298,7 @@ fn end_guard(name: &str) {
         if words.any(|word| word == name.as_bytes())
             && let Some(pid) = pid.and_then(rustix::process::Pid::from_raw)
         {
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            rustix::process::kill_process(pid, signal).unwrap();
             return;
         }
     }
@@ -309,6 +315,14 @@ fn journal(root: &Path) -> String {
     fs::read_to_string(file.unwrap()).unwrap()
 }
 
+/// The name of the guard of the only journal.
+fn guard_of(root: &Path) -> String {
+    let text = journal(root);
+    let (_, guard) = text.split_once("\"guard\":\"").unwrap();
+    let (guard, _) = guard.split_once('"').unwrap();
+    guard.to_owned()
+}
+
 #[test]
 fn what_is_confirmed_is_kept() {
     let root = machine();
@@ -318,9 +332,7 @@ fn what_is_confirmed_is_kept() {
         text.contains("undone in 60s unless: ringway tune --confirm --root /"),
         "{text}"
     );
-    let text = journal(root);
-    let (_, guard) = text.split_once("\"guard\":\"").unwrap();
-    let (guard, _) = guard.split_once('"').unwrap();
+    let guard = &guard_of(root);
     let (_, text) = run(root, &["tune", "--list"]);
     assert!(
         text.ends_with(" 1 change, in force, waits to be confirmed\n"),
@@ -330,11 +342,53 @@ fn what_is_confirmed_is_kept() {
         run(root, &["tune", "--confirm"]),
         (0, "kept: 1\n".to_owned())
     );
-    let nothing = (0, "nothing to undo\n".to_owned());
+    let nothing = (0, "waiting\nnothing to undo\n".to_owned());
     let late = ["tune", "--guard", "1ms", "--guard-name", guard];
     assert_eq!(run(root, &late), nothing);
     assert_eq!(backlog(root), "4096\n");
-    end_guard(guard);
+    signal_guard(guard, Signal::KILL);
+}
+
+/// A hangup is no answer: who comes back has the whole time to confirm.
+#[test]
+fn a_hangup_neither_ends_nor_hurries_the_guard() {
+    for is_confirmed in [true, false] {
+        let root = machine();
+        let root = root.path();
+        run(root, &["tune", "--apply", "--confirm-within", "600s"]);
+        let guard = guard_of(root);
+        signal_guard(&guard, Signal::HUP);
+        if is_confirmed {
+            assert_eq!(run(root, &["tune", "--confirm"]).0, 0);
+            assert_eq!(backlog(root), "4096\n");
+            signal_guard(&guard, Signal::KILL);
+        } else {
+            signal_guard(&guard, Signal::TERM);
+            wait_for_undoing(root);
+        }
+    }
+}
+
+/// Nobody is there at the deadline when a shutdown ended the guard before.
+#[test]
+fn a_guard_that_is_asked_to_end_undoes_at_once() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let root = machine();
+        let root = root.path();
+        run(root, &["tune", "--apply", "--confirm-within", "600s"]);
+        signal_guard(&guard_of(root), signal);
+        wait_for_undoing(root);
+    }
+}
+
+/// Journals that went away are nothing to undo, and aren't made again.
+#[test]
+fn a_guard_makes_no_folder() {
+    let root = machine();
+    let root = root.path();
+    let text = run(root, &["tune", "--guard", "1ms", "--guard-name", "none"]);
+    assert_eq!(text, (0, "waiting\nnothing to undo\n".to_owned()));
+    assert!(!root.join("var").exists());
 }
 
 /// Whoever confirms too late is told, and not that it is kept.
