@@ -7,10 +7,11 @@
 use crate::machine::Target;
 use crate::origin::Origin;
 use crate::plan::Rule;
+use ringway_kernel::process;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -133,9 +134,16 @@ impl Folder {
             .mode(0o700)
             .create(path)
             .map_err(explain)?;
+        let theirs = |why: String| format!("{}: {why}", path.display());
+        check_owner(&fs::metadata(path).map_err(explain)?).map_err(theirs)?;
+        let lock = path.join("lock");
+        // A FIFO would be waited for, and a link leads elsewhere.
+        if fs::symlink_metadata(&lock).is_ok_and(|found| !found.is_file()) {
+            return Err(format!("{}: not a file", lock.display()));
+        }
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true).mode(0o600);
-        let lock = options.open(path.join("lock")).map_err(explain)?;
+        let lock = options.open(lock).map_err(explain)?;
         match take(&lock) {
             Ok(()) => Ok(Folder {
                 path: path.to_owned(),
@@ -149,7 +157,7 @@ impl Folder {
         }
     }
 
-    /// All journals, the newest first.
+    /// All journals, the newest first; also those that can't be read, for they may tell of something.
     ///
     /// # Errors
     /// When the folder can't be read.
@@ -166,7 +174,7 @@ impl Folder {
             }
         }
         names.sort();
-        names.iter().rev().map(|path| Past::read(path)).collect()
+        Ok(names.iter().rev().map(|path| Past::read(path)).collect())
     }
 
     /// Begins a journal.
@@ -287,6 +295,37 @@ impl Journal {
     }
 }
 
+/// Whether what is here can only come from this user or root. Whoever writes a journal decides what
+/// is written where when it is undone.
+fn check_owner(found: &Metadata) -> Result<(), String> {
+    let owner = found.uid();
+    if owner != 0 && owner != process::user() {
+        return Err(format!("it belongs to another user ({owner})"));
+    }
+    match found.mode() & 0o022 {
+        0 => Ok(()),
+        _ => Err("other users may write it".to_owned()),
+    }
+}
+
+/// The bytes of a journal; nothing else is read, or waited for.
+fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
+    let words = |error: io::Error| error.to_string();
+    let found = fs::symlink_metadata(path).map_err(words)?;
+    if !found.is_file() {
+        return Err("not a file".to_owned());
+    }
+    check_owner(&found)?;
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(words)?;
+    let mut most = file.take(MOST_BYTES + 1);
+    most.read_to_end(&mut bytes).map_err(words)?;
+    match bytes.len() as u64 > MOST_BYTES {
+        true => Err("too large for a journal".to_owned()),
+        false => Ok(bytes),
+    }
+}
+
 /// The version that a journal's first line names, whatever else is in that line.
 fn version_of(text: &[u8]) -> Option<u32> {
     #[derive(Deserialize)]
@@ -315,6 +354,8 @@ pub struct Past {
     /// The version of its lines where that is a later one than is known here: then none of them is
     /// in `entries`, and nothing is added to it.
     pub newer_version: Option<u32>,
+    /// Why nothing of it can be read, where that is so: then it can't be known what was done.
+    pub unreadable: Option<String>,
     /// What comes before a cut.
     whole_bytes: u64,
     /// Whether the last line lacks nothing but its end.
@@ -342,23 +383,23 @@ pub struct Change {
 }
 
 impl Past {
-    fn read(path: &Path) -> Result<Past, String> {
-        let explain = |error: io::Error| format!("{}: {error}", path.display());
-        if fs::metadata(path).map_err(explain)?.len() > MOST_BYTES {
-            return Err(format!("{}: too large for a journal", path.display()));
-        }
-        let text = fs::read(path).map_err(explain)?;
+    fn read(path: &Path) -> Past {
+        let (text, unreadable) = match read_bytes(path) {
+            Ok(text) => (text, None),
+            Err(why) => (Vec::new(), Some(why)),
+        };
         let mut past = Past {
             id: id_of(path),
             entries: Vec::new(),
             damaged_lines: 0,
             newer_version: version_of(&text).filter(|&version| version > JOURNAL_VERSION),
+            unreadable,
             whole_bytes: 0,
             lacks_end: false,
             path: path.to_owned(),
         };
         if past.newer_version.is_some() {
-            return Ok(past);
+            return past;
         }
         for line in text.split_inclusive(|&byte| byte == b'\n') {
             past.lacks_end = !line.ends_with(b"\n");
@@ -374,14 +415,18 @@ impl Past {
             }
             past.whole_bytes += line.len() as u64;
         }
-        Ok(past)
+        past
     }
 
     /// Whether it can be understood here.
     ///
     /// # Errors
-    /// When a later version of the program wrote it: what that did only that one can undo.
-    pub fn check_version(&self) -> Result<(), String> {
+    /// When it can't be read, or when a later version of the program wrote it: what that did only
+    /// that one can undo.
+    pub fn check_readable(&self) -> Result<(), String> {
+        if let Some(why) = &self.unreadable {
+            return Err(format!("{}: {why}", self.path.display()));
+        }
         match self.newer_version {
             None => Ok(()),
             Some(version) => Err(format!(
@@ -506,7 +551,7 @@ impl Past {
     /// # Errors
     /// When it can't be written.
     pub fn add(&self, entry: &Entry) -> Result<(), String> {
-        self.check_version()?;
+        self.check_readable()?;
         let explain = |error: io::Error| format!("{}: {error}", self.path.display());
         let file = OpenOptions::new()
             .append(true)
@@ -530,6 +575,7 @@ impl Past {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::os::unix::fs::PermissionsExt as _;
 
     fn target() -> Target {
         Target::File("proc/sys/net/core/somaxconn".to_owned())
@@ -620,6 +666,80 @@ mod tests {
                    journal; this one knows 1): that one can undo it";
         assert_eq!(past.close(), Err(why.to_owned()));
         assert_eq!(fs::read_to_string(&path).expect("readable"), text);
+    }
+
+    /// What isn't a journal of ours is told, not waited for, and hides no other.
+    #[test]
+    fn what_can_not_be_a_journal_is_told_beside_the_others() {
+        let place = tempfile::tempdir().expect("a folder");
+        let folder = Folder::open(place.path()).expect("free");
+        let id = folder.begin(Origin::default()).expect("a journal").id();
+        let path = |name: &str| place.path().join(format!("{name}.jsonl"));
+        fs::create_dir(path("1")).expect("a folder");
+        let large = File::create(path("2")).expect("a file");
+        large.set_len(MOST_BYTES + 1).expect("a sparse file");
+        std::os::unix::fs::symlink(path(&id), path("3")).expect("a link");
+        let writable = File::create(path("4")).expect("a file");
+        let all = fs::Permissions::from_mode(0o666);
+        writable.set_permissions(all).expect("permitted");
+        let mut expect = vec![
+            ("4", Some("other users may write it")),
+            ("3", Some("not a file")),
+            ("2", Some("too large for a journal")),
+            ("1", Some("not a file")),
+            (id.as_str(), None),
+        ];
+        if make_fifo(&path("5")) {
+            expect.insert(0, ("5", Some("not a file")));
+        }
+        let past = folder.past().expect("readable");
+        let found = past
+            .iter()
+            .map(|p| (p.id.as_str(), p.unreadable.as_deref()));
+        assert_eq!(found.collect::<Vec<_>>(), expect);
+        let why = format!("{}: too large for a journal", path("2").display());
+        let large = past.iter().find(|past| past.id == "2");
+        assert_eq!(large.expect("listed").close(), Err(why));
+    }
+
+    fn make_fifo(path: &Path) -> bool {
+        let made = std::process::Command::new("mkfifo").arg(path).status();
+        let is_made = made.is_ok_and(|status| status.success());
+        if !is_made {
+            println!("SKIP: no mkfifo");
+        }
+        is_made
+    }
+
+    #[test]
+    fn a_lock_that_would_be_waited_for_is_refused() {
+        let place = tempfile::tempdir().expect("a folder");
+        let lock = place.path().join("lock");
+        if make_fifo(&lock) {
+            let why = format!("{}: not a file", lock.display());
+            assert_eq!(Folder::open(place.path()).expect_err("no file"), why);
+        }
+    }
+
+    /// Whoever can write journals decides what root writes when it undoes them.
+    #[test]
+    fn a_folder_of_others_is_refused() {
+        let place = tempfile::tempdir().expect("a folder");
+        let refused = |why: &str| {
+            let why = format!("{}: {why}", place.path().display());
+            assert_eq!(Folder::open(place.path()).expect_err("of others"), why);
+        };
+        let mode = |mode| fs::set_permissions(place.path(), fs::Permissions::from_mode(mode));
+        for writable in [0o1777, 0o770, 0o702] {
+            mode(writable).expect("permitted");
+            refused("other users may write it");
+        }
+        mode(0o755).expect("permitted");
+        Folder::open(place.path()).expect("ours alone");
+        match std::os::unix::fs::chown(place.path(), Some(12_345), None) {
+            Ok(()) => refused("it belongs to another user (12345)"),
+            Err(error) => println!("SKIP: another owner: {error}"),
+        }
     }
 
     #[test]

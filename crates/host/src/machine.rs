@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 /// No file of a kernel that is of use here is larger (`/proc/interrupts` of 1,024 CPUs has 6 MB).
 const MOST_BYTES: u64 = 16 << 20;
 
+const LEADS_OUT: &str = "it leads out of the tree";
+
 /// No directory is listed beyond this; `/proc` of a busy machine has some 100,000 entries.
 const MOST_ENTRIES: usize = 1 << 18;
 
@@ -209,8 +211,45 @@ impl Tree {
         if found.starts_with(&self.root) {
             Ok(found)
         } else {
-            Err(io::Error::other("it leads out of the tree"))
+            Err(io::Error::other(LEADS_OUT))
         }
+    }
+
+    /// Where something is, or would be when it is made: folders above it that aren't there are named
+    /// below the last one that is.
+    ///
+    /// # Errors
+    /// When a link leads out of the tree.
+    pub fn confined(&self, path: &str) -> io::Result<PathBuf> {
+        let joined = self.root.join(path);
+        let mut known = joined.as_path();
+        let mut names = Vec::new();
+        loop {
+            match known.canonicalize() {
+                Ok(found) if found.starts_with(&self.root) => {
+                    return Ok(names
+                        .iter()
+                        .rev()
+                        .fold(found, |found, name| found.join(name)));
+                }
+                Ok(_) => return Err(io::Error::other(LEADS_OUT)),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                // A link to nothing isn't followed by what will be made in its place.
+                Err(error) => match (known.parent(), known.file_name()) {
+                    (Some(above), Some(name)) => {
+                        names.push(name);
+                        known = above;
+                    }
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// What a link says, and nothing of one that lies outside of the tree.
+    fn read_link(&self, path: &str) -> io::Result<PathBuf> {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        fs::read_link(self.locate(folder)?.join(name))
     }
 
     fn read_text(&self, path: &str) -> io::Result<String> {
@@ -244,8 +283,9 @@ impl Tree {
         if path.split('/').any(|part| part == "..") {
             return Err(wrong());
         }
-        fs::create_dir_all(self.root.join(folder))?;
-        Ok(self.locate(folder)?.join(name))
+        let folder = self.confined(folder)?;
+        fs::create_dir_all(&folder)?;
+        Ok(folder.join(name))
     }
 
     /// Makes a file of `/etc`, whole or not at all, or removes it.
@@ -257,9 +297,9 @@ impl Tree {
             remove(&new)?;
             return remove(&path);
         }
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        let mut file = options.open(&new)?;
+        // What lies there is of one that was stopped, or a link to who knows where.
+        remove(&new)?;
+        let mut file = fs::File::create_new(&new)?;
         file.write_all(value.as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, &path)?;
@@ -304,13 +344,14 @@ impl Machine for Tree {
         let found = self.root.join(path).canonicalize();
         let found = found.map_err(|error| explain(path, &error))?;
         let below = found.strip_prefix(&self.root);
-        let below = below.map_err(|_| format!("/{path}: it leads out of the tree"))?;
+        let below = below.map_err(|_| format!("/{path}: {LEADS_OUT}"))?;
         Ok(below.to_string_lossy().into_owned())
     }
 
     fn link(&self, path: &str) -> Result<String, String> {
-        let joined = self.root.join(path);
-        let text = fs::read_link(&joined).map_err(|error| explain(path, &error))?;
+        let text = self
+            .read_link(path)
+            .map_err(|error| explain(path, &error))?;
         Ok(text.to_string_lossy().into_owned())
     }
 
@@ -337,11 +378,11 @@ impl Machine for Tree {
                 self.read(&path).map(|text| text.trim().to_owned())
             }
             // What isn't there is as empty as it was before it was made.
-            Target::Config(path) => match self.locate(path).and_then(fs::read_to_string) {
+            Target::Config(path) => match self.read_text(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
                 text => text.map_err(|error| explain(path, &error)),
             },
-            Target::Link(path) => match fs::read_link(self.root.join(path)) {
+            Target::Link(path) => match self.read_link(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
                 leads => leads
                     .map(|to| to.to_string_lossy().into_owned())
@@ -454,8 +495,46 @@ mod tests {
             println!("SKIP: no mkfifo");
             return;
         }
-        assert_eq!(tree.read("pipe"), Err("/pipe: it is not a file".to_owned()));
+        let why = Err("/pipe: it is not a file".to_owned());
+        assert_eq!(tree.read("pipe"), why);
+        assert_eq!(tree.current(&Target::Config("pipe".to_owned())), why);
         assert_eq!(tree.read("."), Err("/.: it is not a file".to_owned()));
+    }
+
+    /// Neither the name under which a file is made first nor a folder above it leads out of a tree.
+    #[test]
+    fn files_of_ours_are_not_made_outside_of_a_tree() {
+        let outside = tempfile::tempdir().expect("a directory");
+        let victim = outside.path().join("victim");
+        fs::write(&victim, "theirs").expect("a file");
+        let (folder, tree) = tree();
+        let path = |path: &str| folder.path().join(path);
+        fs::create_dir(path("etc")).expect("a folder");
+        symlink(&victim, path("etc/.a.conf.new")).expect("a link");
+        symlink(outside.path(), path("etc/out")).expect("a link");
+        symlink(outside.path().join("none"), path("etc/nowhere")).expect("a link");
+        let config = |path: &str| Target::Config(path.to_owned());
+        tree.write(&config("etc/a.conf"), "x = 1\n").expect("made");
+        let read = |path| fs::read_to_string(path).expect("readable");
+        assert_eq!(read(path("etc/a.conf")), "x = 1\n");
+        for made in ["etc/out/a.conf", "etc/out/new/a.conf", "etc/nowhere/a.conf"] {
+            assert!(tree.write(&config(made), "x").is_err(), "{made}");
+            let link = Target::Link(made.to_owned());
+            assert!(tree.write(&link, "x").is_err(), "{made}");
+        }
+        let names = fs::read_dir(outside.path()).expect("readable");
+        assert_eq!((names.count(), read(victim).as_str()), (1, "theirs"));
+    }
+
+    #[test]
+    fn links_outside_of_a_tree_are_not_read() {
+        let outside = tempfile::tempdir().expect("a directory");
+        symlink("secret", outside.path().join("link")).expect("a link");
+        let (folder, tree) = tree();
+        symlink(outside.path(), folder.path().join("out")).expect("a link");
+        let why = Err("/out/link: it leads out of the tree".to_owned());
+        assert_eq!(tree.link("out/link"), why);
+        assert_eq!(tree.current(&Target::Link("out/link".to_owned())), why);
     }
 
     #[test]

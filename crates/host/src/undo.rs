@@ -52,7 +52,7 @@ pub fn verify(machine: &dyn Machine, folder: &Folder) -> Result<Vec<Verified>, S
     let mut verified: Vec<Verified> = Vec::new();
     // The newest first: what it put somewhere is what has to be there.
     for past in folder.past()?.iter().filter(|past| !past.is_closed()) {
-        past.check_version()?;
+        past.check_readable()?;
         for change in joined(past.changes()).into_iter().rev() {
             let judged = judge(machine, past, &now, change);
             let target = &judged.change.target;
@@ -134,7 +134,7 @@ pub fn revert(
         .iter()
         .filter(|past| id.is_none_or(|id| past.id == id) && !past.is_closed());
     // Before anything is touched: what one did may lie above what another did.
-    chosen.clone().try_for_each(Past::check_version)?;
+    chosen.clone().try_for_each(Past::check_readable)?;
     let now = Origin::of(machine);
     let mut reverted = Vec::new();
     for past in chosen {

@@ -41,6 +41,11 @@ pub fn raise_descriptor_limit_to(wanted: u64) -> io::Result<u64> {
     Ok(limit.maximum.unwrap_or(u64::MAX))
 }
 
+/// The user that this process acts as; 0 is root.
+pub fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// A signal that asks the process to do something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {

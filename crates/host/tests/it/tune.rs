@@ -457,6 +457,27 @@ fn a_newer_journal_keeps_all_from_being_undone() {
     assert_eq!(reverted.len(), summary.applied.len());
 }
 
+#[test]
+fn a_journal_that_can_not_be_read_keeps_all_from_being_undone_but_one_that_is_named() {
+    let machine = neglected(false);
+    let before = machine.contents();
+    let place = Place::new();
+    let summary = apply(&machine.tree(), &everything(), &place.journals()).unwrap();
+    let after = machine.contents();
+    let unreadable = place.folder.path().join("999999999999-000.jsonl");
+    std::fs::create_dir(&unreadable).unwrap();
+    let why = format!("{}: not a file", unreadable.display());
+    let reverted = revert(&machine.tree(), &place.journals(), None, true);
+    assert_eq!(reverted, Err(why.clone()));
+    assert_eq!(machine.contents(), after);
+    assert_eq!(verify(&machine.tree(), &place.journals()), Err(why));
+    assert_eq!(confirm(&place.journals()), Ok(0));
+    revert_unconfirmed(&machine.tree(), &place.journals(), "none").unwrap();
+    let id = summary.journal.as_deref();
+    revert(&machine.tree(), &place.journals(), id, false).unwrap();
+    assert_eq!(machine.contents(), before);
+}
+
 /// What a damaged line told of is for somebody to look at; it stays open until that is overruled.
 #[test]
 fn a_damaged_line_keeps_a_journal_open_until_it_is_forced() {

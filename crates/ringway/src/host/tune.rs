@@ -160,13 +160,13 @@ fn change(flags: &Tune) -> Result<Told> {
         flags.service.facts(&machine)?;
         persist(flags, &machine, &intent)
     } else if flags.unpersist {
-        let Some(folder) = existing_folder(flags)? else {
+        let Some(folder) = existing_folder(flags, &machine)? else {
             return Ok(told_reverted(&[]));
         };
         let reverted = persist::forget(&machine, &folder, flags.force);
         Ok(told_reverted(&reverted.map_err(|why| anyhow!(why))?))
     } else if flags.confirm {
-        confirm(flags)
+        confirm(flags, &machine)
     } else if let Some(wait) = flags.guard {
         guard(flags, &machine, wait)
     } else {
@@ -179,30 +179,37 @@ fn change(flags: &Tune) -> Result<Told> {
     }
 }
 
-fn folder(flags: &Tune) -> Result<Folder> {
-    Folder::open(&folder_path(flags)).map_err(|why| anyhow!(why))
+fn folder(flags: &Tune, machine: &Tree) -> Result<Folder> {
+    Folder::open(&folder_path(flags, machine)?).map_err(|why| anyhow!(why))
 }
 
 /// The folder for whoever only looks at what was done: nothing when there is none, and none is made.
 ///
 /// # Errors
 /// When one was named that isn't there.
-fn existing_folder(flags: &Tune) -> Result<Option<Folder>> {
-    let path = folder_path(flags);
+fn existing_folder(flags: &Tune, machine: &Tree) -> Result<Option<Folder>> {
+    let path = folder_path(flags, machine)?;
     match path.try_exists() {
         Ok(false) if flags.journals.is_some() => {
             bail!("{}: there is no such folder", path.display())
         }
         Ok(false) => Ok(None),
         // Opening it says what is wrong.
-        Ok(true) | Err(_) => folder(flags).map(Some),
+        Ok(true) | Err(_) => folder(flags, machine).map(Some),
     }
 }
 
-fn folder_path(flags: &Tune) -> PathBuf {
-    let root = flags.service.root.as_deref().unwrap_or("/".as_ref());
-    let journals = flags.journals.clone();
-    journals.unwrap_or_else(|| root.join(JOURNAL_FOLDER))
+/// Where the journals are, or will be.
+///
+/// # Errors
+/// When those of a tree would be outside of it.
+fn folder_path(flags: &Tune, machine: &Tree) -> Result<PathBuf> {
+    match &flags.journals {
+        Some(journals) => Ok(journals.clone()),
+        None => machine
+            .confined(JOURNAL_FOLDER)
+            .map_err(|error| anyhow!("/{JOURNAL_FOLDER}: {error}")),
+    }
 }
 
 fn describe_plan(plan: &Plan) -> String {
@@ -246,7 +253,7 @@ fn shown(value: &str) -> String {
 }
 
 fn apply_plan(flags: &Tune, machine: &Tree, intent: &Intent) -> Result<Told> {
-    let folder = folder(flags)?;
+    let folder = folder(flags, machine)?;
     let guard = flags.confirm_within.map(|wait| start_guard(flags, wait));
     let guard = guard.transpose()?;
     let summary = apply::apply_guarded(machine, intent, &folder, guard.as_deref());
@@ -342,13 +349,18 @@ fn start_guard(flags: &Tune, wait: Duration) -> Result<String> {
 fn guard(flags: &Tune, machine: &Tree, wait: Duration) -> Result<Told> {
     let guard = Guard::begin()?;
     say(GUARD_IS_READY)?;
-    let reverted = guard.keep(machine, &folder_path(flags), &flags.guard_name, wait);
+    let reverted = guard.keep(
+        machine,
+        &folder_path(flags, machine)?,
+        &flags.guard_name,
+        wait,
+    );
     Ok(told_reverted(&reverted.map_err(|why| anyhow!(why))?))
 }
 
 /// Whoever confirms too late has to hear that it was undone.
-fn confirm(flags: &Tune) -> Result<Told> {
-    let count = match existing_folder(flags)? {
+fn confirm(flags: &Tune, machine: &Tree) -> Result<Told> {
+    let count = match existing_folder(flags, machine)? {
         Some(folder) => undo::confirm(&folder).map_err(|why| anyhow!(why))?,
         None => 0,
     };
@@ -377,14 +389,14 @@ fn persist(flags: &Tune, machine: &Tree, intent: &Intent) -> Result<Told> {
         command.push("--journals".to_owned());
         command.push(journals.to_string_lossy().into_owned());
     }
-    let summary = persist::persist(machine, intent, &command, &folder(flags)?);
+    let summary = persist::persist(machine, intent, &command, &folder(flags, machine)?);
     let summary = summary.map_err(|why| anyhow!(why))?;
     Ok(told_summary(flags, machine, &summary))
 }
 
 /// Looks at once, and again after irqbalance had its next round where it could have moved something.
 fn verify(flags: &Tune, machine: &Tree) -> Result<Told> {
-    let verified = match existing_folder(flags)? {
+    let verified = match existing_folder(flags, machine)? {
         Some(folder) => undo::verify(machine, &folder).map_err(|why| anyhow!(why))?,
         None => Vec::new(),
     };
@@ -405,7 +417,7 @@ fn verify(flags: &Tune, machine: &Tree) -> Result<Told> {
         told.text
     ))?;
     std::thread::sleep(wait);
-    let verified = undo::verify(machine, &folder(flags)?);
+    let verified = undo::verify(machine, &folder(flags, machine)?);
     Ok(told_verified(&verified.map_err(|why| anyhow!(why))?))
 }
 
@@ -432,7 +444,7 @@ fn told_verified(verified: &[Verified]) -> Told {
 }
 
 fn revert(flags: &Tune, machine: &Tree, id: Option<&str>) -> Result<Told> {
-    let Some(folder) = existing_folder(flags)? else {
+    let Some(folder) = existing_folder(flags, machine)? else {
         return match id {
             None => Ok(told_reverted(&[])),
             Some(id) => bail!("there is no journal {id:?}: none was written yet"),
@@ -484,7 +496,7 @@ fn told_reverted(reverted: &[Reverted]) -> Told {
 }
 
 fn list(flags: &Tune, machine: &Tree) -> Result<Told> {
-    let past = match existing_folder(flags)? {
+    let past = match existing_folder(flags, machine)? {
         Some(folder) => folder.past().map_err(|why| anyhow!(why))?,
         None => Vec::new(),
     };
@@ -494,13 +506,20 @@ fn list(flags: &Tune, machine: &Tree) -> Result<Told> {
         let _ = writeln!(text, "{}", describe_journal(journal, &now));
     }
     if past.is_empty() {
-        let _ = writeln!(text, "no journals in {}", folder_path(flags).display());
+        let _ = writeln!(
+            text,
+            "no journals in {}",
+            folder_path(flags, machine)?.display()
+        );
     }
     Ok(Told { text, code: 0 })
 }
 
 fn describe_journal(journal: &Past, now: &Origin) -> String {
     let id = &journal.id;
+    if let Some(why) = &journal.unreadable {
+        return format!("{id} can't be read: {why}");
+    }
     if let Some(version) = journal.newer_version {
         return format!("{id} written by a newer ringway (version {version} of the journal)");
     }
