@@ -257,16 +257,16 @@ impl Content<'_> {
 
 impl Parts<'_> {
     /// The body after its first part's head, which goes out with the answer's: each range with the
-    /// bytes behind it.
-    fn segments(&self) -> impl Iterator<Item = (ByteRange, Vec<u8>)> {
-        let next = self.ranges.iter().skip(1).map(Some).chain([None]);
+    /// bytes behind it, which belong to the next one, if there is one.
+    fn segments(&self) -> impl Iterator<Item = (ByteRange, Vec<u8>, Option<ByteRange>)> {
+        let next = self.ranges.iter().skip(1).copied().map(Some).chain([None]);
         std::iter::zip(&self.ranges, next).map(|(range, next)| {
             let mut behind = Vec::new();
             match next {
-                Some(next) => self.multipart.push_part_head(&mut behind, *next),
+                Some(next) => self.multipart.push_part_head(&mut behind, next),
                 None => self.multipart.push_end(&mut behind),
             }
-            (*range, behind)
+            (*range, behind, next)
         })
     }
 }
@@ -423,15 +423,14 @@ fn with_parts(
             let response = whole.response(moment);
             let body = &response[whole.head_bytes as usize..];
             head.reserve(parts.body_bytes as usize);
-            for (range, behind) in parts.segments() {
+            for (range, behind, _) in parts.segments() {
                 head.extend_from_slice(&body[range.first as usize..=range.last as usize]);
                 head.extend_from_slice(&behind);
             }
         }
         Source::Open(open, metadata) => {
             let first = parts.ranges[0];
-            let next = parts.ranges.iter().skip(1).map(Some).chain([None]);
-            let more = std::iter::zip(parts.segments(), next).map(|((_, before), next)| Segment {
+            let more = parts.segments().map(|(_, before, next)| Segment {
                 before,
                 offset: next.map_or(0, |range| range.first),
                 bytes: next.map_or(0, |range| range.len()),
