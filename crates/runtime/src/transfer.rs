@@ -15,6 +15,7 @@
 mod bytes;
 mod choice;
 mod file;
+mod lease;
 mod relay;
 mod resident;
 mod zero_copy;
@@ -246,6 +247,10 @@ enum Sent {
     Waited,
     /// Nothing yet: another way, or another try.
     Again,
+}
+
+fn timed_out() -> TransferError {
+    TransferError::Source(io::ErrorKind::TimedOut.into())
 }
 
 /// What the result of a plain send means.

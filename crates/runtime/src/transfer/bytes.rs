@@ -60,16 +60,10 @@ impl TcpStream {
         options: &TransferOptions,
     ) -> Result<TransferMethod, TransferError> {
         let experience = &self.socket.worker.transfers;
-        let (kind, now) = self
-            .socket
-            .worker
-            .reactor
-            .enter(|reactor| (reactor.kind(), reactor.now()));
-        let has_operation = self
-            .socket
-            .worker
-            .reactor
-            .enter(|reactor| reactor.has_zero_copy_operation());
+        let (kind, now, has_operation) = self.socket.worker.reactor.enter(|reactor| {
+            let has_operation = reactor.has_zero_copy_operation();
+            (reactor.kind(), reactor.now(), has_operation)
+        });
         let method = match options.method {
             TransferMethod::Auto => {
                 let addresses = (self.local_address()?.ip(), self.peer_address()?.ip());

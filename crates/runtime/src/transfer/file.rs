@@ -1,10 +1,16 @@
 //! A range of a file, to a socket, step by step.
+//!
+//! Here are the steps, the choice of a way for each, and the ways that never come to memory;
+//! [`copying`] has the others.
 
-use super::choice::is_refusal;
+mod copying;
+
+use super::lease::PipeLease;
 use super::resident::Resident;
 use super::zero_copy::ZeroCopySends;
 use super::{
     Sent, TransferError, TransferMethod, TransferOptions, TransferReport, is_zero_copy, judge_send,
+    timed_out,
 };
 use crate::executor::yield_now;
 use crate::file::{File, Request};
@@ -14,24 +20,13 @@ use crate::worker::Worker;
 use ringway_kernel::errno::{
     EBADMSG, EBUSY, EFAULT, EINVAL, EIO, EISDIR, ENODATA, ESTALE, EUCLEAN,
 };
-use ringway_kernel::{BLOCK_BYTES, Block, Chunk, Mapping, PipeKey, Reactor, Residency, WARM_BYTES};
+use ringway_kernel::{BLOCK_BYTES, Block, Mapping, PipeKey, Reactor, Residency, WARM_BYTES};
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-
-/// The document's buffer.
-const NAIVE_BYTES: usize = 8 << 10;
-
-/// Copying goes on with no less than this, however slow the client is.
-const COPY_MIN_BYTES: usize = 16 << 10;
-
-/// Blocks that zero-copy sends leave to those who copy. A block of theirs is the kernel's until the
-/// client has read, however long that takes: a few slow clients would have all of them, and whoever
-/// waits for one in vain is cut.
-const SPARED_BLOCKS: usize = 4;
 
 /// Between two tries to get work into a blocking pool that is full.
 const POOL_PAUSE: Duration = Duration::from_millis(10);
@@ -423,148 +418,6 @@ impl FileTransfer {
         }
     }
 
-    /// Reads into a block and sends from there what fits. What doesn't is not kept: the next step
-    /// reads it again, when there is room for it.
-    async fn copy(
-        &mut self,
-        stream: &mut TcpStream,
-        method: TransferMethod,
-    ) -> Result<Sent, TransferError> {
-        let most = match method {
-            TransferMethod::NaiveCopy => NAIVE_BYTES,
-            _ => self.copy_bytes,
-        };
-        let count = self.left.min(most as u64) as usize;
-        let (block, count) = match self.fetched.take() {
-            Some(fetched) => fetched,
-            None => match self.read(&stream.socket.worker, method, count).await? {
-                (block, count, false) => (block, count),
-                (block, count, true) => {
-                    self.fetched = Some((block, count));
-                    return Ok(Sent::Waited);
-                }
-            },
-        };
-        let sent = stream.send_now(&block[..count], false);
-        drop(block);
-        if let Ok(taken) = sent {
-            self.is_full = taken < count;
-            self.copy_bytes = if taken < count {
-                taken.next_multiple_of(COPY_MIN_BYTES)
-            } else {
-                (self.copy_bytes * 2).min(BLOCK_BYTES)
-            };
-        }
-        judge_send(sent)
-    }
-
-    async fn send_without_copy(
-        &mut self,
-        stream: &mut TcpStream,
-        method: TransferMethod,
-    ) -> Result<Sent, TransferError> {
-        if self.waiting.is_none() {
-            let worker = &stream.socket.worker;
-            let free = worker.reactor.enter(|reactor| reactor.free_blocks());
-            // What was fetched is a block of its own already.
-            let needed = SPARED_BLOCKS + usize::from(self.fetched.is_none());
-            if free < needed {
-                self.report.method = TransferMethod::Copy;
-                return self.copy(stream, TransferMethod::Copy).await;
-            }
-            let (block, count) = match self.fetched.take() {
-                Some(fetched) => fetched,
-                None => {
-                    let count = self.left.min(BLOCK_BYTES as u64) as usize;
-                    if method == TransferMethod::ZeroCopy {
-                        worker.reactor.enter(|reactor| reactor.register_blocks());
-                    }
-                    let (block, count, has_waited) = self.read(worker, method, count).await?;
-                    if has_waited {
-                        // Others may have taken theirs meanwhile: the next step looks again.
-                        self.fetched = Some((block, count));
-                        return Ok(Sent::Waited);
-                    }
-                    (block, count)
-                }
-            };
-            self.waiting = Some((Rc::new(block), 0..count));
-        }
-        let (block, range) = self.waiting.as_ref().expect("filled above");
-        let (block, range) = (Rc::clone(block), range.start as u32..range.end as u32);
-        let bytes = || Chunk::Block(Rc::clone(&block), range.clone());
-        let in_flight = self.options.thresholds.zero_copy_in_flight;
-        let sent = self
-            .zero_copy
-            .send(stream, method, bytes, in_flight, &mut self.report)?;
-        if let (Sent::Bytes(count), Some((_, range))) = (&sent, &mut self.waiting) {
-            range.start += count;
-            if range.start == range.end {
-                self.waiting = None;
-            }
-        }
-        Ok(sent)
-    }
-
-    /// The next bytes, at least one, at the start of a block, and whether they had to be waited for.
-    async fn read(
-        &self,
-        worker: &Rc<Worker>,
-        method: TransferMethod,
-        count: usize,
-    ) -> Result<(Block, usize, bool), TransferError> {
-        if self.file.may_wait() {
-            return self.read_distant(worker, count).await;
-        }
-        let patience = self.options.source_timeout;
-        let mut block = lease_within(worker, patience).await?;
-        let (file, offset) = (self.file.inner(), self.offset);
-        if method == TransferMethod::Registered {
-            worker.reactor.enter(|reactor| reactor.register_blocks());
-        } else {
-            let space = &mut block.bytes_mut()[..count];
-            let cached = worker
-                .reactor
-                .enter(|reactor| reactor.read_cached(file, offset, space));
-            match cached {
-                Ok(0) => return Err(TransferError::Truncated),
-                Ok(count) => return Ok((block, count, false)),
-                // Not in memory, or the file system can't tell.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if is_refusal(&error) => {}
-                Err(error) => return Err(TransferError::Source(error)),
-            }
-        }
-        drop(block);
-        let read = retry_while_busy(patience, async || {
-            let block = lease_block(worker).await?;
-            read_block(worker, file, offset, block, count).await
-        });
-        match read.await? {
-            (_, 0) => Err(TransferError::Truncated),
-            (block, count) => Ok((block, count, true)),
-        }
-    }
-
-    /// The same from a file system that may take its time. No block is kept for that long.
-    async fn read_distant(
-        &self,
-        worker: &Rc<Worker>,
-        count: usize,
-    ) -> Result<(Block, usize, bool), TransferError> {
-        let patience = self.options.source_timeout;
-        let read = retry_while_busy(patience, async || {
-            self.file.read_distant(count, self.offset).await
-        });
-        let bytes = read.await?;
-        if bytes.is_empty() {
-            return Err(TransferError::Truncated);
-        }
-        let mut block = lease_within(worker, patience).await?;
-        block.bytes_mut()[..bytes.len()].copy_from_slice(&bytes);
-        Ok((block, bytes.len(), true))
-    }
-
     fn lease_pipe(&mut self, stream: &TcpStream) -> Option<PipeKey> {
         if self.pipe.is_none() {
             self.pipe = PipeLease::new(&stream.socket.worker);
@@ -609,10 +462,6 @@ fn by_fault(error: io::Error) -> TransferError {
     }
 }
 
-fn timed_out() -> TransferError {
-    TransferError::Source(io::ErrorKind::TimedOut.into())
-}
-
 /// Does work on a file again while the blocking pool is full, at most for `patience` in all.
 async fn retry_while_busy<T, F>(
     patience: Duration,
@@ -631,85 +480,6 @@ where
         }
     };
     timeout(patience, tries).await.map_err(|_| timed_out())?
-}
-
-async fn read_block(
-    worker: &Rc<Worker>,
-    file: &ringway_kernel::File,
-    offset: u64,
-    block: Block,
-    count: usize,
-) -> io::Result<(Block, usize)> {
-    let key = worker
-        .reactor
-        .enter(|reactor| reactor.read_block(file, offset, block, count));
-    let worker = Rc::clone(worker);
-    Request { worker, key }.wait(Reactor::poll_block_read).await
-}
-
-/// A place in line for a block, left when dropped.
-struct Line<'a> {
-    worker: &'a Rc<Worker>,
-    ticket: Option<u64>,
-}
-
-impl Drop for Line<'_> {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.ticket {
-            self.worker
-                .reactor
-                .enter(|reactor| reactor.leave_block_line(ticket));
-        }
-    }
-}
-
-async fn lease_block(worker: &Rc<Worker>) -> io::Result<Block> {
-    let mut line = Line {
-        worker,
-        ticket: None,
-    };
-    poll_fn(|context| {
-        let ticket = &mut line.ticket;
-        line.worker
-            .reactor
-            .poll(context.waker(), |reactor, waiter| {
-                reactor.poll_block(ticket, waiter)
-            })
-    })
-    .await
-}
-
-async fn lease_within(worker: &Rc<Worker>, patience: Duration) -> Result<Block, TransferError> {
-    let leased = timeout(patience, lease_block(worker)).await;
-    leased
-        .map_err(|_| timed_out())?
-        .map_err(TransferError::Source)
-}
-
-/// A pipe of the worker's, given back when dropped.
-pub(super) struct PipeLease {
-    worker: Rc<Worker>,
-    pub(super) key: PipeKey,
-}
-
-impl PipeLease {
-    /// `None` while there is none to be had.
-    pub(super) fn new(worker: &Rc<Worker>) -> Option<PipeLease> {
-        let leased = worker.reactor.enter(|reactor| reactor.lease_pipe());
-        let key = leased.ok().flatten()?;
-        Some(PipeLease {
-            worker: Rc::clone(worker),
-            key,
-        })
-    }
-}
-
-impl Drop for PipeLease {
-    fn drop(&mut self) {
-        self.worker
-            .reactor
-            .enter(|reactor| reactor.return_pipe(self.key));
-    }
 }
 
 impl TcpStream {

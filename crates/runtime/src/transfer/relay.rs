@@ -7,7 +7,7 @@
 //! no pipe is to be had, or splicing is refused, the receive buffers themselves are sent on.
 
 use super::TransferMethod;
-use super::file::PipeLease;
+use super::lease::PipeLease;
 use crate::net::{ReadHalf, TcpStream, WriteHalf};
 use crate::time::Timer;
 use crate::worker::Worker;
