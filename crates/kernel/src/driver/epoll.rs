@@ -58,6 +58,8 @@ struct Watch {
     /// In the list of descriptors that can go on without a new event.
     is_runnable: bool,
     receive: Option<Token>,
+    /// Whether that receive is over with the first bytes.
+    receives_once: bool,
     /// Whoever else waits until it is readable: an accept, or only to be told, as the lane says.
     read_wait: Option<Token>,
     write_wait: Option<Token>,
@@ -281,6 +283,15 @@ impl Epoll {
         }
     }
 
+    fn begin_receive(&mut self, token: Token, fd: RawFd, once: bool) {
+        let watch = self.watch(fd);
+        watch.receive = Some(token);
+        watch.receives_once = once;
+        if watch.readable {
+            self.run_later(fd);
+        }
+    }
+
     fn receive_burst(
         &mut self,
         token: Token,
@@ -301,17 +312,21 @@ impl Epoll {
                 unsafe { std::slice::from_raw_parts_mut(self.buffers.address(id), capacity) };
             match socket::receive_now(socket, space) {
                 Ok(count) if count > 0 => {
-                    let (result, buffer) = (count as i32, Some(id));
+                    let watch = self.watch(fd);
+                    let is_over = watch.receives_once;
                     completions.push(Completion {
                         token,
-                        result,
-                        buffer,
-                        more: true,
+                        result: count as i32,
+                        buffer: Some(id),
+                        more: !is_over,
                     });
-                    let watch = self.watch(fd);
                     // A short read has emptied the socket: the next bytes raise a new edge.
-                    if count < capacity && !watch.hangup && !watch.urgent {
-                        watch.readable = false;
+                    let is_empty = count < capacity && !watch.hangup && !watch.urgent;
+                    watch.readable &= !is_empty;
+                    if is_over {
+                        watch.receive = None;
+                    }
+                    if is_over || is_empty {
                         return;
                     }
                 }
@@ -457,11 +472,11 @@ impl Driver for Epoll {
     }
 
     fn receive(&mut self, token: Token, socket: &Descriptor) {
-        let socket = socket.number();
-        self.watch(socket).receive = Some(token);
-        if self.watch(socket).readable {
-            self.run_later(socket);
-        }
+        self.begin_receive(token, socket.number(), false);
+    }
+
+    fn receive_once(&mut self, token: Token, socket: &Descriptor) {
+        self.begin_receive(token, socket.number(), true);
     }
 
     unsafe fn send(&mut self, token: Token, socket: &Descriptor, parts: SendParts) -> Option<i32> {

@@ -209,6 +209,10 @@ pub(crate) trait Driver: TransferCalls {
     /// runs out (`-ENOBUFS`, which is no error of the connection).
     fn receive(&mut self, token: Token, socket: &Descriptor);
 
+    /// Receives into one pooled buffer what is there, or comes first, and completes; whatever doesn't
+    /// fit stays in the socket. Else as [`Driver::receive`], which the same socket can't have in flight.
+    fn receive_once(&mut self, token: Token, socket: &Descriptor);
+
     /// Sends bytes once; a short count is possible. `Some` is the result at once, and then no
     /// completion follows. The peer's disappearance is an error, never a signal.
     ///

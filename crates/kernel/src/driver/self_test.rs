@@ -93,20 +93,27 @@ impl Trial {
         Ok(())
     }
 
-    /// Begins to receive, and takes what the peer sends.
+    /// Receives once, and then until the end: takes what the peer sends.
     fn receive(&mut self, socket: &Descriptor, peer: &OwnedFd) -> Result<(), String> {
+        self.ring.receive_once(token(Lane::Receive), socket);
+        self.take_ping("receive", peer, false)?;
         self.ring.receive(token(Lane::Receive), socket);
+        self.take_ping("multishot receive", peer, true)
+    }
+
+    /// Has the peer send, and compares what comes.
+    fn take_ping(&mut self, what: &str, peer: &OwnedFd, more: bool) -> Result<(), String> {
         rustix::io::write(peer, PING).map_err(|error| format!("a local connection: {error}"))?;
-        let filled = self.next("multishot receive", Lane::Receive)?;
-        let is_whole = filled.result == PING.len() as i32 && filled.more;
+        let filled = self.next(what, Lane::Receive)?;
+        let is_whole = filled.result == PING.len() as i32 && filled.more == more;
         let Some(id) = filled.buffer.filter(|_| is_whole) else {
-            return Err(unexpected("multishot receive", filled));
+            return Err(unexpected(what, filled));
         };
         self.ring.buffers().lend(id);
         let buffer = Buffer::from_lent(self.ring.buffers(), id, filled.result as u32);
         match *buffer == *PING {
             true => Ok(()),
-            false => Err("multishot receive: the buffer doesn't hold what was sent".to_owned()),
+            false => Err(format!("{what}: the buffer doesn't hold what was sent")),
         }
     }
 

@@ -323,6 +323,15 @@ impl Driver for Uring {
         );
     }
 
+    fn receive_once(&mut self, token: Token, socket: &Descriptor) {
+        let most = self.buffers.buffer_bytes() as u32;
+        let selected = std::ptr::null_mut();
+        let receive = opcode::Recv::new(Fd(socket.number()), selected, most)
+            .buf_group(BUFFER_GROUP)
+            .build();
+        self.queue(token, receive.flags(squeue::Flags::BUFFER_SELECT));
+    }
+
     /// A small message that fits is sent by a plain call: a submission and its completion cost 800
     /// instructions more than `send(2)` does. What doesn't fit, and what is too large to, goes
     /// through the ring, whose `MSG_WAITALL` saves the completions of the parts.

@@ -17,6 +17,11 @@ use std::task::{Poll, Waker};
 /// Received runs that may wait for a socket's reader; then receiving is paused.
 pub(super) const BACKLOG_LIMIT: usize = 8;
 
+/// Receives after one that had to be stopped which take one buffer each, instead of all that comes: who
+/// wanted the bytes left in the socket will most likely want it again. Each costs a submission; a
+/// large body that was received for nothing costs some thirty buffers, which are copied from then.
+pub(super) const SINGLE_RECEIVES: u8 = 8;
+
 /// One connection. What the kernel reads for it (the bytes of `sending`, the header in `gather`, the
 /// address in `connecting`) is static, in the pool or on the heap, and is kept here until the last
 /// completion of its operation.
@@ -36,6 +41,8 @@ pub(super) struct Socket {
     pub(super) ends_after_send: bool,
     /// Its close is a reset, whoever closes it.
     pub(super) resets_on_close: bool,
+    /// So many of the next receives take one buffer each.
+    pub(super) single_receives: u8,
     pub(super) receive_error: i32,
     pub(super) send_error: i32,
     pub(super) backlog: Chain,
@@ -104,6 +111,7 @@ impl Socket {
             is_closing: false,
             ends_after_send: false,
             resets_on_close: false,
+            single_receives: 0,
             receive_error: 0,
             send_error: 0,
             backlog: Chain::new(),
@@ -284,8 +292,14 @@ impl Reactor {
         };
         socket.is_paused = false;
         socket.in_flight.insert(Lane::Receive);
-        self.driver
-            .receive(Token::new(Lane::Receive, key.0), &socket.fd);
+        let token = Token::new(Lane::Receive, key.0);
+        match socket.single_receives {
+            0 => self.driver.receive(token, &socket.fd),
+            left => {
+                socket.single_receives = left - 1;
+                self.driver.receive_once(token, &socket.fd);
+            }
+        }
     }
 
     /// Submits `outgoing` (and takes it) when no other send of this connection is in flight.

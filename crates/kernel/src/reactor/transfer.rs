@@ -8,7 +8,7 @@
 //! only way to get the bytes back without a foreign byte ever going out.
 
 use super::requests::Work;
-use super::sockets::{closed, idle_to_send};
+use super::sockets::{SINGLE_RECEIVES, closed, idle_to_send};
 use super::{Place, Reactor, RequestKey, SocketKey, Waiter, os_error};
 use crate::arena::Arena;
 use crate::blocks::{BLOCK_COUNT, Block, BlockPool};
@@ -376,7 +376,8 @@ impl Reactor {
     }
 
     /// Stops receiving ahead of the reader: gives what was received until now, then `None`, and from
-    /// then on the bytes stay in the socket until they are spliced or received.
+    /// then on the bytes stay in the socket until they are spliced or received. The next receives
+    /// take one buffer each, so that most likely there will be nothing to stop.
     pub fn poll_stop_receiving(
         &mut self,
         key: SocketKey,
@@ -385,6 +386,7 @@ impl Reactor {
         let Some(socket) = self.sockets.get_mut(key.0) else {
             return Poll::Ready(Err(closed()));
         };
+        socket.single_receives = SINGLE_RECEIVES;
         if let Some(buffer) = socket.pop_received(&self.buffers) {
             return Poll::Ready(Ok(Some(buffer)));
         }

@@ -188,7 +188,7 @@ pub async fn forward(
     let worker = Rc::clone(&from.socket.worker);
     let (source, destination) = (from.socket.key, to.socket.key);
     let mut way = Direction::new(&worker, source, destination, options.method, Some(bytes));
-    let mut patience = Patience::new(&worker, options, to.delivered_bytes());
+    let mut patience = Patience::new(&worker, options);
     poll_fn(|context| {
         let before = way.bytes;
         let polled = way.poll(context);
@@ -213,17 +213,17 @@ struct Patience {
     asked_at: Instant,
     was_full: bool,
     bytes: u64,
-    /// Since when the destination has taken nothing, and what its kernel had acknowledged then: room
-    /// comes long after the first byte.
+    /// Since when the destination has taken nothing, and what its kernel had acknowledged then, or when
+    /// it was full for the first time: room comes long after the first byte.
     full_since: Instant,
-    delivered_bytes: u64,
+    delivered_bytes: Option<u64>,
     /// When the source's time began, and what had been moved then.
     source_since: Instant,
     source_bytes: u64,
 }
 
 impl Patience {
-    fn new(worker: &Rc<Worker>, options: ForwardOptions, delivered_bytes: u64) -> Patience {
+    fn new(worker: &Rc<Worker>, options: ForwardOptions) -> Patience {
         let now = worker.now();
         Patience {
             timer: Timer::new(Rc::clone(worker)),
@@ -232,7 +232,7 @@ impl Patience {
             was_full: false,
             bytes: 0,
             full_since: now,
-            delivered_bytes,
+            delivered_bytes: None,
             source_since: now,
             source_bytes: 0,
         }
@@ -266,13 +266,16 @@ impl Patience {
         context: &Context<'_>,
     ) -> Poll<Result<(), ForwardError>> {
         let timeout = self.options.destination_timeout;
+        // Not before: it is a system call, and most bodies find room.
+        self.delivered_bytes
+            .get_or_insert_with(|| to.delivered_bytes());
         while ready_at(&self.timer, self.full_since + timeout, context) {
             let delivered = to.delivered_bytes();
-            if delivered == self.delivered_bytes {
+            if self.delivered_bytes == Some(delivered) {
                 let error = io::ErrorKind::TimedOut.into();
                 return Poll::Ready(Err(ForwardError::Destination(error)));
             }
-            (self.delivered_bytes, self.full_since) = (delivered, now);
+            (self.delivered_bytes, self.full_since) = (Some(delivered), now);
         }
         Poll::Pending
     }

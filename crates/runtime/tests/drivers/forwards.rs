@@ -13,6 +13,7 @@ use std::time::Duration;
 on_both_drivers! {
     exactly_so_many_bytes_go,
     what_stands_behind_them_is_given_back,
+    of_the_next_body_nothing_is_received_ahead,
     an_early_end_is_the_source_s_fault,
     a_silent_source_is_given_up,
     a_source_that_trickles_is_given_up,
@@ -123,6 +124,37 @@ fn what_stands_behind_them_is_given_back(case: &Case) {
             });
             assert_eq!(&read.await.unwrap(), b"BODY");
         }
+    });
+    settle(&mut runtime, 256);
+}
+
+/// What was received for nothing has to be copied: of a hundred kilobytes that used to be most.
+fn of_the_next_body_nothing_is_received_ahead(case: &Case) {
+    const BYTES: usize = 100_000;
+    let mut runtime = case.runtime();
+    complete(&mut runtime, async {
+        let (mut from, mut source) = pair_with_std().await;
+        let (mut to, mut destination) = pair_with_std().await;
+        let receiver = spawn(spawn_blocking(move || {
+            let mut bytes = vec![0; 2 * BYTES];
+            destination.read_exact(&mut bytes).unwrap();
+            bytes
+        }));
+        let auto = with(TransferMethod::Auto);
+        source.write_all(&Pattern::new(1).chunk(0, BYTES)).unwrap();
+        let first = forward_from(&mut from, &mut to, BYTES as u64, auto).await;
+        assert!(first.unwrap().rest.is_none());
+        source
+            .write_all(&Pattern::new(1).chunk(BYTES, BYTES))
+            .unwrap();
+        let head = from.receive().await.unwrap().unwrap();
+        // Time to receive more, were that under way.
+        yield_often().await;
+        let rest = (BYTES - head.len()) as u64;
+        to.send(head).await.unwrap();
+        let forwarded = forward_from(&mut from, &mut to, rest, auto).await;
+        assert_eq!(forwarded.unwrap().spliced_bytes, rest);
+        Pattern::new(1).check(0, &receiver.await.unwrap().unwrap());
     });
     settle(&mut runtime, 256);
 }

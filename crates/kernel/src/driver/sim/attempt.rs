@@ -26,7 +26,7 @@ impl State {
         let number = operation.descriptor.unwrap_or(-1);
         match operation.kind {
             Kind::Accept => self.attempt_accept(key, serial, number),
-            Kind::Receive => self.attempt_receive(key, serial, number),
+            Kind::Receive { once } => self.attempt_receive(key, serial, number, once),
             Kind::Send(memory) => self.attempt_send(key, number, memory),
             Kind::Ready(interest) => self.attempt_ready(key, number, interest),
             Kind::Connect(memory) => {
@@ -107,7 +107,7 @@ impl State {
         self.schedule(BURST_PAUSE, Event::Attempt(key, serial));
     }
 
-    fn attempt_receive(&mut self, key: OperationKey, serial: u64, number: RawFd) {
+    fn attempt_receive(&mut self, key: OperationKey, serial: u64, number: RawFd, once: bool) {
         let Some(pool) = self.workers[key.worker]
             .as_ref()
             .map(|it| Rc::clone(&it.buffers))
@@ -144,7 +144,7 @@ impl State {
                 let latency = self.latency();
                 self.schedule(latency, Event::Acknowledge(peer, count));
             }
-            let more = !self.random.chance(self.options.multishot_end);
+            let more = !once && !self.random.chance(self.options.multishot_end);
             self.post(key, count as i32, Some(buffer), more, Cargo::Nothing, 0);
             if !more {
                 return;

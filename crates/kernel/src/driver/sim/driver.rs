@@ -143,7 +143,11 @@ impl Driver for SimDriver {
     }
 
     fn receive(&mut self, token: Token, socket: &Descriptor) {
-        self.begin(token, Some(socket.number()), Kind::Receive);
+        self.begin(token, Some(socket.number()), Kind::Receive { once: false });
+    }
+
+    fn receive_once(&mut self, token: Token, socket: &Descriptor) {
+        self.begin(token, Some(socket.number()), Kind::Receive { once: true });
     }
 
     unsafe fn send(&mut self, token: Token, socket: &Descriptor, parts: SendParts) -> Option<i32> {

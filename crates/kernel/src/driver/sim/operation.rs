@@ -30,7 +30,10 @@ impl fmt::Display for OperationKey {
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     Accept,
-    Receive,
+    Receive {
+        /// Over with the first bytes.
+        once: bool,
+    },
     Send(SendMemory),
     Ready(Interest),
     Connect(ConnectMemory),

@@ -215,6 +215,22 @@ fn a_receive_without_buffers_is_parked_and_armed_again() {
 }
 
 #[test]
+fn a_single_receive_leaves_in_the_socket_what_fits_no_buffer() {
+    let mut bench = Bench::new(1, SimOptions::calm());
+    let (client, accepted) = bench.pair();
+    static BYTES: [u8; 100] = [b'x'; 100];
+    assert_eq!(bench.send(0, client, &BYTES), Some(100));
+    let receive = token(RECEIVE, 1);
+    for results in [&[64][..], &[64, 36]] {
+        bench.driver.receive_once(receive, &accepted);
+        bench.settle();
+        assert_eq!(bench.results(receive), results);
+        assert_eq!(bench.world.operations_in_flight(), 1, "the accept");
+    }
+    assert_eq!(bench.take_bytes(receive), BYTES);
+}
+
+#[test]
 fn an_empty_pool_fails_a_receive_that_has_nothing_to_receive() {
     let mut bench = Bench::new(1, SimOptions::calm());
     let (_, accepted) = bench.pair();
