@@ -36,6 +36,9 @@ Exit codes: 0 fine, 1 warnings, 2 failures, 3 too little is visible to tell.";
 
 /// Exit code of `doctor` when it can't tell.
 const CAN_NOT_TELL: u8 = 3;
+/// Devices beyond these aren't listed to who named another: a host of containers has thousands.
+const SHOWN_DEVICES: usize = 16;
+
 /// What the operator says of the service.
 #[derive(Debug, Args)]
 struct Service {
@@ -184,11 +187,15 @@ impl Service {
         if facts.nics.known().is_none() || facts.nic(Some(wanted)).is_some() {
             return Ok(facts);
         }
-        let names = facts.known_nics().iter().map(|nic| nic.name.as_str());
+        let all = facts.known_nics();
+        let names = all.iter().take(SHOWN_DEVICES).map(|nic| nic.name.as_str());
         let names = names.collect::<Vec<_>>().join(", ");
-        match names.is_empty() {
-            true => bail!("--nic {wanted}: there is no network device here"),
-            false => bail!("--nic {wanted}: no such network device; there are: {names}"),
+        match all.len().saturating_sub(SHOWN_DEVICES) {
+            _ if all.is_empty() => bail!("--nic {wanted}: there is no network device here"),
+            0 => bail!("--nic {wanted}: no such network device; there are: {names}"),
+            more => {
+                bail!("--nic {wanted}: no such network device; there are: {names}, {more} more")
+            }
         }
     }
 }

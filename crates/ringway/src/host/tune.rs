@@ -423,9 +423,7 @@ fn verify(flags: &Tune, machine: &Tree) -> Result<Told> {
 
 /// What each change is now; the code says whether all hold.
 fn told_verified(verified: &[Verified]) -> Told {
-    let mut text = String::new();
-    let mut holds = true;
-    for one in verified {
+    let told = verified.iter().map(|one| {
         let word = match &one.state {
             State::Holds => "holds".to_owned(),
             State::Undone => "undone".to_owned(),
@@ -433,13 +431,25 @@ fn told_verified(verified: &[Verified]) -> Told {
             State::Gone(why) => format!("gone: {why}"),
             State::Elsewhere(why) => format!("not seen from here: {why}"),
         };
-        holds &= one.state == State::Holds;
-        let _ = writeln!(text, "{} = {}: {word}", one.target, shown(&one.new));
+        let line = format!("{} = {}: {word}", one.target, shown(&one.new));
+        (line, one.state == State::Holds)
+    });
+    told_each(told, "nothing was done that isn't undone")
+}
+
+/// A line for each, or what is said of none; the code says whether all are as they should be.
+fn told_each(each: impl Iterator<Item = (String, bool)>, none: &str) -> Told {
+    let mut text = String::new();
+    let mut code = 0;
+    for (line, is_as_it_should_be) in each {
+        let _ = writeln!(text, "{line}");
+        if !is_as_it_should_be {
+            code = FAILED;
+        }
     }
-    if verified.is_empty() {
-        text.push_str("nothing was done that isn't undone\n");
+    if text.is_empty() {
+        let _ = writeln!(text, "{none}");
     }
-    let code = if holds { 0 } else { FAILED };
     Told { text, code }
 }
 
@@ -469,9 +479,7 @@ fn revert(flags: &Tune, machine: &Tree, id: Option<&str>) -> Result<Told> {
 }
 
 fn told_reverted(reverted: &[Reverted]) -> Told {
-    let mut text = String::new();
-    let mut is_whole = true;
-    for one in reverted {
+    let told = reverted.iter().map(|one| {
         let word = match &one.outcome {
             Undone::Restored => "restored".to_owned(),
             Undone::Nothing => "was so already".to_owned(),
@@ -485,14 +493,10 @@ fn told_reverted(reverted: &[Reverted]) -> Told {
             Undone::Elsewhere(why) => format!("NOT HERE: {why}"),
             Undone::Failed(why) => format!("FAILED: {why}"),
         };
-        is_whole &= one.outcome.is_over();
-        let _ = writeln!(text, "{} = {}: {word}", one.target, shown(&one.old));
-    }
-    if reverted.is_empty() {
-        text.push_str("nothing to undo\n");
-    }
-    let code = if is_whole { 0 } else { FAILED };
-    Told { text, code }
+        let line = format!("{} = {}: {word}", one.target, shown(&one.old));
+        (line, one.outcome.is_over())
+    });
+    told_each(told, "nothing to undo")
 }
 
 fn list(flags: &Tune, machine: &Tree) -> Result<Told> {
@@ -516,7 +520,8 @@ fn list(flags: &Tune, machine: &Tree) -> Result<Told> {
 }
 
 fn describe_journal(journal: &Past, now: &Origin) -> String {
-    let id = &journal.id;
+    // A name that isn't of ours may have anything in it, and goes to a terminal.
+    let id = journal.id.escape_default();
     if let Some(why) = &journal.unreadable {
         return format!("{id} can't be read: {why}");
     }

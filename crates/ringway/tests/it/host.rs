@@ -448,6 +448,43 @@ fn force_is_for_undoing_alone() {
     assert_eq!(backlog(root.path()), "128\n");
 }
 
+/// The name of a file goes to a terminal, and a host of containers has thousands of devices.
+#[test]
+fn lists_are_bounded_and_without_control_characters() {
+    let root = machine();
+    let root = root.path();
+    for device in 0..20 {
+        let folder = root.join(format!("sys/class/net/veth{device:02}"));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("mtu"), "1500\n").unwrap();
+    }
+    let (code, text) = run(root, &["tune", "--nic", "nosuch"]);
+    assert!(text.ends_with(", veth14, veth15, 4 more\n"), "{text}");
+    assert_eq!(code, 4);
+    run(root, &["tune", "--apply"]);
+    let odd = "var/lib/ringway/tune/\u{1b}[31mx.jsonl";
+    fs::write(root.join(odd), "").unwrap();
+    let (code, text) = run(root, &["tune", "--list"]);
+    assert!(text.contains("\n\\u{1b}[31mx 0 changes"), "{text:?}");
+    assert_eq!(code, 0);
+}
+
+/// The folder of journals may not lie outside of the tree either.
+#[test]
+fn journals_of_a_tree_are_in_it() {
+    let outside = tempfile::tempdir().unwrap();
+    let root = machine();
+    let root = root.path();
+    std::os::unix::fs::symlink(outside.path(), root.join("var")).unwrap();
+    for what in ["--apply", "--list", "--revert", "--verify", "--confirm"] {
+        let (code, text) = run(root, &["tune", what]);
+        let expect = "ringway: /var/lib/ringway/tune: it leads out of the tree\n";
+        assert_eq!((code, text.as_str()), (4, expect), "{what}");
+    }
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    assert_eq!(backlog(root), "128\n");
+}
+
 #[test]
 fn devices_that_are_not_there_are_answered_with_those_that_are() {
     let root = machine();
