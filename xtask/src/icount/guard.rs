@@ -258,7 +258,7 @@ impl Table {
 
     fn write(&self) -> String {
         let mut text = "\
-# Instructions for a request, the kernel's included, as a ratio to those of the yardstick on the same driver.
+# Instructions for a request, the kernel's included, as a ratio to those of yardstick-DRIVER; of proxy, relay-DRIVER.
 # `cargo xtask icount --check` fails where one has grown by more than 2 %; `--update` writes this anew.
 "
         .to_owned();
