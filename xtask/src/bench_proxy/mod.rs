@@ -1,8 +1,9 @@
 //! `cargo xtask bench-proxy`: what passing a request on costs, beside relays, nginx and HAProxy.
 //!
 //! In the manner of `bench-serve`: contestants run in turns on one CPU, the load and the server that
-//! they ask on the other, in a network namespace where that is allowed. Each part takes less than
-//! three minutes with the options it has by default.
+//! they ask on the other, in a network namespace where that is allowed. Each comparison takes less than
+//! three minutes with the options it has by default; a part with large bodies makes two, from few
+//! clients and from many.
 
 mod latency;
 mod reuse;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 /// Compare `ringway proxy` with relays, nginx and HAProxy
 ///
-/// By CPU time for each request (1k, 10m, upload), by how often connections to the server are used
+/// By CPU time for each request (1k, 100k, 10m, upload), by how often connections to the server are used
 /// again (reuse), by the memory of an idle tunnel (tunnels), and by latency at a fixed rate (latency).
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -43,7 +44,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
 
-    /// Clients, where bodies are small
+    /// Clients; where bodies are large, once from 8 first
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: u32,
 
@@ -58,6 +59,9 @@ enum Part {
     /// CPU time to pass on an answer of 1 KiB
     #[value(name = "1k")]
     Small,
+    /// CPU time to pass on an answer of 100 KiB
+    #[value(name = "100k")]
+    Medium,
     /// CPU time to pass on an answer of 10 MiB
     #[value(name = "10m")]
     Large,
@@ -71,8 +75,9 @@ enum Part {
     Latency,
 }
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     Part::Small,
+    Part::Medium,
     Part::Large,
     Part::Upload,
     Part::Reuse,
@@ -80,9 +85,9 @@ const PARTS: [Part; 6] = [
     Part::Latency,
 ];
 
-/// Clients where bodies are large: more would only make each of them slower, so that some get none in
-/// the time of a run.
-const BODY_CONNECTIONS: u32 = 8;
+/// Clients where bodies are large, besides as many as where they are small: what is scarce, such as
+/// pipes and buffers, these few never use up.
+const FEW_CONNECTIONS: u32 = 8;
 
 /// Builds, enters the namespace and measures.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -128,6 +133,7 @@ impl Setting<'_> {
     fn measure(&self, part: Part) -> Result<()> {
         match part {
             Part::Small => self.compare_downloads(BODIES[0], &["uring", "epoll"]),
+            Part::Medium => self.compare_downloads(BODIES[1], &["splice"]),
             Part::Large => self.compare_downloads(BODIES[3], &["splice"]),
             Part::Upload => self.compare_uploads(),
             Part::Reuse => reuse::run(self),
@@ -146,12 +152,11 @@ impl Setting<'_> {
         }
         contestants.extend(self.proxies(&upstream, body.file)?);
         let title = format!("{} passed on", body.name);
-        let connections = match body.bytes {
-            0..=1024 => self.options.connections,
-            _ => BODY_CONNECTIONS,
-        };
-        let rounds = self.rounds(connections, Vec::new());
-        rounds.compare(&title, &contestants)?;
+        let is_small = body.bytes <= 1024;
+        for connections in self.client_counts(is_small) {
+            let rounds = self.rounds(connections, Vec::new());
+            rounds.compare(&title, &contestants)?;
+        }
         upstream.server.stop()
     }
 
@@ -169,9 +174,20 @@ impl Setting<'_> {
         // The first is what the others are compared with.
         contestants.sort_by_key(|one| one.name != "nginx-proxy");
         let arguments = vec!["--script".into(), script.into()];
-        let rounds = self.rounds(BODY_CONNECTIONS, arguments);
-        rounds.compare("a request of 1m passed on", &contestants)?;
+        for connections in self.client_counts(false) {
+            let rounds = self.rounds(connections, arguments.clone());
+            rounds.compare("a request of 1m passed on", &contestants)?;
+        }
         upstream.server.stop()
+    }
+
+    /// From how many clients bodies are asked for, each in a comparison of its own.
+    fn client_counts(&self, is_small: bool) -> Vec<u32> {
+        let many = self.options.connections;
+        match is_small || many <= FEW_CONNECTIONS {
+            true => vec![many],
+            false => vec![FEW_CONNECTIONS, many],
+        }
     }
 
     fn rounds(&self, connections: u32, load_arguments: Vec<OsString>) -> Rounds {
