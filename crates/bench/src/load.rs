@@ -12,8 +12,8 @@ mod tally;
 pub use plan::{Pace, Plan, Request, Talk, Target};
 pub use report::Report;
 
-use connection::Shared;
-use ringway_runtime::{Runtime, RuntimeOptions, sleep, spawn};
+use connection::{Shared, open_all};
+use ringway_runtime::{Runtime, RuntimeOptions, sleep};
 use std::io;
 use std::ops::Range;
 use std::rc::Rc;
@@ -108,10 +108,7 @@ fn share(
         };
         let shared = Shared::new(Arc::clone(&plan), progress, connections.len(), requests);
         let shared = Rc::new(shared);
-        for number in connections {
-            let connection = connection::run(number, Rc::clone(&shared));
-            drop(spawn(connection));
-        }
+        open_all(connections, &shared).await;
         while !shared.is_over() {
             sleep(LOOK_INTERVAL).await;
             shared.look();

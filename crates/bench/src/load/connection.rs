@@ -1,6 +1,10 @@
 //! One connection of the load generator: asks, reads the answers, tells the tally.
 
 mod bulk;
+mod opening;
+
+use opening::Beginning;
+pub(super) use opening::{Opening, open_all};
 
 use super::Progress;
 use super::plan::{Pace, Plan, Request, Talk};
@@ -38,6 +42,7 @@ pub(super) struct Shared {
     late: Cell<u64>,
     /// Connections that hold, of those that send without end.
     holding: Cell<u64>,
+    beginning: Beginning,
 }
 
 /// Requests that leave together.
@@ -67,6 +72,7 @@ impl Shared {
             active: Cell::new(connections),
             late: Cell::new(0),
             holding: Cell::new(0),
+            beginning: Beginning::default(),
             plan,
         }
     }
@@ -159,11 +165,12 @@ fn batches(plan: &Plan) -> Vec<Batch> {
 }
 
 /// Asks until the time is over. `number` is that of the connection among all.
-pub(super) async fn run(number: usize, shared: Rc<Shared>) {
+pub(super) async fn run(number: usize, shared: Rc<Shared>, opening: Opening) {
     let mut connection = Connection {
         number,
         next: number % shared.batches.len(),
         open: None,
+        opening: Some(opening),
         shared: Rc::clone(&shared),
     };
     match (shared.plan.talk, shared.plan.pace) {
@@ -179,6 +186,8 @@ struct Connection {
     /// Which batch is next.
     next: usize,
     open: Option<Open>,
+    /// Until its first answer has come, or hasn't.
+    opening: Option<Opening>,
     shared: Rc<Shared>,
 }
 
@@ -218,6 +227,7 @@ impl Connection {
             }
             if self.ask(Turn { due, from: due }).await {
                 pause = PAUSE_FIRST;
+                self.shared.beginning.end().await;
             } else {
                 sleep(pause).await;
                 pause = (pause * 2).min(PAUSE_MAX);
@@ -261,6 +271,7 @@ impl Connection {
         let batch = &shared.batches[self.next];
         self.next = (self.next + 1) % shared.batches.len();
         let outcome = self.exchange(batch, &turn).await;
+        self.opening = None;
         if let Err(failure) = outcome {
             self.open = None;
             shared.failure(failure);

@@ -1,6 +1,6 @@
 //! What the yardsticks' programs share: their command line.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::TcpListener;
 use std::process::ExitCode;
 
 /// Ends with a clear line unless the first argument is a port that can be bound on loopback.
@@ -8,7 +8,7 @@ pub(crate) fn listen(usage: &str) -> Result<TcpListener, String> {
     let port = argument(1)
         .and_then(|word| word.parse::<u16>().ok())
         .ok_or_else(|| format!("usage: {usage}"))?;
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+    ringway_kernel::yardstick::listen(port)
         .map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}"))
 }
 

@@ -1,6 +1,7 @@
 //! The least that a request costs with several threads, in the two ways to share the work out: each
 //! with a listener and an epoll instance of its own, or all with one of each.
 
+use super::BACKLOG;
 use super::epoll::serve;
 use crate::cpu;
 use rustix::event::epoll;
@@ -12,8 +13,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 const EVENTS_LIMIT: usize = 64;
-/// As much as the kernel grants (`net.core.somaxconn`).
-const BACKLOG: i32 = i32::MAX;
 
 /// Answers every receive at `port` of loopback with `response` on `count` threads, for as long as the
 /// process lives. Nothing is shared: the kernel spreads the connections over the listeners

@@ -5,7 +5,6 @@
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use ringway_bench::yardstick;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 
 /// What a small answer has.
@@ -50,7 +49,7 @@ enum Kind {
 pub(super) fn run(flags: &Yardstick) -> Result<()> {
     let port = flags.port;
     let listen = || {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+        let listener = yardstick::listen(port);
         listener.with_context(|| format!("cannot listen on 127.0.0.1:{port}"))
     };
     let response = || yardstick::response(flags.body_bytes);

@@ -58,7 +58,9 @@ impl Connection {
     }
 
     async fn pour_once(&mut self, has_failed: bool) -> Result<(), Failure> {
-        let mut stream = self.connect().await?;
+        let connected = self.connect().await;
+        self.opening = None;
+        let mut stream = connected?;
         let shared = Rc::clone(&self.shared);
         let mut pouring = Pouring {
             next: None,
