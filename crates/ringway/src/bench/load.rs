@@ -37,6 +37,9 @@ const OF_HTTP: [&str; 6] = ["pipeline", "method", "headers", "body", "body_file"
 /// Descriptors for everything but the connections: drivers, files, standard streams.
 const SPARE_DESCRIPTORS: u64 = 32;
 
+/// As many requests as can be sent together: they are in memory, once for each of a mix.
+const PIPELINE_MAX: usize = 1024;
+
 /// How often the progress is drawn.
 const DRAW_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -53,10 +56,10 @@ pub(crate) struct Load {
         conflicts_with_all = ["ping_pong", "rate", "no_keep_alive"])]
     bulk: Option<usize>,
     /// Connections held open
-    #[arg(short, long, default_value_t = 64, value_name = "COUNT")]
+    #[arg(short, long, default_value_t = 64, value_name = "COUNT", value_parser = count)]
     connections: usize,
     /// Threads that share them
-    #[arg(short, long, default_value_t = 1, value_name = "COUNT")]
+    #[arg(short, long, default_value_t = 1, value_name = "COUNT", value_parser = count)]
     threads: usize,
     /// How long to measure, such as 10s or 500ms
     #[arg(short, long, default_value = "10s", value_parser = some_time)]
@@ -71,7 +74,7 @@ pub(crate) struct Load {
     #[arg(short, long, value_name = "PER_SECOND", conflicts_with = "pipeline", value_parser = rate)]
     rate: Option<f64>,
     /// Send so many requests before waiting for their answers
-    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = pipelined)]
     pipeline: usize,
     /// Open a connection for each request
     #[arg(long, conflicts_with = "pipeline")]
@@ -201,9 +204,6 @@ fn draw(plan: &Plan, progress: &Progress, is_over: impl Fn() -> bool) {
 
 fn plan(flags: &Load) -> Result<Plan> {
     let target = Target::parse(&flags.url).with_context(|| flags.url.clone())?;
-    if flags.connections == 0 || flags.threads == 0 || flags.pipeline == 0 {
-        bail!("--connections, --threads and --pipeline are at least 1");
-    }
     let body = match (&flags.body, &flags.body_file) {
         (Some(body), _) => body.clone().into_bytes(),
         (None, Some(file)) => std::fs::read(file).with_context(|| file.display().to_string())?,
@@ -265,6 +265,22 @@ fn talk(flags: &Load, target: &Target) -> Result<Talk> {
             target.authority
         ),
     }
+}
+
+/// So many of something that there has to be.
+fn count(text: &str) -> Result<usize, String> {
+    let number = text.parse::<usize>();
+    let number = number.map_err(|_| format!("{text:?} isn't a count, such as 64"))?;
+    let out_of_range = || format!("{text:?} is out of range: from 1");
+    (number > 0).then_some(number).ok_or_else(out_of_range)
+}
+
+fn pipelined(text: &str) -> Result<usize, String> {
+    let number = count(text)?;
+    let out_of_range = || format!("{text:?} is out of range: from 1 to {PIPELINE_MAX}");
+    (number <= PIPELINE_MAX)
+        .then_some(number)
+        .ok_or_else(out_of_range)
 }
 
 /// A time in which something can happen.

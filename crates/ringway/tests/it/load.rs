@@ -258,6 +258,14 @@ fn flags_that_exclude_each_other_or_are_out_of_range_are_wrong_usage() {
         );
     }
     check(&["--rate", "fast"], "isn't a number, such as");
+    for flag in ["--connections", "--threads", "--pipeline"] {
+        check(&[flag, "0"], "\"0\" is out of range: from 1");
+        check(&[flag, "many"], "\"many\" isn't a count, such as 64");
+        check(&[&format!("{flag}=-1")], "\"-1\" isn't a count");
+    }
+    check(&["-c", "0"], "\"0\" is out of range: from 1");
+    check(&["-t", "0"], "\"0\" is out of range: from 1");
+    check(&["--pipeline", "1025"], "out of range: from 1 to 1024");
     check(&["--requests", "0"], "0 is not in 1..");
     check(&["--duration", "0s"], "\"0s\" is out of range: from 1ms");
     check(&["--timeout", "0ms"], "\"0ms\" is out of range: from 1ms");
