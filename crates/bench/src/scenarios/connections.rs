@@ -25,7 +25,7 @@ const FIRST: usize = 1_000;
 /// takes fewer connections where they aren't left.
 const SPARE: u64 = 2_000;
 /// The ports of one address would not do, and a server may bound what one address gets.
-const PER_ADDRESS: usize = 10_000;
+const PER_ADDRESS: usize = 1_000;
 /// As many are asked again.
 const SAMPLE: usize = 1_000;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,10 +47,19 @@ pub(super) fn find(setting: &mut Setting) -> Result<Findings, Trouble> {
     }
     let mut rows = Vec::new();
     let mut notes = Vec::new();
+    let (mut count, mut bounded_by) = (count, bounded_by);
     for (_, driver) in DRIVERS {
         let one = ringway(setting, driver, SMALL, count)?;
         let one = one.with(["--idle-timeout", IDLE_TIMEOUT]);
-        let (bytes, latency) = measure(setting, &one, count)?;
+        let Idle {
+            bytes,
+            latency,
+            opened,
+            ended_by,
+        } = measure(setting, &one, count)?;
+        if let Some(error) = ended_by {
+            (count, bounded_by) = (opened, format!("{}: {error}", one.name));
+        }
         let asked = |part: f64| percentile(&latency, part).as_micros();
         notes.push(format!(
             "{driver}: {SAMPLE} of the {count} connections asked again, one after the other: {} µs in the middle, {} µs \
@@ -120,36 +129,46 @@ fn free_memory() -> io::Result<u64> {
     Ok(kib.ok_or(io::ErrorKind::InvalidData)? * 1024)
 }
 
-/// Bytes for a connection, and the latency of a sample of them, in ascending order.
-fn measure(
-    setting: &Setting,
-    one: &Contestant,
-    count: usize,
-) -> Result<(f64, Vec<Duration>), Trouble> {
+/// Connections of one server that had nothing to do.
+struct Idle {
+    /// Of the server's memory, for each.
+    bytes: f64,
+    /// Of a sample of them, in ascending order.
+    latency: Vec<Duration>,
+    /// How many there were.
+    opened: usize,
+    /// What they ended with, where that are fewer than were wanted.
+    ended_by: Option<io::Error>,
+}
+
+fn measure(setting: &Setting, one: &Contestant, count: usize) -> Result<Idle, Trouble> {
     let log = setting.scratch("server.log");
     let server = Server::start(one, &setting.server_cpus, &setting.load_cpus, &log)?;
     let mut connections = Vec::with_capacity(count);
-    let mut open_until = |wanted: usize| -> Result<u64, Trouble> {
-        while connections.len() < wanted {
-            if connections.len().is_multiple_of(FIRST) {
-                setting.go_on()?;
-                let text = format!("{}: {} of {count} connections", one.name, connections.len());
-                setting.tell(Step::Doing(text));
-            }
-            let number = connections.len();
-            let connection = open(number, one).map_err(|error| {
-                Trouble::Failed(format!("{}: connection {}: {error}", one.name, number + 1))
-            })?;
-            connections.push(connection);
+    let mut open_next = |number: usize| {
+        if number.is_multiple_of(FIRST) {
+            setting.go_on()?;
+            let text = format!("{}: {number} of {count} connections", one.name);
+            setting.tell(Step::Doing(text));
         }
-        sleep(SETTLE);
-        Ok(server.anonymous_bytes()?)
+        Ok(open(number, one))
     };
-    let first = open_until(FIRST)?;
-    let last = open_until(count)?;
-    let bytes = (last as f64 - first as f64) / (count - FIRST) as f64;
+    let settled = || {
+        sleep(SETTLE);
+        server.anonymous_bytes()
+    };
+    let named = |trouble: Trouble| match trouble {
+        Trouble::Failed(why) => Trouble::Failed(format!("{}: {why}", one.name)),
+        Trouble::Interrupted => Trouble::Interrupted,
+    };
+    fill(&mut connections, FIRST, &mut open_next).map_err(named)?;
+    let first = settled()?;
+    let ended_by = fill(&mut connections, count, &mut open_next).map_err(named)?;
+    let last = settled()?;
+    let opened = connections.len();
+    let bytes = (last as f64 - first as f64) / (opened - FIRST) as f64;
     let mut latency = Vec::with_capacity(SAMPLE);
-    let step = (count / SAMPLE).max(1);
+    let step = (opened / SAMPLE).max(1);
     for (number, connection) in connections.iter_mut().enumerate().step_by(step) {
         let begin = Instant::now();
         ask(connection, one).map_err(|error| {
@@ -165,7 +184,46 @@ fn measure(
     latency.sort();
     drop(connections);
     server.stop();
-    Ok((bytes, latency))
+    Ok(Idle {
+        bytes,
+        latency,
+        opened,
+        ended_by,
+    })
+}
+
+/// Opens connections until there are `wanted`, or this machine has no more to give: then with its reason.
+/// Too few of them to tell anything by are a failure.
+fn fill<T>(
+    connections: &mut Vec<T>,
+    wanted: usize,
+    mut open_next: impl FnMut(usize) -> Result<io::Result<T>, Trouble>,
+) -> Result<Option<io::Error>, Trouble> {
+    while connections.len() < wanted {
+        let number = connections.len();
+        match open_next(number)? {
+            Ok(connection) => connections.push(connection),
+            Err(error) if is_all(&error) && number >= 2 * FIRST => return Ok(Some(error)),
+            Err(error) => {
+                let text = format!("connection {}: {error}", number + 1);
+                return Err(Trouble::Failed(text));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Whether it says that there is no more of something to be had.
+fn is_all(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let of_what = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::ADDRNOTAVAIL,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| of_what.contains(&errno))
 }
 
 fn percentile(sorted: &[Duration], part: f64) -> Duration {
@@ -203,10 +261,14 @@ fn read_answer(connection: &mut impl Read, body_bytes: usize) -> io::Result<()> 
     let mut answer = Vec::new();
     let mut piece = [0; 4096];
     loop {
-        let count = connection.read(&mut piece)?;
-        if count == 0 {
-            return Err(io::Error::other("it was closed"));
-        }
+        let count = match connection.read(&mut piece) {
+            Ok(0) => return Err(io::Error::other("it was closed")),
+            Ok(count) => count,
+            // Seen of the first read on Linux 6.18: the facts were gathered by this thread, with a ring whose end
+            // the kernel does on the thread that made it; and a read with a deadline isn't begun again.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
         answer.extend_from_slice(&piece[..count]);
         let head_end = answer.windows(4).position(|window| window == b"\r\n\r\n");
         if head_end.is_some_and(|end| answer.len() >= end + 4 + body_bytes) {
@@ -227,7 +289,7 @@ mod tests {
         assert_eq!(source(0).to_string(), "127.0.0.2");
         assert_eq!(source(PER_ADDRESS - 1).to_string(), "127.0.0.2");
         assert_eq!(source(PER_ADDRESS).to_string(), "127.0.0.3");
-        assert_eq!(source(999_999).to_string(), "127.0.0.101");
+        assert_eq!(source(999_999).to_string(), "127.0.3.233");
     }
 
     #[test]
@@ -242,11 +304,48 @@ mod tests {
     }
 
     #[test]
+    fn what_there_is_counts_when_there_is_no_more() {
+        const ALL: usize = 2_500;
+        let check = |errno: i32, first: usize| {
+            let mut connections = Vec::new();
+            let filled = fill(&mut connections, 3_000, |number| {
+                Ok(match number < first {
+                    true => Ok(()),
+                    false => Err(io::Error::from_raw_os_error(errno)),
+                })
+            });
+            let ended_by = filled.map(|error| error.and_then(|error| error.raw_os_error()));
+            (ended_by.map_err(|_| ()), connections.len())
+        };
+        const NO_DESCRIPTORS: i32 = 24;
+        const RESET: i32 = 104;
+        assert_eq!(check(NO_DESCRIPTORS, ALL), (Ok(Some(NO_DESCRIPTORS)), ALL));
+        assert_eq!(check(NO_DESCRIPTORS, 3_000), (Ok(None), 3_000));
+        // Too few to tell by; and a server that breaks one off is no bound of this machine.
+        assert_eq!(check(NO_DESCRIPTORS, FIRST + 1), (Err(()), FIRST + 1));
+        assert_eq!(check(RESET, ALL), (Err(()), ALL));
+    }
+
+    #[test]
     fn an_answer_is_read_to_its_end() {
         let answer = b"HTTP/1.1 200 OK\r\nA: b\r\n\r\nxyz";
         assert!(read_answer(&mut &answer[..], 3).is_ok());
         assert!(read_answer(&mut &answer[..], 4).is_err());
         assert!(read_answer(&mut &b"HTTP/1.1 503 No\r\n\r\n"[..], 0).is_err());
+    }
+
+    #[test]
+    fn a_read_that_was_interrupted_is_begun_again() {
+        struct Interrupted(bool);
+        impl Read for Interrupted {
+            fn read(&mut self, piece: &mut [u8]) -> io::Result<usize> {
+                if std::mem::replace(&mut self.0, false) {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+                (&b"HTTP/1.1 200 OK\r\n\r\n"[..]).read(piece)
+            }
+        }
+        assert!(read_answer(&mut Interrupted(true), 0).is_ok());
     }
 
     #[test]
