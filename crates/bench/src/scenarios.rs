@@ -41,15 +41,35 @@ pub struct Scenario {
 /// All of them, in the order in which they are run and told.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
-        name: "static",
-        title: "Static files beside the least a server can do",
+        name: "static-1k",
+        title: "Files of 1 KB beside the least a server can do",
         claim: "A request for a small file costs at most 1.25 times the CPU of the yardstick, which parses nothing and \
-                sends a fixed answer; a large one at most 1.10 times that of sendfile alone.",
-        runs: "Files of 1 KB, 100 KB and 10 MB from 400, 1,000 and 10,000 connections, kept alive and not, on both \
-               drivers with one worker.",
+                sends a fixed answer.",
+        runs: "A file of 1 KB from 400, 1,000 and 10,000 connections, kept alive and not, on both drivers with one \
+               worker.",
         refuted_by: "A higher median ratio, at any number of kept-alive connections.",
         axis: None,
-        find: suite::find,
+        find: suite::small,
+    },
+    Scenario {
+        name: "static-100k",
+        title: "Files of 100 KB beside the least a server can do",
+        claim: "A request for a file of 100 KB costs at most 1.25 times the CPU of the yardstick, which parses nothing \
+                and sends a fixed answer.",
+        runs: "A file of 100 KB from 400, 1,000 and 10,000 connections, kept alive and not, on both drivers with one \
+               worker.",
+        refuted_by: "A higher median ratio, at any number of kept-alive connections.",
+        axis: None,
+        find: suite::middle,
+    },
+    Scenario {
+        name: "static-10m",
+        title: "Files of 10 MB beside sendfile alone",
+        claim: "A request for a large file costs at most 1.10 times the CPU of sendfile alone.",
+        runs: "A file of 10 MB from 64 connections, kept alive and not, on both drivers with one worker.",
+        refuted_by: "A higher median ratio from kept-alive connections.",
+        axis: None,
+        find: suite::large,
     },
     Scenario {
         name: "zero-copy",
@@ -135,8 +155,11 @@ pub const SCENARIOS: &[Scenario] = &[
 /// The claims that the text sums up: with a number each.
 pub const SUMMARY: [&str; 6] = ["zero-copy", "drivers", "pool", "numa", "queues", "proxy"];
 
-/// What can be asked for instead of scenarios, with what it stands for.
-pub const GROUPS: [&str; 2] = ["all", "summary"];
+/// Files of all sizes: apart from each other, so that each fits a few quiet minutes.
+pub const STATIC: [&str; 3] = ["static-1k", "static-100k", "static-10m"];
+
+/// What can be asked for instead of scenarios.
+pub const GROUPS: [&str; 3] = ["all", "summary", "static"];
 
 /// Those that the names mean, each once, in the table's order. No names mean all.
 ///
@@ -150,8 +173,11 @@ pub fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>, String> {
         return Err(unknown.clone());
     }
     let is_meant = |one: &&Scenario| {
-        let by_name = |name: &String| {
-            name == "all" || name == one.name || (name == "summary" && SUMMARY.contains(&one.name))
+        let by_name = |name: &String| match name.as_str() {
+            "all" => true,
+            "summary" => SUMMARY.contains(&one.name),
+            "static" => STATIC.contains(&one.name),
+            name => name == one.name,
         };
         names.is_empty() || names.iter().any(by_name)
     };
@@ -219,9 +245,10 @@ mod tests {
     #[test]
     fn names_and_groups_choose_each_once_in_the_tables_order() {
         assert_eq!(
-            names(&["drivers", "static", "drivers"]).unwrap(),
-            ["static", "drivers"]
+            names(&["drivers", "static-1k", "drivers"]).unwrap(),
+            ["static-1k", "drivers"]
         );
+        assert_eq!(names(&["static", "static-1k"]).unwrap(), STATIC);
         assert_eq!(names(&["summary"]).unwrap(), SUMMARY);
         assert_eq!(names(&["queues", "summary"]).unwrap(), SUMMARY);
         assert_eq!(names(&[]).unwrap().len(), SCENARIOS.len());
@@ -239,6 +266,6 @@ mod tests {
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), SCENARIOS.len() + GROUPS.len());
-        assert!(SUMMARY.iter().all(|name| all.contains(name)));
+        assert!(SUMMARY.iter().chain(&STATIC).all(|name| all.contains(name)));
     }
 }

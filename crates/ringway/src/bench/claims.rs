@@ -197,7 +197,7 @@ pub(super) fn list(flags: &List) -> Result<()> {
     }
     writeln!(
         out,
-        "summary: those with a number of the text that this was made after\nall: everything"
+        "static: files of all sizes\nsummary: those with a number of the text that this was made after\nall: everything"
     )?;
     Ok(())
 }

@@ -163,7 +163,7 @@ fn lengths_out_of_range_are_wrong_usage() {
 
 /// Starts a run that takes minutes, and returns when it has begun.
 fn long_run(folder: &Path) -> Child {
-    let mut command = command(folder, &["run", "static", "queues"]);
+    let mut command = command(folder, &["run", "static-1k", "queues"]);
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     // The noise is told when servers have been started and ended.
@@ -243,28 +243,47 @@ fn a_folder_for_files_that_is_not_there_is_named() {
     );
 }
 
-#[test]
-fn too_few_descriptors_are_told_and_not_measured_around() {
+/// What is said of connections by a run that may have so many descriptors; nothing, with the reason printed, where
+/// that can't be arranged.
+fn connections_with(descriptors: usize) -> Option<String> {
     let Some(prlimit) = find("prlimit") else {
-        return skip("prlimit isn't installed");
+        skip("prlimit isn't installed");
+        return None;
     };
     let folder = folder();
     let run = command(folder.path(), &["run", "connections", "--tiny"]);
     let mut limited = Command::new(prlimit);
     limited
-        .args(["--nofile=300:300", "--"])
+        .arg(format!("--nofile={descriptors}:{descriptors}"))
+        .arg("--")
         .arg(run.get_program());
     limited.args(run.get_args()).current_dir(folder.path());
     let output = limited.output().unwrap();
-    if !error(&output).contains("a process may have 300 descriptors") {
-        return skip("this user may raise the limit of descriptors again");
+    if !error(&output).contains(&format!("a process may have {descriptors} descriptors")) {
+        skip("this user may raise the limit of descriptors again");
+        return None;
     }
     assert_eq!(output.status.code(), Some(0), "{}", error(&output));
     let report = report(folder.path());
     let connections = outcome(&report, "connections");
     assert_eq!(connections["verdict"], "not_measurable");
-    let says = connections["says"].as_str().unwrap();
-    assert!(says.contains("the limit of 300 descriptors"), "{says}");
+    Some(connections["says"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn too_few_descriptors_are_told_and_not_measured_around() {
+    if let Some(says) = connections_with(300) {
+        assert!(says.contains("the limit of 300 descriptors"), "{says}");
+    }
+}
+
+#[test]
+fn as_many_connections_are_measured_as_descriptors_allow() {
+    if let Some(says) = connections_with(4500) {
+        assert!(says.starts_with("2500 connections with at most "), "{says}");
+        let why = "and no more: the limit of 4500 descriptors for a process";
+        assert!(says.ends_with(why), "{says}");
+    }
 }
 
 #[test]
