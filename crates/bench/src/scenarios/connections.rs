@@ -82,16 +82,16 @@ pub(super) fn find(setting: &mut Setting) -> Result<Findings, Trouble> {
         .iter()
         .map(|row| row.cost.median)
         .fold(0.0, f64::max);
-    let says = format!("{count} connections with at most {worst:.0} bytes each");
-    let (verdict, says) = if worst > BOUND_BYTES {
-        (Verdict::Refuted, says)
+    let mut says = format!("{count} connections with at most {worst:.0} bytes each");
+    if count < MILLION {
+        says = format!("{says}, and no more: {bounded_by}");
+    }
+    let verdict = if worst > BOUND_BYTES {
+        Verdict::Refuted
     } else if count < MILLION {
-        (
-            Verdict::NotMeasurable,
-            format!("{says}, and no more: {bounded_by}"),
-        )
+        Verdict::NotMeasurable
     } else {
-        (Verdict::Confirmed, says)
+        Verdict::Confirmed
     };
     Ok(Findings {
         verdict,
