@@ -8,7 +8,7 @@ use crate::tree::{HELLO, Tree};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::chown;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -18,6 +18,8 @@ on_both_drivers!(a_device_goes_and_comes_while_a_server_runs);
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ringway");
 const SOMAXCONN: &str = "/proc/sys/net/core/somaxconn";
+/// A user and a group without rights.
+const NOBODY: u32 = 65534;
 const RPS: &str = "/sys/class/net/veth0/queues/rx-1/rps_cpus";
 
 /// What such a machine needs: its own view of the devices and of `/run`, a pair of devices with four
@@ -288,9 +290,9 @@ fn without_rights_nothing_is_changed_and_that_is_said() {
         let mut command = namespace.command("setpriv");
         command.args([
             "--reuid",
-            "65534",
+            &NOBODY.to_string(),
             "--regid",
-            "65534",
+            &NOBODY.to_string(),
             "--clear-groups",
             PROGRAM,
         ]);
@@ -306,9 +308,8 @@ fn without_rights_nothing_is_changed_and_that_is_said() {
         "{text}"
     );
     // With a place for journals it is the kernel that refuses.
-    let everybody = fs::Permissions::from_mode(0o777);
     for folder in [namespace.place.path().to_owned(), namespace.journals()] {
-        fs::set_permissions(folder, everybody.clone()).unwrap();
+        chown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
     }
     let (code, text) = as_nobody(&["--apply"]);
     assert_eq!(code, 1, "{text}");
@@ -318,7 +319,8 @@ fn without_rights_nothing_is_changed_and_that_is_said() {
     );
     assert!(!text.contains(": done"), "{text}");
     assert_eq!(namespace.snapshot(), before);
-    assert_eq!(namespace.tune(&["--revert"]).0, 0);
+    let (code, text) = as_nobody(&["--revert"]);
+    assert_eq!(code, 0, "{text}");
     assert_eq!(namespace.snapshot(), before);
 }
 
