@@ -102,6 +102,9 @@ pub struct Run {
     pub discarded: u32,
     /// Requests that weren't answered.
     pub failures: u64,
+    /// Why: how many of each kind. Reports of before there were kinds have none.
+    #[serde(default)]
+    pub failure_kinds: BTreeMap<String, u64>,
     /// In an open loop, percentiles of the latency: the percentile, and microseconds.
     pub latency: Vec<(f64, u64)>,
     /// Answers a second, part after part of the run.
@@ -206,11 +209,6 @@ impl Comparison {
     /// Runs that were thrown away.
     pub fn discarded(&self) -> u32 {
         self.all_runs().map(|run| run.discarded).sum()
-    }
-
-    /// Requests that weren't answered.
-    pub fn failures(&self) -> u64 {
-        self.all_runs().map(|run| run.failures).sum()
     }
 
     fn all_runs(&self) -> impl Iterator<Item = &Run> {
@@ -340,6 +338,10 @@ impl Bench<'_> {
             return Err(Trouble::Failed(text));
         }
         run.failures = report.failure_count();
+        let kinds = report.failures.iter();
+        run.failure_kinds = kinds
+            .map(|(name, count)| ((*name).to_owned(), *count))
+            .collect();
         if self.shape.pace != Pace::Closed {
             run.latency = report.latency.percentiles;
         }

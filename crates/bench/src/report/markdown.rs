@@ -4,6 +4,7 @@ use super::{Change, Report, duration, figure};
 use crate::comparison::{Comparison, Row, Run};
 use crate::outcome::{Outcome, times};
 use crate::statistics::{Difference, Spread};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 pub(super) fn render(report: &Report, changes: Option<&[Change]>) -> String {
@@ -248,16 +249,33 @@ pub(super) fn rate(row: &Row) -> String {
     let rates: Vec<f64> = row.runs.iter().map(|run| run.requests_per_second).collect();
     let median = Spread::of(&rates).map_or(f64::NAN, |rates| rates.median);
     let is_bound = row.runs.iter().any(|run| run.is_client_bound);
-    let failures: u64 = row.runs.iter().map(|run| run.failures).sum();
     let is_disturbed = row.runs.iter().any(Run::is_disturbed);
     let mark = match (is_bound, is_disturbed) {
         (_, true) => " (disturbed)",
         (true, false) => " (client-bound)",
         (false, false) => "",
     };
-    match failures {
-        0 => format!("{}{mark}", figure(median)),
-        count => format!("{}{mark}, {count} failures", figure(median)),
+    format!("{}{mark}{}", figure(median), failures(row))
+}
+
+/// How many requests weren't answered, and why; nothing if all were.
+fn failures(row: &Row) -> String {
+    let mut kinds = BTreeMap::new();
+    for (kind, count) in row.runs.iter().flat_map(|run| &run.failure_kinds) {
+        *kinds.entry(kind.as_str()).or_insert(0) += count;
+    }
+    let kinds: Vec<String> = kinds
+        .into_iter()
+        .map(|(kind, count): (_, u64)| format!("{count} {kind}"))
+        .collect();
+    let why = match kinds.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", kinds.join(", ")),
+    };
+    match row.runs.iter().map(|run| run.failures).sum() {
+        0 => String::new(),
+        1 => format!(", 1 failure{why}"),
+        count => format!(", {count} failures{why}"),
     }
 }
 

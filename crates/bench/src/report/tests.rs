@@ -124,6 +124,21 @@ fn the_page_needs_nothing_else_and_escapes_what_it_shows() {
 }
 
 #[test]
+fn what_was_not_answered_is_told_by_kind() {
+    let mut report = report(11.0);
+    let row = &mut report.outcomes[0].comparisons[0].rows[0];
+    for run in &mut row.runs {
+        run.failures = 4;
+        run.failure_kinds = [("not answered".to_owned(), 1), ("reset".to_owned(), 3)].into();
+    }
+    let (_folder, markdown, html) = saved(&report, None);
+    for text in [markdown, html] {
+        let told = "8 failures (2 not answered, 6 reset)";
+        assert_eq!(text.matches(told).count(), 1, "{text}");
+    }
+}
+
+#[test]
 fn figures_come_with_their_spread_and_the_noise() {
     let (_folder, markdown, _) = saved(&report(11.0), None);
     assert!(
