@@ -13,6 +13,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -161,6 +162,8 @@ pub struct Setting {
     pub method: Vec<String>,
     /// What the scenario has measured so far, should it not come to its end.
     kept: RefCell<Vec<Comparison>>,
+    /// Where servers may listen, as far as they aren't yet given to one.
+    ports: RefCell<Range<u16>>,
 }
 
 impl Setting {
@@ -205,6 +208,7 @@ impl Setting {
             descriptor_limit,
             method,
             kept: RefCell::default(),
+            ports: RefCell::new(ports_for_servers()),
         })
     }
 
@@ -289,13 +293,23 @@ impl Setting {
         Ok(path)
     }
 
-    /// A port of loopback that nothing listens on.
+    /// A port of loopback that nothing listens on, and that was not given before.
+    ///
+    /// It is none that the kernel gives to connections: one of the load's might have it, or have had it
+    /// a minute ago, when the server starts.
     ///
     /// # Errors
     /// As `bind(2)`.
     pub fn free_port(&self) -> io::Result<u16> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        Ok(listener.local_addr()?.port())
+        let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+        let mut ports = self.ports.borrow_mut();
+        match ports.find(is_free) {
+            Some(port) => Ok(port),
+            // The kernel has all ports to give.
+            None => Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+                .local_addr()?
+                .port()),
+        }
     }
 }
 
@@ -350,6 +364,15 @@ fn network() -> String {
     }
 }
 
+/// Ports below those that the kernel gives to connections (`ip_local_port_range`, Linux' own choice if
+/// it can't be read), but for those that belong to well-known services.
+fn ports_for_servers() -> Range<u16> {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let first = range.split_whitespace().next();
+    let first = first.and_then(|word| word.parse().ok()).unwrap_or(32_768);
+    (first / 2).max(1024)..first
+}
+
 /// The server's CPUs, the load's, and how to say so. Half of them each: nothing is gained from a load
 /// that disturbs what it measures.
 fn place_on(allowed: &[usize]) -> (Vec<usize>, Vec<usize>, String) {
@@ -401,6 +424,17 @@ mod tests {
         let long = Lengths::FULL.with_measured(Duration::from_secs(30));
         assert_eq!(long.warm_up, Lengths::FULL.warm_up);
         assert_eq!((long.rounds, long.tries), (6, 3));
+    }
+
+    #[test]
+    fn servers_get_ports_that_no_connection_is_given() {
+        let setting = setting(None).unwrap();
+        let ports = ports_for_servers();
+        let (first, second) = (setting.free_port().unwrap(), setting.free_port().unwrap());
+        assert!(ports.contains(&first) && ports.contains(&second) && first != second);
+        // Where there is none left, any will do.
+        setting.ports.replace(0..0);
+        assert_ne!(setting.free_port().unwrap(), 0);
     }
 
     #[test]
