@@ -172,9 +172,14 @@ fn compare_case(setting: &Setting, case: &Case) -> Result<Comparison, Trouble> {
         connections,
         keep_alive,
     } = *case;
+    // The load opens its next connection before the server has seen the end of the last one.
+    let places = match keep_alive {
+        true => connections,
+        false => 2 * connections,
+    };
     let mut contestants = vec![yardstick(setting, body)?];
     for (_, driver) in DRIVERS {
-        contestants.push(ringway(setting, driver, body, connections)?);
+        contestants.push(ringway(setting, driver, body, places)?);
     }
     let shape = Shape {
         keep_alive,
