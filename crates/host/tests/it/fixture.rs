@@ -9,6 +9,7 @@ use ringway_host::probes::{
     Channels, Coalescing, Device, IoUring, KeyState, NodeTrial, PROBES_FILE, Probes, Rings, Rss,
     Setting,
 };
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -449,6 +450,30 @@ impl Machine {
             }
         }
         contents
+    }
+}
+
+/// The end of a process in the middle of its work.
+#[derive(Default)]
+pub(crate) struct Death {
+    /// The write at which it dies, and whether after that.
+    pub(crate) at: Option<(usize, bool)>,
+    writes: Cell<usize>,
+}
+
+impl Death {
+    /// Writes, and dies before or after when its time has come.
+    pub(crate) fn around<T>(&self, write: impl FnOnce() -> T) -> T {
+        let count = self.writes.replace(self.writes.get() + 1);
+        let die_if = |is_after| {
+            if self.at == Some((count, is_after)) {
+                std::panic::resume_unwind(Box::new("killed"));
+            }
+        };
+        die_if(false);
+        let written = write();
+        die_if(true);
+        written
     }
 }
 

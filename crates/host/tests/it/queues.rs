@@ -1,6 +1,6 @@
 //! Undoing where the driver spreads everything anew when a device gets other queues, as real ones do.
 
-use crate::fixture::{Machine as Fixture, NicSpec, Spec, reads_from_tree};
+use crate::fixture::{Death, Machine as Fixture, NicSpec, Spec, reads_from_tree};
 use ringway_host::apply::{Outcome, apply};
 use ringway_host::facts::Fact;
 use ringway_host::intent::Intent;
@@ -9,7 +9,6 @@ use ringway_host::machine::{Machine, Target, Tree};
 use ringway_host::plan;
 use ringway_host::probes::Probes;
 use ringway_host::undo::{State, Undone, revert, verify};
-use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -20,9 +19,7 @@ const CLASS: &str = "sys/class/net/eth0/queues";
 struct Driven<'a> {
     fixture: &'a Fixture,
     tree: Tree,
-    /// The write at which it dies, and whether before or after.
-    dies: Option<(usize, bool)>,
-    writes: Cell<usize>,
+    death: Death,
 }
 
 impl<'a> Driven<'a> {
@@ -30,8 +27,7 @@ impl<'a> Driven<'a> {
         Driven {
             fixture,
             tree: fixture.tree(),
-            dies: None,
-            writes: Cell::new(0),
+            death: Death::default(),
         }
     }
 
@@ -71,19 +67,12 @@ impl Machine for Driven<'_> {
     reads_from_tree!();
 
     fn write(&self, target: &Target, value: &str) -> io::Result<()> {
-        let count = self.writes.replace(self.writes.get() + 1);
-        let die = || std::panic::resume_unwind(Box::new("killed"));
-        if self.dies == Some((count, false)) {
-            die();
-        }
-        if matches!(target, Target::Channels(_)) {
-            self.spread_anew(value)?;
-        }
-        self.tree.write(target, value)?;
-        if self.dies == Some((count, true)) {
-            die();
-        }
-        Ok(())
+        self.death.around(|| {
+            if matches!(target, Target::Channels(_)) {
+                self.spread_anew(value)?;
+            }
+            self.tree.write(target, value)
+        })
     }
 }
 
@@ -172,7 +161,7 @@ fn finishes(cores: u32, at: usize, is_after: bool) -> bool {
     let before = fixture.contents();
     let place = tempfile::tempdir().unwrap();
     let mut driven = Driven::new(&fixture);
-    driven.dies = Some((at, is_after));
+    driven.death.at = Some((at, is_after));
     let folder = journals(&place);
     let both = || {
         apply(&driven, &intent(), &folder).unwrap();
@@ -180,7 +169,7 @@ fn finishes(cores: u32, at: usize, is_after: bool) -> bool {
     };
     let has_finished = catch_unwind(AssertUnwindSafe(both)).is_ok();
     drop(folder);
-    driven.dies = None;
+    driven.death.at = None;
     let reverted = revert(&driven, &journals(&place), None, false).unwrap();
     let left = reverted.iter().find(|one| !one.outcome.is_over());
     assert_eq!(left, None, "write {at}, {is_after}, {cores} cores");

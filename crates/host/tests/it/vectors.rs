@@ -1,6 +1,6 @@
 //! Interrupts for processors whose table of vectors is full: they go next door.
 
-use crate::fixture::{Machine as Fixture, Spec, nic, reads_from_tree};
+use crate::fixture::{Death, Machine as Fixture, Spec, nic, reads_from_tree};
 use proptest::prelude::*;
 use ringway_host::apply::{Outcome, Summary, apply};
 use ringway_host::cpulist::CpuList;
@@ -9,7 +9,6 @@ use ringway_host::journal::Folder;
 use ringway_host::machine::{Machine, Target, Tree};
 use ringway_host::probes::Probes;
 use ringway_host::undo::{State, revert, verify};
-use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -19,9 +18,7 @@ const ENOSPC: i32 = 28;
 struct Full {
     tree: Tree,
     full: CpuList,
-    /// The write at which it dies, and whether after it was made.
-    dies: Option<(usize, bool)>,
-    writes: Cell<usize>,
+    death: Death,
 }
 
 impl Full {
@@ -29,8 +26,7 @@ impl Full {
         Full {
             tree: fixture.tree(),
             full: full.parse().unwrap(),
-            dies: None,
-            writes: Cell::new(0),
+            death: Death::default(),
         }
     }
 }
@@ -39,22 +35,13 @@ impl Machine for Full {
     reads_from_tree!();
 
     fn write(&self, target: &Target, value: &str) -> io::Result<()> {
-        let count = self.writes.replace(self.writes.get() + 1);
-        let die = || std::panic::resume_unwind(Box::new("killed"));
-        if self.dies == Some((count, false)) {
-            die();
-        }
         let is_full = |cpus: CpuList| cpus.is_subset(&self.full);
-        let written = match target {
+        self.death.around(|| match target {
             Target::Interrupt { .. } if is_full(value.parse().unwrap()) => {
                 Err(io::Error::from_raw_os_error(ENOSPC))
             }
             _ => self.tree.write(target, value),
-        };
-        if self.dies == Some((count, true)) {
-            die();
-        }
-        written
+        })
     }
 }
 
@@ -180,7 +167,7 @@ fn a_kill_at_every_write_on_the_way_next_door_is_undone() {
             let before = fixture.contents();
             let place = tempfile::tempdir().unwrap();
             let mut live = Full::new(&fixture, "0-1,9");
-            live.dies = Some((at, is_after));
+            live.death.at = Some((at, is_after));
             let folder = journals(&place);
             let apply = AssertUnwindSafe(|| apply(&live, &two_workers(), &folder));
             let has_finished = catch_unwind(apply).is_ok();
